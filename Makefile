@@ -1,0 +1,50 @@
+# Every target sets up .venv from requirements.lock first, if need be.
+# Needs Python 3.11 to 3.13 and git; another interpreter: make PYTHON=python3.12 ...
+PYTHON ?= python3
+PORT ?= 5000
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+READY := .venv/.ready
+
+.PHONY: repro test check ui plan bench sync lock
+
+repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
+	@python -m segbench.params params.yaml
+	@dvc repro
+	@cat data/compare/leaderboard.txt
+
+test: $(READY)  ## all tests, the end-to-end one included
+	@python -m pytest
+
+check: $(READY)  ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: $(READY)  ## MLflow's pages, for this machine only
+	@uri=$$(python -m segbench.tracking --uri); case $$uri in \
+		http*) echo "runs are at $$uri" ;; \
+		*) MLFLOW_DISABLE_TELEMETRY=true mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+			--backend-store-uri $$uri --default-artifact-root mlruns ;; \
+	esac
+
+plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk
+	@python -m segbench.plan params.yaml
+
+bench: $(READY)  ## speed of this pipeline as ratios, in one run
+	@python benchmarks/throughput.py params.yaml
+
+sync: $(READY)  ## replay records into MLflow that it has missed
+	@python -m segbench.tracking $$(find data -type d -name record)
+
+lock:  ## resolve the dependencies anew, for Linux and macOS, Python 3.11 to 3.13
+	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --extra dev --quiet -o requirements.lock pyproject.toml
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"error: $(PYTHON) is Python {v[0]}.{v[1]}; segbench needs 3.11 to 3.13, name one with make PYTHON=...")'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (about 7 GB, minutes the first time)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
