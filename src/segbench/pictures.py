@@ -1,0 +1,91 @@
+"""Pictures of samples: outlines over images, and sheets of them."""
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from segbench.samples import IGNORE, Pixels
+
+# Told apart by colour-blind readers, and seen on tissue, aerial and grey images.
+TRUTH_COLOUR = (86, 222, 120)
+PRED_COLOUR = (255, 235, 60)
+GAP = 4
+LABEL_HEIGHT = 16
+
+
+def outline(
+    image: Pixels, truth: Pixels | None = None, pred: Pixels | None = None, min_size: int = 160
+) -> Pixels:
+    """Draw the outlines of foreground over an image: truth green, prediction yellow.
+
+    Args:
+        image: (H, W, C) uint8, C 1 or 3.
+        truth: (H, W) class ids, or None.
+        pred: (H, W) class ids, or None.
+        min_size: smaller pictures are enlarged by a whole factor, so that outlines stay thin.
+
+    Returns:
+        (kH, kW, 3) uint8.
+    """
+    factor = max(1, -(-min_size // min(image.shape[:2])))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    image = np.ascontiguousarray(image)
+    if image.shape[2] == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    for mask, colour in ((truth, TRUTH_COLOUR), (pred, PRED_COLOUR)):
+        if mask is None:
+            continue
+        large = cv2.resize(np.asarray(mask), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        for class_id in np.unique(large):
+            if class_id in (0, IGNORE):
+                continue
+            area = (large == class_id).astype(np.uint8)
+            edges, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(canvas, edges, -1, colour, min(factor, 2))
+    return canvas
+
+
+def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> Image.Image:
+    """Lay pictures of one size out as a sheet, with a name above each column and row.
+
+    Args:
+        rows: pictures, (H, W, 3) uint8, as many in each row as there are columns.
+        columns: names of the columns.
+        labels: a text for each row.
+    """
+    height, width = rows[0][0].shape[:2]
+    step_x, step_y = width + GAP, height + LABEL_HEIGHT + GAP
+    size = (len(columns) * step_x + GAP, len(rows) * step_y + LABEL_HEIGHT + GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for column, name in enumerate(columns):
+        draw.text((GAP + column * step_x, 1), _fit(name, width, font), "black", font)
+    for row, pictures in enumerate(rows):
+        top = LABEL_HEIGHT + row * step_y
+        draw.text((GAP, top + 1), _fit(labels[row], size[0], font), (90, 90, 90), font)
+        for column, picture in enumerate(pictures):
+            place = (GAP + column * step_x, top + LABEL_HEIGHT)
+            sheet.paste(Image.fromarray(picture), place)
+    return sheet
+
+
+def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Shorten a text to a width in pixels."""
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> None:
+    """Write `make_sheet` to a PNG file."""
+    make_sheet(rows, columns, labels).save(path)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """A picture as part of a page: `data:image/png;base64,...`."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

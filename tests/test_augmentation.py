@@ -1,0 +1,97 @@
+"""A variation is a function of its key, and its transforms are independent of each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segbench.augmentation import build_pipeline, load_pipeline, save_pipeline, vary
+from segbench.errors import InputError
+from segbench.params import Params
+
+
+def pipeline_of(tree: dict[str, Any], transforms: list[dict[str, Any]]) -> Any:
+    tree["augment"]["transforms"] = transforms
+    return build_pipeline(Params.model_validate(tree).augment)
+
+
+def test_same_key_same_variation_in_any_order(params: Params) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+    mask = rng.integers(0, 2, (32, 32), np.uint8)
+    one, two = build_pipeline(params.augment), build_pipeline(params.augment)
+    keys = [(0, epoch, index) for epoch in range(3) for index in range(10)]
+    forwards = {key: vary(one, image, mask, key) for key in keys}
+    backwards = {key: vary(two, image, mask, key) for key in reversed(keys)}
+    for key in keys:
+        assert (forwards[key][0] == backwards[key][0]).all()
+        assert (forwards[key][1] == backwards[key][1]).all()
+    assert len({forwards[key][0].tobytes() for key in keys}) > 12
+
+
+def test_transforms_are_drawn_independently(tree: dict[str, Any]) -> None:
+    """Re-seeding the pipeline by its own method makes all of them happen or none."""
+    flips = [{"transform": "HorizontalFlip", "p": 0.5}, {"transform": "VerticalFlip", "p": 0.5}]
+    pipeline = pipeline_of(tree, flips)
+    mask = np.array([[1, 2], [3, 4]], np.uint8)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    corners = [vary(pipeline, image, mask, (0, 0, index))[1][0, 0] for index in range(800)]
+    counts = np.bincount(corners)[1:]
+    assert (counts > 150).all(), counts
+
+
+def test_masks_move_with_images_and_keep_their_classes(tree: dict[str, Any]) -> None:
+    turn = [{"transform": "Affine", "rotate": [-45, 45], "scale": [0.7, 1.3], "p": 1.0}]
+    pipeline = pipeline_of(tree, turn)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:40, 10:30] = 1
+    mask[40:50, 40:60] = 255
+    image = np.repeat((mask > 0).astype(np.uint8)[..., None] * 200, 3, axis=2)
+    for index in range(20):
+        varied, moved = vary(pipeline, image, mask, (index,))
+        assert set(np.unique(moved)) <= {0, 1, 255}
+        assert (((varied[..., 0] > 100) == (moved > 0)).mean()) > 0.97
+
+
+def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
+    built = build_pipeline(params.augment)
+    save_pipeline(built, tmp_path / "pipeline.yaml")
+    loaded = load_pipeline(tmp_path / "pipeline.yaml")
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    for index in range(20):
+        ours = vary(built, image, image[..., 0], (index,))
+        theirs = vary(loaded, image, image[..., 0], (index,))
+        assert (ours[0] == theirs[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("transform", "said"),
+    [
+        ({"transform": "HorizontalFlop"}, "has no transform 'HorizontalFlop' (did you mean Horiz"),
+        ({"transform": "HorizontalFlip", "prob": 0.5}, "HorizontalFlip does not take"),
+        ({"transform": "Affine", "scale": "big"}, "Affine does not take"),
+        ({"transform": "ToFloat", "p": 0.1}, "they must keep size and type (scaling is"),
+        ({"transform": "RandomCrop", "height": 32, "width": 32, "p": 0.1}, "keep size and type"),
+    ],
+)
+def test_unknown_transforms_and_arguments(
+    transform: dict[str, Any], said: str, tree: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError) as caught:
+        pipeline_of(tree, [transform])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_update_check_is_off() -> None:
+    """It would ask the network at every import."""
+    code = (
+        "import urllib.request as u\n"
+        "def refuse(*a, **k): raise SystemExit('asked the network')\n"
+        "u.urlopen = u.OpenerDirector.open = refuse\n"
+        "import segbench.augmentation\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

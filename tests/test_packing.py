@@ -1,0 +1,76 @@
+"""Packed arrays hold what the dataset holds, and only training images are varied."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import pack
+from PIL import Image
+
+from segbench.arrays import open_arrays, read_header
+from segbench.packing import resize
+from segbench.params import Params
+from segbench.samples import read_pixels, read_samples
+from segbench.splitting import read_split
+
+
+def test_held_out_images_are_never_varied(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["augment"]["copies"] = 2
+    pack(Params.model_validate(tree), tmp_path)
+    files = read_samples(tmp_path / "dataset").set_index("id")
+    for split, copies in (("train", 2), ("val", 0), ("test", 0)):
+        part = open_arrays(tmp_path / "arrays" / "fold0" / split)
+        assert sorted(set(part.samples["copy"])) == list(range(copies + 1))
+        for at, row in enumerate(part.samples.itertuples()):
+            image, mask = (
+                read_pixels(tmp_path / "dataset" / files[kind][row.id])
+                for kind in ("image", "mask")
+            )
+            image, mask = resize(image, mask, 64, 64)
+            if row.copy == 0:
+                assert (part.images[at] == image).all()
+                assert (part.masks[at] == mask).all()
+        if copies:
+            originals = part.images[part.samples["copy"] == 0]
+            varied = part.images[part.samples["copy"] == 1]
+            assert (originals != varied).any(axis=(1, 2, 3)).mean() > 0.5
+
+
+def test_splits_hold_their_own_samples(packed: Path) -> None:
+    table = read_split(packed / "split.csv")
+    for split in ("train", "val", "test"):
+        part = open_arrays(packed / "arrays" / "fold0" / split)
+        assert list(part.samples["id"]) == list(table[table["split"] == split]["id"])
+        assert part.images.dtype == part.masks.dtype == np.uint8
+
+
+def test_resizing_keeps_mask_and_image_in_place() -> None:
+    """Centres stay centres: plain nearest would shift a mask by half a pixel of the larger grid."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:66, 30:66] = 1
+    image = np.repeat(mask[..., None] * 255, 3, axis=2)
+    for size in (32, 48, 64, 160, 192):
+        small, truth = resize(image, mask, size, size)
+        rows = np.flatnonzero(truth.any(axis=1))
+        assert abs((rows[0] + rows[-1]) / 2 - (size - 1) / 2) < 0.51
+        assert (((small[..., 0] > 127) != truth).mean()) < 0.02
+        assert set(np.unique(truth)) == {0, 1}
+
+
+def test_packing_again_gives_the_same_bytes(packed: Path, params: Params, tmp_path: Path) -> None:
+    pack(params, tmp_path)
+    for path in sorted((packed / "arrays").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / path.relative_to(packed)).read_bytes(), path
+
+
+def test_preview_shows_samples_beside_variations(packed: Path, params: Params) -> None:
+    with Image.open(packed / "preview.png") as sheet:
+        assert sheet.width > 6 * 64
+        assert sheet.height > params.augment.preview_samples * 64
+
+
+def test_header_ties_arrays_to_the_dataset(packed: Path) -> None:
+    header = read_header(packed / "arrays")
+    assert header.num_outputs == 1
+    assert len(header.digest) == 64
+    assert header.dataset.redistributable
