@@ -1,0 +1,278 @@
+"""Models: any architecture and encoder of segmentation-models-pytorch, by name."""
+
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from segbench.errors import InputError
+from segbench.models.weights import check_file, load_encoder_weights
+from segbench.params import Candidate, Model, did_you_mean
+
+T = TypeVar("T")
+Channels = tuple[float, ...]
+"""A number for each of red, green and blue."""
+
+STRIDE = 32
+"""Height and width of a network's input are multiples of this many pixels."""
+
+# Architecture arguments that segbench itself decides.
+OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"}
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All it takes to build a network, but its weights; it travels in the weights file.
+
+    Attributes:
+        architecture, architecture_args, encoder, encoder_args: as in params.yaml.
+        num_outputs: channels of the logits.
+        mean, std: of the network's input, for pixel values in [0, 255], a number a channel.
+    """
+
+    architecture: str
+    architecture_args: dict[str, Any]
+    encoder: str
+    encoder_args: dict[str, Any]
+    num_outputs: int
+    mean: Channels
+    std: Channels
+
+
+class SegmentationNetwork(nn.Module):
+    """Raw pixels in, logits out: input scaling is part of the network.
+
+    Grey images are shown to the encoder as three equal channels, so that pretrained weights fit.
+    """
+
+    def __init__(self, blueprint: Blueprint, network: nn.Module) -> None:
+        super().__init__()
+        self.blueprint = blueprint
+        self.network = network
+        self.mean: Tensor
+        self.std: Tensor
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(blueprint, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images.
+
+        Args:
+            images: (N, C, H, W) uint8 or float, values in [0, 255], C 1 or 3, H and W multiples
+                of 32.
+
+        Returns:
+            (N, num_outputs, H, W).
+        """
+        scaled = (images.float() - self.mean) / self.std
+        logits: Tensor = self.network(scaled)
+        return logits
+
+
+def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
+    """Raise InputError for an architecture, an encoder or a weights file that does not exist.
+
+    All at once, and of all candidates before the first is trained.
+    """
+    problems = []
+    known = _architectures()
+    if model.architecture.lower() not in known:
+        problems.append(
+            f"model.architecture: unknown '{model.architecture}'"
+            f"{did_you_mean(model.architecture, known)}; take from {', '.join(known)}"
+        )
+    else:
+        takes = inspect.signature(known[model.architecture.lower()]).parameters.keys() - OURS
+        for key in sorted(model.architecture_args.keys() - takes):
+            problems.append(
+                f"model.architecture_args.{key}: {model.architecture} does not take it"
+                f"{did_you_mean(key, takes)}"
+            )
+    native = smp.encoders.get_encoder_names()
+    for alias, candidate in candidates.items():
+        name = candidate.encoder
+        where = f"candidates.{alias}"
+        if name.startswith("tu-"):
+            if not timm.is_model(name[3:].split(".")[0]):
+                near = did_you_mean(name, [f"tu-{model}" for model in timm.list_models()])
+                problems.append(f"{where}.encoder: timm has no '{name[3:]}'{near}")
+            elif "." in name and name[3:] not in timm.list_pretrained():
+                tags = [
+                    f"tu-{tagged}" for tagged in timm.list_pretrained(f"{name[3:].split('.')[0]}.*")
+                ]
+                problems.append(f"{where}.encoder: no tag '{name}'; take from {', '.join(tags)}")
+        elif name not in native:
+            near = did_you_mean(name, [*native, *(f"tu-{model}" for model in timm.list_models())])
+            problems.append(
+                f"{where}.encoder: unknown '{name}'{near}; take an encoder of "
+                "segmentation-models-pytorch, or tu- and a timm name"
+            )
+        elif candidate.encoder_args:
+            problems.append(f"{where}.encoder_args: only encoders that begin with tu- take any")
+        if candidate.weights_sha256 is not None:
+            try:
+                check_file(Path(candidate.weights), candidate.weights_sha256)
+            except InputError as problem:
+                problems.append(f"{where}.weights: {problem}")
+    if problems:
+        raise InputError(f"params.yaml: {'; '.join(problems)}")
+
+
+def build_network(model: Model, candidate: Candidate, num_outputs: int) -> SegmentationNetwork:
+    """Build a candidate's network: its encoder with the weights asked for, the rest random.
+
+    Random weights come from torch's generator, so seed it first.
+
+    Raises:
+        InputError: for names or arguments that do not exist, and weights that cannot be had.
+    """
+    mean, std = input_scaling(candidate)
+    blueprint = Blueprint(
+        model.architecture.lower(),
+        model.architecture_args,
+        candidate.encoder,
+        candidate.encoder_args,
+        num_outputs,
+        mean,
+        std,
+    )
+    network = _build(blueprint, pretrained=False)
+    if candidate.weights == "imagenet":
+        network = _reach_hub(candidate, lambda: _build(blueprint, pretrained=True))
+    if candidate.weights not in ("none", "imagenet"):
+        assert candidate.weights_sha256 is not None
+        path = "network.encoder" + (".model" if candidate.encoder.startswith("tu-") else "")
+        load_encoder_weights(
+            network.get_submodule(path), Path(candidate.weights), candidate.weights_sha256
+        )
+    return network
+
+
+def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
+    """Mean and std of an encoder's input, for pixel values in [0, 255].
+
+    Raises:
+        InputError: if what the params say contradicts the hub's ImageNet weights.
+    """
+    known = {
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    }
+    asked = known.get(candidate.input_scaling)
+    if candidate.weights == "imagenet" or asked is None:
+        own = _reach_hub(
+            candidate, lambda: smp.encoders.get_preprocessing_params(candidate.encoder)
+        )
+        top = 255.0 / own["input_range"][1]
+        pretrained = (
+            tuple(top / 255 * value for value in own["mean"]),
+            tuple(top / 255 * value for value in own["std"]),
+        )
+        if asked is not None and not torch.allclose(
+            torch.tensor(asked), torch.tensor(pretrained), atol=1e-3
+        ):
+            raise InputError(
+                f"candidates: {candidate.encoder} asks for input_scaling "
+                f"'{candidate.input_scaling}', but its ImageNet weights expect mean "
+                f"{own['mean']} and std {own['std']}; set input_scaling: pretrained"
+            )
+        asked = pretrained
+    mean, std = (tuple(255.0 * value for value in values) for values in asked)
+    return mean, std
+
+
+def predict_classes(logits: Tensor, threshold: float) -> Tensor:
+    """Class ids (N, H, W) of logits (N, C, H, W): a threshold where C is 1, else the largest."""
+    if logits.shape[1] == 1:
+        return (logits[:, 0].float().sigmoid() >= threshold).to(torch.uint8)
+    return logits.argmax(dim=1).to(torch.uint8)
+
+
+def save_network(network: SegmentationNetwork, path: Path) -> None:
+    """Write weights as safetensors, with the blueprint in the header."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, path, {"blueprint": json.dumps(asdict(network.blueprint), sort_keys=True)})
+
+
+def load_network(path: Path) -> SegmentationNetwork:
+    """Build a network from a weights file that `save_network` wrote."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads(file.metadata()["blueprint"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a whole weights file of segbench ({error})") from None
+    for name in ("mean", "std"):
+        header[name] = tuple(header[name])
+    network = _build(Blueprint(**header), pretrained=False)
+    network.load_state_dict(state)
+    return network
+
+
+def num_parameters(module: nn.Module) -> int:
+    """How many weights a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _architectures() -> dict[str, Callable[..., nn.Module]]:
+    kinds = (
+        *(smp.Unet, smp.UnetPlusPlus, smp.MAnet, smp.Linknet, smp.FPN, smp.PSPNet, smp.PAN),
+        *(smp.DeepLabV3, smp.DeepLabV3Plus, smp.UPerNet, smp.Segformer, smp.DPT),
+    )
+    return {kind.__name__.lower(): kind for kind in kinds}
+
+
+def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
+    try:
+        with warnings.catch_warnings():
+            # smp warns that tu- encoders take True, not 'imagenet'; both mean the same to it.
+            warnings.filterwarnings("ignore", message="For 'tu-'")
+            network = _architectures()[blueprint.architecture](
+                encoder_name=blueprint.encoder,
+                encoder_weights="imagenet" if pretrained else None,
+                classes=blueprint.num_outputs,
+                **blueprint.architecture_args,
+                **blueprint.encoder_args,
+            )
+    except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+        if pretrained:
+            raise  # it was built without weights before, so this is the hub's
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{blueprint.architecture} with {blueprint.encoder} cannot be built: {reason}; "
+            "fix encoder_args or architecture_args, or take another pair"
+        ) from None
+    return SegmentationNetwork(blueprint, network)
+
+
+def _reach_hub(candidate: Candidate, ask: Callable[[], T]) -> T:
+    """Ask the hub; whatever keeps its weights from us becomes one line."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it retries five times, aloud
+    try:
+        return ask()
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"candidates: the ImageNet weights of {candidate.encoder} cannot be had from the hub: "
+            f"{reason}; restore the connection, or set weights to a local .safetensors or .pth "
+            "file with its weights_sha256, or to none"
+        ) from None
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,77 @@
+"""A network as an exported program: one file that runs without segbench and without pickle."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+from torch.export import Dim
+
+from segbench.models import STRIDE, SegmentationNetwork
+
+
+class _StaticSame(nn.Module):
+    """'Same' padding, then the convolution; for inputs whose size is a multiple of the stride.
+
+    There the padding is a constant, (kernel - stride) split with the larger half right and below;
+    the library computes it from the size at run time, which an exported program cannot hold.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        pads: list[int] = []
+        for axis in (1, 0):  # nn.functional.pad starts with the last axis
+            reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+            total = max(reach - conv.stride[axis], 0)
+            pads += [total // 2, total - total // 2]
+        self.pads = pads
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        x = nn.functional.pad(x, self.pads)
+        return nn.functional.conv2d(
+            x, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups
+        )
+
+
+def export_network(network: SegmentationNetwork, channels: int, path: Path) -> None:
+    """Write a network as `pt2`: any batch, height and width in multiples of 32 from 64 up.
+
+    Args:
+        network: is copied, moved to the CPU and set to eval mode.
+        channels: of the images, 3 or 1.
+        path: the exported program takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W)
+            float32 logits.
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Conv2dSame):
+                setattr(parent, name, _StaticSame(child))
+    example = torch.zeros((2, channels, 2 * STRIDE, 3 * STRIDE), dtype=torch.uint8)
+    # From 2 on: a size of 1 is taken for a constant.
+    height, width = Dim("height", min=2, max=1024), Dim("width", min=2, max=1024)
+    shapes = {0: Dim("batch", min=1, max=2**16), 2: STRIDE * height, 3: STRIDE * width}
+    with torch.no_grad(), _without_a_known_warning():
+        program = torch.export.export(network, (example,), dynamic_shapes=(shapes,))
+        torch.export.save(program, path)
+
+
+def load_exported(path: Path) -> nn.Module:
+    """Read an exported program as a module."""
+    with _without_a_known_warning():
+        module: nn.Module = torch.export.load(path).module()
+    return module
+
+
+@contextmanager
+def _without_a_known_warning() -> Iterator[None]:
+    """torch warns of weights that share memory, and goes on to store them rightly."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No complete tensor")
+        yield

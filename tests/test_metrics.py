@@ -1,0 +1,76 @@
+"""Scores agree with independent implementations and with cases worked out by hand."""
+
+import math
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+
+from segbench import metrics
+
+REFERENCES = {
+    "dice": f1_score,
+    "iou": jaccard_score,
+    "precision": precision_score,
+    "recall": recall_score,
+}
+
+
+def random_masks(num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 16, 16)
+    return (
+        torch.randint(0, num_classes, shape, generator=generator),
+        torch.randint(0, num_classes, shape, generator=generator),
+    )
+
+
+@pytest.mark.parametrize("name", list(REFERENCES))
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
+    pred, mask = random_masks(num_classes)
+    scores = metrics.SCORES[name](metrics.count(pred, mask, num_classes))
+    for image in range(len(mask)):
+        for at in range(num_classes - 1):
+            truth, found = mask[image].flatten() == at + 1, pred[image].flatten() == at + 1
+            assert scores[image, at].item() == pytest.approx(REFERENCES[name](truth, found))
+
+
+def test_agrees_with_smp_on_pooled_counts() -> None:
+    pred, mask = random_masks(2)
+    cells = smp.metrics.get_stats(pred.unsqueeze(1), mask.unsqueeze(1), mode="binary")
+    summary = metrics.summarise(metrics.count(pred, mask, 2))
+    assert summary["iou_micro"] == pytest.approx(smp.metrics.iou_score(*cells, "micro").item())
+    assert summary["dice_micro"] == pytest.approx(smp.metrics.f1_score(*cells, "micro").item())
+    per_image = smp.metrics.f1_score(*cells, "micro-imagewise").item()
+    assert summary["dice_per_image"] == pytest.approx(per_image)
+
+
+def test_by_hand() -> None:
+    mask = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]], [[0, 0, 0, 0]]])
+    pred = torch.tensor([[[1, 0, 1, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])
+    counts = metrics.count(pred, mask, 2)
+    assert counts[0, 0].tolist() == [1, 1, 1, 1]
+    dice = metrics.per_image(counts, metrics.dice)
+    assert dice[0] == 0.5
+    assert math.isnan(dice[1])  # both empty: left out
+    assert dice[2] == dice[3] == 0
+    assert metrics.precision(counts)[2, 0] == 0  # nothing predicted, something there
+    assert metrics.recall(counts)[3, 0] == 0  # nothing there, something predicted
+    summary = metrics.summarise(counts)
+    assert summary["dice_per_image"] == pytest.approx(0.5 / 3)
+    assert summary["dice_micro"] == pytest.approx(2 / (2 + 2 + 2))
+    assert summary["images"] == 4
+    assert summary["images_without_score"] == 1
+
+
+def test_ignored_pixels_count_nowhere() -> None:
+    mask = torch.tensor([[[1, 255, 255, 0]]])
+    pred = torch.tensor([[[1, 1, 0, 0]]])
+    assert metrics.count(pred, mask, 2)[0, 0].tolist() == [1, 0, 0, 1]
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        metrics.count(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3), 2)

@@ -1,0 +1,328 @@
+"""Networks are built by name, from weights that are checked, and ship as what was scored."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from conftest import SHARED
+from safetensors.torch import save_file
+
+from segbench.errors import InputError
+from segbench.hashing import sha256_of
+from segbench.models import (
+    build_network,
+    check_names,
+    load_network,
+    predict_classes,
+    save_network,
+)
+from segbench.models.exporting import export_network, load_exported
+from segbench.params import Candidate, Model
+
+SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
+
+
+def model(**args: Any) -> Model:
+    return Model(architecture="unet", architecture_args={**SMALL, **args})
+
+
+def candidate(encoder: str = "resnet18", **changes: Any) -> Candidate:
+    fields = {
+        "encoder": encoder,
+        "encoder_args": {},
+        "weights": "none",
+        "weights_sha256": None,
+        "input_scaling": "imagenet",
+    }
+    return Candidate.model_validate({**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder"),
+    [
+        ("unet", "resnet18"),
+        ("unet", "tu-regnetx_002"),
+        ("fpn", "mobilenet_v2"),
+        ("Linknet", "resnet18"),
+    ],
+)
+def test_any_architecture_with_any_encoder(architecture: str, encoder: str) -> None:
+    choice = Model(architecture=architecture, architecture_args={})
+    network = build_network(choice, candidate(encoder), num_outputs=3).eval()
+    assert network(torch.zeros(2, 3, 64, 96, dtype=torch.uint8)).shape == (2, 3, 64, 96)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet81", "resnet18"),
+        ("mobilenetv2", "mobilenet_v2"),
+        ("tu-mobilenetv2_035x", "tu-mobilenetv2_035"),
+        ("mobilenetv2_035", "tu-mobilenetv2_035"),
+    ],
+)
+def test_unknown_encoders_come_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_names(model(), {"mine": candidate(name)})
+    assert "candidates.mine.encoder" in str(caught.value)
+    assert near in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_unknown_names_at_once() -> None:
+    wrong = Model(architecture="unet", architecture_args={"decoder_chanels": [1]})
+    with pytest.raises(InputError) as caught:
+        check_names(wrong, {"a": candidate("resnet81"), "b": candidate("resnet19")})
+    said = str(caught.value)
+    assert "decoder_chanels: unet does not take it (did you mean decoder_channels" in said
+    assert "candidates.a.encoder" in said
+    assert "candidates.b.encoder" in said
+
+
+@pytest.mark.parametrize(
+    ("scaling", "mean", "std"),
+    [
+        ("imagenet", [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]),
+        ("symmetric", [127.5] * 3, [127.5] * 3),
+        ("unit", [0.0] * 3, [255.0] * 3),
+    ],
+)
+def test_input_scaling_is_inside_the_network(
+    scaling: str, mean: list[float], std: list[float]
+) -> None:
+    torch.manual_seed(0)
+    network = build_network(model(), candidate(input_scaling=scaling), 1).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    scaled = (images.float() - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(
+        1, 3, 1, 1
+    )
+    assert torch.allclose(network(images), network.network(scaled), atol=1e-5)
+
+
+def test_pretrained_scaling_is_the_librarys_own() -> None:
+    vit = candidate("tu-mobilenetv3_large_100.miil_in21k", input_scaling="pretrained")
+    network = build_network(model(), vit, 1)
+    own = timm.get_pretrained_cfg("mobilenetv3_large_100.miil_in21k")
+    assert network.mean.flatten().tolist() == pytest.approx([255 * value for value in own.mean])
+    assert network.std.flatten().tolist() == pytest.approx([255 * value for value in own.std])
+
+
+def test_grey_images_are_three_equal_channels() -> None:
+    network = build_network(model(), candidate(), 1).eval()
+    grey = torch.randint(0, 256, (1, 1, 64, 64), dtype=torch.uint8)
+    assert torch.equal(network(grey), network(grey.expand(1, 3, 64, 64)))
+
+
+def test_weights_file_holds_all_it_takes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    timm_candidate = candidate("tu-mobilenetv2_035", encoder_args={"pad_type": "same"})
+    network = build_network(model(), timm_candidate, 1).eval()
+    save_network(network, tmp_path / "weights.safetensors")
+    again = load_network(tmp_path / "weights.safetensors").eval()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    assert again.blueprint == network.blueprint
+    assert torch.equal(network(images), again(images))
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes((tmp_path / "weights.safetensors").read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a whole weights file"):
+        load_network(torn)
+
+
+# Local weights.
+
+
+def encoder_file(tmp_path: Path, name: str, prefix: str = "", suffix: str = ".safetensors") -> Path:
+    torch.manual_seed(1)
+    state = {
+        prefix + key: value.clone()
+        for key, value in smp.encoders.get_encoder(name, weights=None).state_dict().items()
+    }
+    state["fc.weight"] = torch.zeros(3)
+    path = tmp_path / f"{name}{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    return path
+
+
+def from_file(path: Path, encoder: str = "resnet18", **changes: Any) -> Candidate:
+    fields = {"weights": str(path), "weights_sha256": sha256_of(path)}
+    return candidate(encoder, **{**fields, **changes})
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [("", ".safetensors"), ("module.", ".pth")])
+def test_local_weights_reach_the_encoder(prefix: str, suffix: str, tmp_path: Path) -> None:
+    path = encoder_file(tmp_path, "resnet18", prefix, suffix)
+    network = build_network(model(), from_file(path), 1)
+    torch.manual_seed(1)
+    expected = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    found = network.network.encoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_local_weights_that_do_not_fit(tmp_path: Path) -> None:
+    path = encoder_file(tmp_path, "resnet18")
+    cases = {
+        "no such weights file": candidate(weights="/no/w.pth", weights_sha256="0" * 64),
+        "params.yaml expects 000": from_file(path, weights_sha256="0" * 64),
+        "does not fit the encoder, .* of its .* weights are not in the file": from_file(
+            path, "mobilenet_v2"
+        ),
+    }
+    cases["does not fit the encoder, .* where .* is needed"] = from_file(
+        encoder_file(tmp_path, "tu-mobilenetv2_050"), "tu-mobilenetv2_035"
+    )
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(path.read_bytes()[:3000])
+    cases["unreadable as weights"] = from_file(torn)
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    cases[r"page\.pth: unreadable as weights"] = from_file(tmp_path / "page.pth")
+    for said, wrong in cases.items():
+        with pytest.raises(InputError, match=said) as caught:
+            build_network(model(), wrong, 1)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_weights_file_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="unreadable as weights"):
+        build_network(model(), from_file(tmp_path / "evil.pth"), 1)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not (SHARED / "weights").exists(), reason="needs the real weights")
+def test_real_imagenet_weights_fit() -> None:
+    path = SHARED / "weights" / "mobilenetv2_035.imagenet-keras.timm.safetensors"
+    args = {"pad_type": "same", "bn_eps": 1e-3}
+    chosen = from_file(path, "tu-mobilenetv2_035", encoder_args=args, input_scaling="symmetric")
+    network = build_network(model(), chosen, 1)
+    assert network.network.encoder.model.bn1.eps == 1e-3
+    assert network.network.encoder.model.conv_stem.weight.std() > 0.1
+
+
+# The hub.
+
+
+@contextmanager
+def hub(files: dict[str, bytes]) -> Iterator[str]:
+    """A server that answers as the hub does for the files it has."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self, body: bool) -> None:
+            content = files.get(self.path.split("/")[-1])
+            self.send_response(200 if content is not None else 404)
+            if content is not None:
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            if body and content:
+                self.wfile.write(content)
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask_hub(endpoint: str, tmp_path: Path, scaling: str = "imagenet") -> Any:
+    """Build a network with weights from a hub, in a process that knows of no other."""
+    code = (
+        "import sys, torch\n"
+        "from segbench.errors import InputError\n"
+        "from segbench.models import build_network\n"
+        "from segbench.params import Candidate, Model\n"
+        "c = Candidate(encoder='resnet18', encoder_args={}, weights='imagenet',\n"
+        f"              weights_sha256=None, input_scaling='{scaling}')\n"
+        "try: n = build_network(Model(architecture='unet', architecture_args={}), c, 1)\n"
+        "except InputError as error: sys.exit(str(error))\n"
+        "print(float(n.network.encoder.conv1.weight.sum()))\n"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_imagenet_weights_come_from_the_hub(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    save_file(dict(state), tmp_path / "model.safetensors")
+    config = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "input_range": [0, 1]}
+    files = {
+        "config.json": json.dumps(config).encode(),
+        "model.safetensors": (tmp_path / "model.safetensors").read_bytes(),
+    }
+    with hub(files) as endpoint:
+        done = ask_hub(endpoint, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert float(done.stdout) == pytest.approx(float(state["conv1.weight"].sum()), rel=1e-5)
+        wrong = ask_hub(endpoint, tmp_path, "symmetric")
+        assert wrong.returncode == 1
+        assert "but its ImageNet weights expect mean" in wrong.stderr
+
+
+def test_a_hub_out_of_reach_is_an_error_not_random_weights(tmp_path: Path) -> None:
+    with hub({}) as endpoint:
+        done = ask_hub(endpoint, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "the ImageNet weights of resnet18 cannot be had from the hub" in done.stderr
+    assert "set weights to a local .safetensors or .pth file" in done.stderr
+
+
+# What ships.
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        candidate("resnet18"),
+        candidate("tu-mobilenetv2_035", encoder_args={"pad_type": "same"}),
+        candidate("efficientnet-b0"),
+    ],
+    ids=lambda chosen: chosen.encoder,
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_exported_program_is_the_network(chosen: Candidate, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network(model(), chosen, 1).eval()
+    export_network(network, 3, tmp_path / "model.pt2")
+    exported = load_exported(tmp_path / "model.pt2")
+    for shape in ((1, 3, 64, 64), (5, 3, 64, 160), (2, 3, 128, 96)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.no_grad():
+            assert torch.allclose(exported(images), network(images), atol=1e-5)
+
+
+def test_classes_from_logits() -> None:
+    logits = torch.tensor([[[[-1.0, 0.0, 2.0]]]])
+    assert predict_classes(logits, 0.5).tolist() == [[[0, 1, 1]]]
+    assert predict_classes(logits, 0.8).tolist() == [[[0, 0, 1]]]
+    several = torch.tensor([[[[0.0, 3.0]], [[1.0, 0.0]], [[0.5, 0.0]]]])
+    assert predict_classes(several, 0.5).tolist() == [[[1, 0]]]
