@@ -1,0 +1,75 @@
+"""Provenance: which code, which data and which machine a run came from."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albumentations")
+
+
+def tags() -> dict[str, str]:
+    """Tags that tie a run to git, to its DVC stage and inputs, and to the machine."""
+    found = {**git_tags(), **dvc_tags(), **machine_tags()}
+    if "dvc.stage" in found:
+        found |= {"mlflow.source.name": found["dvc.stage"], "mlflow.source.type": "PROJECT"}
+    return found
+
+
+def git_tags() -> dict[str, str]:
+    """Commit, branch, and whether tracked files differ from it; empty outside a repository."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    dirty = bool(_git("status", "--porcelain", "--untracked-files=no"))
+    branch = _git("rev-parse", "--abbrev-ref", "HEAD")
+    return {
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": branch,
+        "git.dirty": str(dirty).lower(),
+    }
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def dvc_tags() -> dict[str, str]:
+    """The running DVC stage, and the hashes of the data made so far by path."""
+    root, stage = os.environ.get("DVC_ROOT"), os.environ.get("DVC_STAGE")
+    if not root or not stage:
+        return {}
+    found = {"dvc.stage": stage}
+    lock = Path(root) / "dvc.lock"
+    stages = YAML(typ="safe").load(lock.read_text())["stages"] if lock.exists() else {}
+    made = ["download", "split", "augment"]
+    if stage.startswith("evaluate@"):
+        made.append(stage.replace("evaluate@", "train@"))
+    for name in made:
+        for out in stages.get(name, {}).get("outs", []):
+            if "md5" in out and not out["path"].endswith("record"):
+                found[f"dvc.md5.{out['path']}"] = out["md5"]
+    return found
+
+
+def machine_tags() -> dict[str, str]:
+    """Versions of what computes, and the processor."""
+    found = {f"version.{name}": version(name) for name in PACKAGES}
+    found["version.python"] = platform.python_version()
+    found["machine.system"] = f"{platform.system()} {platform.machine()}"
+    found["machine.cpu"] = f"{_cpu_model()}, {os.cpu_count()} logical cores"
+    return found
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()

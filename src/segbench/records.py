@@ -1,0 +1,182 @@
+"""Records: what a stage did, on disk first (the record is the spool that MLflow is filled from).
+
+A record is a folder:
+    run.json        what is known at the start: `Run`
+    metrics.jsonl   a line for each step: {"step", "time_ms", "values"}
+    artifacts/      files to show with the run
+    end.json        how it ended: status, time, further tags
+
+Nothing here talks to a tracking server; `segbench.tracking` replays a record into one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from segbench.writing import whole_file, whole_folder
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """The data a run was fed: name, digest, a word on its source, and a small profile."""
+
+    name: str
+    digest: str
+    source: str
+    profile: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An exported program to log as the run's model.
+
+    Attributes:
+        path: relative to the record's folder.
+        channels: of its (N, channels, H, W) uint8 images.
+        num_outputs: of its (N, num_outputs, H, W) float32 logits.
+    """
+
+    path: str
+    channels: int
+    num_outputs: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run at the start of a stage.
+
+    Attributes:
+        id: names the run for ever; parts of one run (training, its evaluation) share it.
+        part: `train`, `evaluate` or `compare`.
+        experiment, name: as the tracking server shows them.
+        started_ms: UNIX time in milliseconds.
+        params: every choice, flat.
+        tags: what ties the run to code, data and machine.
+        inputs: the data it was fed.
+        children: ids of the runs that this one compares.
+        model: its exported program.
+    """
+
+    id: str
+    part: str
+    experiment: str
+    name: str
+    started_ms: int
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    inputs: list[DatasetInput] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+    model: ModelFile | None = None
+
+
+def now_ms() -> int:
+    """UNIX time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Record:
+    """Writes a record while a stage runs; leaving the `with` block ends it, also by exception."""
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        with whole_folder(folder) as partial:
+            (partial / "artifacts").mkdir()
+            (partial / "run.json").write_text(json.dumps(asdict(run), indent=2) + "\n")
+        self.folder = folder
+        self.run = run
+        self.tags: dict[str, str] = {}
+        """What becomes known on the way; written at the end."""
+        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append the values of a step, and bring them to disk."""
+        line = {"step": step, "time_ms": now_ms(), "values": dict(values)}
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+
+    def artifact(self, name: str) -> Path:
+        """Where to write an artifact; its folder is made."""
+        path = self.folder / "artifacts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._metrics.close()
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        status = "FINISHED" if kind is None else "KILLED" if interrupted else "FAILED"
+        end = {"status": status, "time_ms": now_ms(), "tags": self.tags}
+        with whole_file(self.folder / "end.json") as partial:
+            partial.write_text(json.dumps(end, indent=2) + "\n")
+
+
+def read_run(folder: Path) -> Run:
+    """Read run.json."""
+    fields = json.loads((folder / "run.json").read_text())
+    inputs = [DatasetInput(**item) for item in fields.pop("inputs")]
+    model = fields.pop("model")
+    return Run(**fields, inputs=inputs, model=ModelFile(**model) if model else None)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested choices as `section.key` and text; lists as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+@contextmanager
+def followed(folder: Path, run: Run, max_wait_s: float) -> Iterator[None]:
+    """Replay the record of a run into MLflow while the block runs, from a process of its own.
+
+    When the block is over, the replay may take `max_wait_s` seconds more. Whatever happens to it,
+    the block is not disturbed: the worst is a warning that says how to replay later.
+    """
+    since = str(run.started_ms)  # an older record may still lie there
+    command = [sys.executable, "-m", "segbench.tracking", "--follow", since, str(folder)]
+    # One thread: what follows must not take the processor from what trains.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # A session of its own: Ctrl-C ends the stage, and the follower still brings how it ended.
+    follower = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield
+    except BaseException:
+        # Without a record there is nothing that would tell the follower to stop.
+        if not (folder / "end.json").exists():
+            follower.terminate()
+        raise
+    finally:
+        try:
+            follower.wait(timeout=max_wait_s)
+            reached = follower.returncode == 0
+        except subprocess.TimeoutExpired:
+            follower.kill()
+            follower.wait()
+            reached = False
+        if not reached and (folder / "end.json").exists():
+            print(
+                f"warning: MLflow did not take the run; it is whole in {folder}, "
+                "'make sync' brings it later",
+                file=sys.stderr,
+            )

@@ -1,0 +1,392 @@
+"""Tracking: replays records into MLflow; the only importer of mlflow.
+
+Replaying is idempotent: a run is found again by the id in its record, a metric point by its time
+stamp, an artifact by its name. So the same function serves while a stage runs (a process follows
+the growing record) and after it (whoever has a record can replay it into their own MLflow).
+
+    python -m segbench.tracking --uri             where runs go
+    python -m segbench.tracking RECORD...         replay finished records
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+# Before the import, which would otherwise report usage and retry a dead server for minutes.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+import mlflow
+import numpy as np
+import yaml
+from filelock import FileLock
+from mlflow.entities import Dataset, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput as MlflowDatasetInput
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
+
+from segbench.records import ModelFile, read_run
+
+RUN_TAG = "segbench.run"
+DATABASE = "mlflow.db"
+# The name that MLflow itself gives to its folder of artifacts.
+ARTIFACTS = "mlruns"
+POLL_S = 1.0
+LONGEST_PAUSE_S = 30.0
+LONGEST_PARAM = 6000  # MLflow's limit; run.json holds the whole
+# What a server that is gone, ill or locked can raise; requests' errors are OSErrors.
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
+
+
+def repository_root(folder: Path) -> Path:
+    """The repository that a folder belongs to; of a DVC experiment's copy, the original."""
+    folder = folder.resolve()
+    for parent in (folder, *folder.parents):
+        if parent.parts[-3:-1] == ("tmp", "exps") and parent.parts[-4] == ".dvc":
+            return parent.parents[3]
+    for parent in (folder, *folder.parents):
+        if (parent / ".dvc").is_dir():
+            return parent
+    return folder
+
+
+def tracking_uri(folder: Path) -> str:
+    """`MLFLOW_TRACKING_URI` if set, else a SQLite file at the repository's root."""
+    default = f"sqlite:///{repository_root(folder) / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or default
+
+
+class Replay:
+    """One record on its way into MLflow; `advance` sends what is new.
+
+    Args:
+        folder: of the record.
+        uri: of the tracking server.
+    """
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder = folder
+        self.uri = uri
+        self.run = read_run(folder)
+        self.done = False
+        self._run_id = ""
+        self._sent_bytes = 0
+
+    def advance(self) -> None:
+        """Send what the record holds and MLflow lacks; sets `done` once all of an ended one is in.
+
+        Raises:
+            UNREACHABLE: if the server does not take it; call again later.
+        """
+        lock = Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock"
+        with FileLock(lock):  # two processes may replay one record
+            client = self._client()
+            if not self._run_id:
+                self._run_id = self._open(client)
+            if self.done:
+                return
+            ended = self.folder / "end.json"
+            end = json.loads(ended.read_text()) if ended.exists() else None
+            self._send_metrics(client)
+            if end is not None:
+                self._send_artifacts(client)
+                self._send_model(client)
+                self._adopt(client)
+                tags = {**end["tags"], self._replayed_tag(): str(self.run.started_ms)}
+                client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
+                self._close(client, end)
+                self.done = True
+
+    def _client(self) -> MlflowClient:
+        mlflow.set_tracking_uri(self.uri)
+        if not self.uri.startswith("sqlite:///"):
+            return MlflowClient(self.uri)
+        # A fresh database, initialised by two processes at once, is broken by its migrations.
+        with FileLock(f"{self.uri.removeprefix('sqlite:///')}.lock"):
+            client = MlflowClient(self.uri)
+            client.search_experiments(max_results=1)
+            return client
+
+    def _replayed_tag(self) -> str:
+        return f"segbench.replayed.{self.run.part}"
+
+    def _open(self, client: MlflowClient) -> str:
+        """Find or create the run, and send what is known at its start."""
+        run = self.run
+        experiment_id = self._experiment(client)
+        found = _find(client, [experiment_id], run.id)
+        if found is not None:
+            if found.data.tags.get(self._replayed_tag()) == str(run.started_ms):
+                self.done = True
+                return str(found.info.run_id)
+            run_id = found.info.run_id
+        else:
+            created = client.create_run(
+                experiment_id,
+                start_time=run.started_ms,
+                run_name=run.name,
+                tags={RUN_TAG: run.id},
+            )
+            run_id = created.info.run_id
+        params = [Param(key, value[:LONGEST_PARAM]) for key, value in run.params.items()]
+        for start in range(0, len(params), 100):
+            client.log_batch(run_id, params=params[start : start + 100])
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
+        inputs = [
+            MlflowDatasetInput(
+                Dataset(
+                    item.name,
+                    item.digest,
+                    "local",
+                    json.dumps({"path": item.source}),
+                    profile=json.dumps(item.profile),
+                ),
+                [InputTag("mlflow.data.context", {"train": "training"}.get(run.part, "testing"))],
+            )
+            for item in run.inputs
+        ]
+        if inputs:
+            client.log_inputs(run_id, inputs)
+        return str(run_id)
+
+    def _experiment(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self.run.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None  # a server knows where its artifacts go
+        if self.uri.startswith("sqlite:///"):
+            place = (
+                Path(self.uri.removeprefix("sqlite:///")).resolve().parent / ARTIFACTS
+            ).as_uri()
+        try:
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(self.run.experiment, place, kind))
+        except MlflowException:
+            found = client.get_experiment_by_name(self.run.experiment)
+            if found is None:
+                raise
+            return str(found.experiment_id)  # another process was faster
+
+    def _send_metrics(self, client: MlflowClient) -> None:
+        with open(self.folder / "metrics.jsonl", "rb") as file:
+            file.seek(self._sent_bytes)
+            new = file.read()
+        new = new[: new.rfind(b"\n") + 1]  # a line may be on its way
+        points = []
+        for line in new.splitlines():
+            step = json.loads(line)
+            for key, value in step["values"].items():
+                points.append(Metric(key, value, step["time_ms"], step["step"]))
+        for start in range(0, len(points), 500):
+            client.log_batch(self._run_id, metrics=points[start : start + 500])
+        self._sent_bytes += len(new)
+
+    def _send_artifacts(self, client: MlflowClient) -> None:
+        root = self.folder / "artifacts"
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            name = path.relative_to(root)
+            if name.parts[0] == "images":
+                self._send_image(client, path)
+            else:
+                client.log_artifact(self._run_id, str(path), name.parent.as_posix())
+
+    def _send_image(self, client: MlflowClient, path: Path) -> None:
+        """Log a picture so that the UI's grid of images shows it.
+
+        `log_image` would do it under a random name and a new time stamp, hence twice if replayed.
+        """
+        fixed = uuid.uuid5(uuid.UUID(self.run.id), path.stem)
+        stem = f"{path.stem}+step+0+timestamp+{self.run.started_ms}+{fixed}"
+        with tempfile.TemporaryDirectory() as temporary:
+            full = Path(temporary) / f"{stem}.png"
+            full.write_bytes(path.read_bytes())
+            small = Path(temporary) / f"{stem}+compressed.webp"
+            with Image.open(path) as picture:
+                picture.thumbnail((256, 256))
+                picture.save(small)
+            for file in (full, small):
+                client.log_artifact(self._run_id, str(file), "images")
+        client.set_tag(self._run_id, "mlflow.loggedImages", "True")
+
+    def _send_model(self, client: MlflowClient) -> None:
+        model = self.run.model
+        if model is None:
+            return
+        sent = client.get_run(self._run_id).data.tags.get("segbench.model")
+        if sent == str(self.run.started_ms):
+            return
+        flavour = SimpleNamespace(save_model=_save_exported)
+        Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=flavour,
+            run_id=self._run_id,
+            signature=_signature(model),
+            program=(self.folder / model.path).resolve(),
+        )
+        client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
+
+    def _adopt(self, client: MlflowClient) -> None:
+        """Make this run the parent of those it compares."""
+        experiments = [self._experiment(client)]
+        for child in self.run.children:
+            found = _find(client, experiments, child)
+            if found is not None:
+                client.set_tag(found.info.run_id, "mlflow.parentRunId", self._run_id)
+
+    def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
+        # An evaluation adds to a run that its training has ended, unless it comes first.
+        running = client.get_run(self._run_id).info.status == "RUNNING"
+        if running or self.run.part != "evaluate":
+            client.set_terminated(self._run_id, end["status"], end["time_ms"])
+
+
+def _find(client: MlflowClient, experiments: list[str], id: str) -> Any:
+    found = client.search_runs(experiments, f"tags.`{RUN_TAG}` = '{id}'", max_results=1)
+    return found[0] if found else None
+
+
+def _signature(model: ModelFile) -> ModelSignature:
+    # Without names: with them, MLflow hands the model a dict, which an exported program refuses.
+    images = TensorSpec(np.dtype(np.uint8), (-1, model.channels, -1, -1))
+    logits = TensorSpec(np.dtype(np.float32), (-1, model.num_outputs, -1, -1))
+    return ModelSignature(Schema([images]), Schema([logits]))
+
+
+def _save_exported(
+    path: str, mlflow_model: Model, signature: ModelSignature, program: Path, **_: Any
+) -> None:
+    """Write an MLflow model around an exported program.
+
+    `mlflow.pytorch.save_model` would export anew, and with its automatic shapes fix the height and
+    width of the images; the layout written here is the one that `mlflow.pytorch.load_model` reads.
+    """
+    root = Path(path)
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "model.pt2").write_bytes(program.read_bytes())
+    needs = [f"{name}=={version(name)}" for name in ("mlflow", "torch", "numpy", "pandas")]
+    (root / "requirements.txt").write_text("\n".join(needs) + "\n")
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    environment = {"python": python, "dependencies": ["-r requirements.txt"]}
+    (root / "python_env.yaml").write_text(yaml.safe_dump(environment))
+    mlflow_model.signature = signature
+    mlflow_model.add_flavor(
+        "pytorch", model_data="data", pytorch_version=version("torch"), code=None
+    )
+    mlflow.pyfunc.add_to_model(
+        mlflow_model,
+        loader_module="mlflow.pytorch",
+        data="data",
+        python_env="python_env.yaml",
+        model_config={"device": None},
+    )
+    mlflow_model.save(str(root / "MLmodel"))
+
+
+def replay(folders: list[Path], uri: str) -> list[Path]:
+    """Replay records, trainings first, so that comparisons find their runs.
+
+    Returns:
+        The records that have not ended; what they hold so far is sent.
+
+    Raises:
+        UNREACHABLE: if the server does not take them.
+    """
+    order = {"train": 0, "evaluate": 1, "compare": 2}
+    for folder in sorted(folders, key=lambda folder: order[read_run(folder).part]):
+        Replay(folder, uri).advance()
+    return [folder for folder in folders if not (folder / "end.json").exists()]
+
+
+def follow(folder: Path, since_ms: int, uri: str) -> None:
+    """Replay a record while it grows, until it has ended and all of it is in MLflow.
+
+    Args:
+        folder: of the record, which may not be there yet.
+        since_ms: an older record in that folder is not meant.
+        uri: of the tracking server; when it does not answer, the next try waits longer.
+    """
+    parent = os.getppid()
+    while not _is_newer(folder, since_ms):
+        if os.getppid() != parent:
+            return
+        time.sleep(0.2)
+    current = Replay(folder, uri)
+    pause = POLL_S
+    failed = False
+    while not current.done:
+        ended = (folder / "end.json").exists()
+        try:
+            current.advance()
+            pause = POLL_S
+        except UNREACHABLE as problem:
+            if not failed:
+                reason = " ".join(str(problem).split())[:160]
+                print(f"warning: MLflow at {uri} does not answer: {reason}", file=sys.stderr)
+            failed = True
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+            if ended:
+                raise
+        if os.getppid() != parent:
+            return  # the stage was killed; nothing will be added
+        if not current.done:
+            _sleep_until_ended(folder, pause)
+
+
+def _is_newer(folder: Path, since_ms: int) -> bool:
+    try:
+        return read_run(folder).started_ms >= since_ms
+    except FileNotFoundError:
+        return False
+
+
+def _sleep_until_ended(folder: Path, seconds: float) -> None:
+    """Sleep, but wake when the record ends: the stage is waiting then."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not (folder / "end.json").exists():
+        time.sleep(0.1)
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="segbench.tracking")
+    parser.add_argument("records", nargs="*", type=Path)
+    parser.add_argument("--uri", action="store_true", help="print where runs go")
+    parser.add_argument("--follow", type=int, metavar="SINCE_MS", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    uri = tracking_uri(Path.cwd())
+    if arguments.uri:
+        print(uri)
+        return
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        if arguments.follow is not None:
+            os.nice(10)  # what trains goes first
+            follow(arguments.records[0], arguments.follow, uri)
+        else:
+            unfinished = replay(arguments.records, uri)
+            print(f"{len(arguments.records) - len(unfinished)} records are in {uri}")
+            for folder in unfinished:
+                print(f"warning: {folder} has not ended; its run stays open", file=sys.stderr)
+    except UNREACHABLE as problem:
+        reason = " ".join(str(problem).split())[:300]
+        sys.exit(f"error: MLflow at {uri} does not take the records: {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The record is the truth; MLflow is filled from it, once, whatever happens to the server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segbench.models import build_network
+from segbench.models.exporting import export_network
+from segbench.params import Candidate, Model
+from segbench.records import DatasetInput, ModelFile, Record, Run, followed, now_ms
+from segbench.tracking import UNREACHABLE, Replay, replay, repository_root, tracking_uri
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def write_record(folder: Path, part: str = "train", **changes: object) -> Run:
+    fields = {
+        "id": "a" * 32,
+        "part": part,
+        "experiment": "polyps",
+        "name": "resnet18-fold0-seed0",
+        "started_ms": now_ms(),
+        "params": {f"train.p{number}": str(number) for number in range(130)},
+        "tags": {"dvc.stage": "train@resnet18-0-0", "mlflow.source.git.commit": "c" * 40},
+        "inputs": [DatasetInput("polyps", "d" * 16, "data/arrays/fold0", {"images": 3})],
+    }
+    run = Run(**{**fields, **changes})  # type: ignore[arg-type]
+    with Record(folder, run) as record:
+        for step in range(3):
+            record.log(step, {"epoch/val_loss": 1 / (step + 1), "epoch/val_dice": step / 3})
+        record.artifact("pictures/best.png").write_bytes(b"png")
+        Image.new("RGB", (8, 8)).save(record.artifact("images/prediction~s1.png"))
+        record.tags["best_epoch"] = "2"
+    return run
+
+
+def everything(uri: str) -> dict[str, object]:
+    """All that a tracking server holds, in a form to compare."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    found: dict[str, object] = {}
+    for experiment in client.search_experiments(filter_string="name != 'Default'"):
+        for run in client.search_runs([experiment.experiment_id]):
+            points = {
+                key: [
+                    (point.step, point.value, point.timestamp)
+                    for point in client.get_metric_history(run.info.run_id, key)
+                ]
+                for key in run.data.metrics
+            }
+            files = [
+                inner.path
+                for outer in client.list_artifacts(run.info.run_id)
+                for inner in client.list_artifacts(run.info.run_id, outer.path)
+            ]
+            found[run.info.run_name] = (
+                run.info.status,
+                points,
+                run.data.params,
+                run.data.tags,
+                files,
+                [entry.dataset.digest for entry in run.inputs.dataset_inputs],
+                len(client.search_logged_models([experiment.experiment_id])),
+            )
+    return found
+
+
+@contextmanager
+def server(folder: Path, port: int = 0) -> Iterator[str]:
+    """A real MLflow server process on loopback."""
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the server did not start"
+                time.sleep(0.2)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_replaying_twice_changes_nothing(offline: Callable[[], str], tmp_path: Path) -> None:
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    first = everything(offline())
+    status, points, params, tags, files, digests, _ = first["resnet18-fold0-seed0"]  # type: ignore[misc]
+    assert status == "FINISHED"
+    assert [step for step, _, _ in points["epoch/val_loss"]] == [0, 1, 2]
+    assert len(params) == 130
+    assert tags["dvc.stage"] == "train@resnet18-0-0"
+    assert tags["best_epoch"] == "2"
+    assert digests == ["d" * 16]
+    assert any(name.startswith("images/prediction~s1+step+0") for name in files)
+    replay([tmp_path / "record"], offline())
+    assert everything(offline()) == first
+
+
+def test_a_replay_that_was_cut_off_goes_on(offline: Callable[[], str], tmp_path: Path) -> None:
+    """Everything is sent anew, and MLflow still holds each point once."""
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    first = everything(offline())
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(offline())
+    (run,) = client.search_runs([client.get_experiment_by_name("polyps").experiment_id])
+    client.delete_tag(run.info.run_id, "segbench.replayed.train")  # as if the last step were lost
+    replay([tmp_path / "record"], offline())
+    assert everything(offline()) == first
+
+
+@pytest.mark.slow
+def test_live_dead_and_back_again(tmp_path: Path) -> None:
+    """A server that dies in the middle costs a warning; a later replay completes the run, once."""
+    folder = tmp_path / "record"
+    run = write_record(tmp_path / "done", id="b" * 32, name="other")
+    with server(tmp_path / "server") as uri:
+        port = int(uri.rsplit(":", 1)[1])
+        growing = Replay(_started(folder), uri)
+        growing.advance()
+        assert not growing.done
+        assert everything(uri)["resnet18-fold0-seed0"][0] == "RUNNING"  # type: ignore[index]
+    _finish(folder)
+    with pytest.raises(UNREACHABLE):
+        growing.advance()
+    with server(tmp_path / "server", port) as uri:
+        growing.advance()
+        assert growing.done
+        replay([folder, tmp_path / "done"], uri)
+        found = everything(uri)
+    assert set(found) == {"resnet18-fold0-seed0", run.name}
+    status, points, *_ = found["resnet18-fold0-seed0"]  # type: ignore[misc]
+    assert status == "FINISHED"
+    assert [step for step, _, _ in points["loss"]] == [0, 1]
+
+
+def _started(folder: Path) -> Path:
+    run = Run("c" * 32, "train", "polyps", "resnet18-fold0-seed0", now_ms())
+    record = Record(folder, run)
+    record.log(0, {"loss": 1.0})
+    return folder
+
+
+def _finish(folder: Path) -> None:
+    line = json.dumps({"step": 1, "time_ms": now_ms(), "values": {"loss": 0.5}}) + "\n"
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(line)
+    (folder / "end.json").write_text('{"status": "FINISHED", "time_ms": 1, "tags": {}}')
+
+
+def test_an_unreachable_server_does_not_disturb_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    run = Run("e" * 32, "train", "polyps", "alone", now_ms())
+    with followed(tmp_path / "record", run, 30), Record(tmp_path / "record", run) as record:
+        record.log(0, {"loss": 1.0})
+    assert (tmp_path / "record" / "end.json").exists()
+    said = capfd.readouterr().err
+    assert "MLflow did not take the run; it is whole in" in said
+    assert "'make sync' brings it later" in said
+    assert "Traceback" not in said
+
+
+def test_a_follower_brings_the_run_while_it_grows(
+    tmp_path: Path, offline: Callable[[], str]
+) -> None:
+    run = Run("f" * 32, "train", "polyps", "live", now_ms())
+    with followed(tmp_path / "record", run, 60), Record(tmp_path / "record", run) as record:
+        record.log(0, {"loss": 1.0})
+        for _ in range(300):
+            if "live" in everything(offline()):
+                break
+            time.sleep(0.2)
+        status, *_ = everything(offline())["live"]  # type: ignore[misc]
+        assert status == "RUNNING"
+        record.log(1, {"loss": 0.5})
+    status, points, *_ = everything(offline())["live"]  # type: ignore[misc]
+    assert status == "FINISHED"
+    assert [step for step, _, _ in points["loss"]] == [0, 1]
+
+
+def test_evaluation_joins_its_training_and_a_comparison_adopts(
+    offline: Callable[[], str], tmp_path: Path
+) -> None:
+    train = write_record(tmp_path / "train")
+    write_record(
+        tmp_path / "evaluate",
+        "evaluate",
+        id=train.id,
+        params={},
+        tags={"evaluate.threshold": "0.5"},
+    )
+    write_record(
+        tmp_path / "compare", "compare", id="9" * 32, name="comparison", children=[train.id]
+    )
+    replay([tmp_path / name for name in ("compare", "evaluate", "train")], offline())
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(offline())
+    runs = client.search_runs([client.get_experiment_by_name("polyps").experiment_id])
+    by_name = {run.info.run_name: run for run in runs}
+    assert set(by_name) == {train.name, "comparison"}
+    child = by_name[train.name]
+    assert child.data.tags["mlflow.parentRunId"] == by_name["comparison"].info.run_id
+    assert child.data.tags["evaluate.threshold"] == "0.5"
+
+
+def test_the_logged_model_loads_and_takes_any_size(
+    offline: Callable[[], str], tmp_path: Path
+) -> None:
+    import mlflow
+
+    torch.manual_seed(0)
+    network = build_network(
+        Model(architecture="unet", architecture_args={"decoder_channels": [16, 16, 8, 8, 8]}),
+        Candidate(
+            encoder="resnet18",
+            encoder_args={},
+            weights="none",
+            weights_sha256=None,
+            input_scaling="imagenet",
+        ),
+        1,
+    ).eval()
+    export_network(network, 3, tmp_path / "model.pt2")
+    write_record(tmp_path / "record", model=ModelFile("../model.pt2", 3, 1))
+    replay([tmp_path / "record"], offline())
+    mlflow.set_tracking_uri(offline())
+    (logged,) = mlflow.search_logged_models(output_format="list")
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    assert "uint8" in str(model.metadata.signature.inputs)
+    for shape in ((1, 3, 64, 64), (3, 3, 96, 128)):
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(images)).numpy()
+        assert np.allclose(model.predict(images), expected, atol=1e-4)
+
+
+def test_experiments_of_dvc_go_to_the_repository_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    (copy / ".dvc").mkdir(parents=True)
+    assert repository_root(copy) == tmp_path
+    assert tracking_uri(copy) == tracking_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.mark.slow
+def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    processes = []
+    for number in range(4):
+        write_record(tmp_path / str(number), id=f"{number:032x}", name=f"run{number}")
+        command = [sys.executable, "-m", "segbench.tracking", str(tmp_path / str(number))]
+        processes.append(subprocess.Popen(command, env=environment))
+    assert [process.wait() for process in processes] == [0] * 4
+    assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4
