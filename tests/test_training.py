@@ -1,0 +1,124 @@
+"""Training learns, repeats to the bit, and says what went wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from conftest import pack
+
+from segbench.arrays import open_arrays
+from segbench.errors import InputError
+from segbench.hardware import resolve
+from segbench.hashing import sha256_of
+from segbench.optimization import make_optimizer, make_schedule
+from segbench.params import Optimizer, Params, Schedule
+from segbench.records import read_run
+from segbench.training import train
+
+pytestmark = pytest.mark.usefixtures("offline")
+
+
+def fit(params: Params, packed: Path, out: Path, seed: int = 0) -> pd.DataFrame:
+    arrays, history = packed / "arrays", out / "history.csv"
+    train(params, "mobilenetv2_035", 0, seed, arrays, out / "train", history, out / "run.json")
+    return pd.read_csv(history)
+
+
+def test_same_seed_same_bits_another_seed_others(
+    params: Params, packed: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit(params, packed, tmp_path / name, seed)
+    first, again, other = (
+        sha256_of(tmp_path / name / "train" / "weights.safetensors") for name in "abc"
+    )
+    assert first == again != other
+    histories = [(tmp_path / name / "history.csv").read_bytes() for name in "ab"]
+    assert histories[0] == histories[1]
+
+
+def test_it_learns(tree: dict[str, Any], tmp_path: Path) -> None:
+    """A handful of images are learnt by heart, which an untrained network fails at."""
+    tree["dataset"].update(num_sequences=5, frames_per_sequence=4)
+    tree["augment"]["online"] = False
+    tree["train"].update(num_epochs=30)
+    params = Params.model_validate(tree)
+    history = fit(params, pack(params, tmp_path), tmp_path)
+    assert history["train_loss"].iloc[0] > 1.0
+    assert history["train_loss"].iloc[-1] < 0.4
+
+
+def test_record_holds_every_choice_and_epoch(params: Params, packed: Path, tmp_path: Path) -> None:
+    history = fit(params, packed, tmp_path)
+    folder, val = tmp_path / "train" / "record", packed / "arrays" / "fold0" / "val"
+    run = read_run(folder)
+    assert run.params["train.optimizer.learning_rate"] == "0.003"
+    assert run.params["candidate.encoder"] == "tu-mobilenetv2_035"
+    assert run.params["train.threads"] == str(resolve(params.train).threads)
+    assert "auto" not in (run.params[f"train.{name}"] for name in ("device", "precision"))
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(history) == 2
+    assert sum(run.inputs[0].profile["images"].values()) == len(open_arrays(val).images) + len(
+        open_arrays(val.parent / "train").images
+    )
+
+
+def test_early_stopping_ends_a_run(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
+    tree["train"].update(num_epochs=20)
+    tree["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0}
+    assert len(fit(Params.model_validate(tree), packed, tmp_path)) == 2
+
+
+def test_divergence_is_said(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
+    tree["train"]["optimizer"].update(name="sgd", learning_rate=1e30)
+    tree["train"]["schedule"]["name"] = "constant"
+    with pytest.raises(InputError, match=r"training diverged: .*; lower train\.optimizer"):
+        fit(Params.model_validate(tree), packed, tmp_path)
+    assert '"FAILED"' in (tmp_path / "train" / "record" / "end.json").read_text()
+    assert not (tmp_path / "train" / "weights.safetensors").exists()
+
+
+def test_a_misspelt_later_candidate_stops_the_first(
+    tree: dict[str, Any], packed: Path, tmp_path: Path
+) -> None:
+    tree["candidates"]["regnetx_002"]["encoder"] = "tu-regnetx_200"
+    with pytest.raises(InputError, match=r"candidates\.regnetx_002\.encoder: timm has no"):
+        fit(Params.model_validate(tree), packed, tmp_path)
+    assert not (tmp_path / "train").exists()
+
+
+def test_a_device_that_is_not_there(tree: dict[str, Any]) -> None:
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    tree["train"]["device"] = missing
+    with pytest.raises(InputError, match=f"no {missing} on this machine; set auto or cpu"):
+        resolve(Params.model_validate(tree).train)
+
+
+def test_arguments_an_optimiser_does_not_take() -> None:
+    params = Optimizer(name="adamw", learning_rate=1.0, weight_decay=0.0, args={"momentum": 0.9})
+    with pytest.raises(InputError, match=r"train\.optimizer\.args: adamw says"):
+        make_optimizer(torch.nn.Linear(1, 1), params)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        ("cosine", lambda rates: rates[0] < rates[3] and rates[-1] < 0.1 * max(rates)),
+        ("one_cycle", lambda rates: max(rates) == pytest.approx(1.0) and rates[-1] < 0.01),
+        ("constant", lambda rates: set(rates) == {1.0}),
+    ],
+)
+def test_schedules(name: str, check: Callable[[list[float]], bool]) -> None:
+    rate = Optimizer(name="sgd", learning_rate=1.0, weight_decay=0.0, args={})
+    optimizer = make_optimizer(torch.nn.Linear(1, 1), rate)
+    params = Schedule(name=name, warmup_share=0.2, factor=0.1, patience=1)  # type: ignore[arg-type]
+    made = make_schedule(optimizer, params, rate, total_steps=20)
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if made:
+            made["lr_scheduler"]["scheduler"].step()
+    assert check(rates), rates
