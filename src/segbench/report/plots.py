@@ -1,0 +1,141 @@
+"""Plots of the report, as SVG that takes the colours of the page around it."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from segbench.report import Row
+
+# Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
+# Stands for the page's text colour until `_svg` replaces it.
+INK = "#010203"
+
+
+def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
+    """Mean test score of each candidate with its interval; a dot for each seed."""
+    figure, axes = _axes(7.2, 0.9 + 0.5 * len(rows))
+    for at, row in enumerate(rows):
+        colour = COLOURS[at % len(COLOURS)]
+        axes.plot([row.test.low, row.test.high], [at, at], color=colour, linewidth=2.5)
+        axes.plot(row.runs, [at] * len(row.runs), "o", color=colour, alpha=0.45, markersize=5)
+        axes.plot(row.test.mean, at, "D", color=colour, markersize=7)
+    axes.set_yticks(range(len(rows)), [row.alias for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"test {metric} per image: mean (diamond), {100 * confidence:g} % interval, seeds (dots)"
+    )
+    return _svg(figure)
+
+
+def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.DataFrame]]) -> str:
+    """Validation dice and loss over the epochs, a line for each run."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.4))
+    titles = {"val_dice_per_image": "validation dice per image", "val_loss": "validation loss"}
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        _style(axes)
+        for alias, seed, fold, history in histories:
+            at = aliases.index(alias)
+            first = (seed, fold) == next((s, f) for a, s, f, _ in histories if a == alias)
+            axes.plot(
+                history["epoch"] + 1,
+                history[column],
+                color=COLOURS[at % len(COLOURS)],
+                marker="o",
+                markersize=3,
+                linewidth=1.5,
+                label=alias if first else None,
+            )
+        axes.set_xlabel("epoch")
+        axes.set_title(title, fontsize=10, color=INK)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        *(handles, labels),
+        loc="lower center",
+        ncols=min(4, len(labels)),
+        frameon=False,
+        labelcolor=INK,
+        bbox_to_anchor=(0.5, -0.12 - 0.06 * (len(labels) // 5)),
+    )
+    return _svg(figure)
+
+
+def spread(aliases: Sequence[str], scores: dict[str, NDArray[np.float64]]) -> str:
+    """Test score of every image: the box holds the middle half, a dot is an image."""
+    figure, axes = _axes(7.2, 0.9 + 0.6 * len(aliases))
+    rng = np.random.default_rng(0)
+    for at, alias in enumerate(aliases):
+        values = scores[alias][~np.isnan(scores[alias])]
+        colour = COLOURS[at % len(COLOURS)]
+        heights = at + rng.uniform(-0.22, 0.22, len(values))
+        axes.plot(values, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
+        axes.boxplot(
+            values,
+            positions=[at],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            boxprops={"color": INK},
+            whiskerprops={"color": INK},
+            capprops={"color": INK},
+            medianprops={"color": INK},
+        )
+    axes.set_yticks(range(len(aliases)), aliases)
+    axes.set_ylim(len(aliases) - 0.5, -0.5)
+    axes.set_xlabel("test score of each image, the mean over seeds")
+    return _svg(figure)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=(width, height))
+    _style(axes)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.xaxis.label.set_fontsize(9)
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element: text as text, no date, ids that repeat."""
+    # Ids in one page must differ between plots, and repeat between runs.
+    salt = f"segbench-{len(figure.axes)}-{figure.get_size_inches()}"
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(
+            stream,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            metadata={"Date": None, "Creator": None},
+        )
+    plt.close(figure)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # The page sets the size; the view box keeps the proportions.
+    for side in ("width", "height"):
+        svg = re.sub(rf' {side}="[\d.]+pt"', "", svg, count=1)
+    return svg

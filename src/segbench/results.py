@@ -1,0 +1,119 @@
+"""Results: what evaluated runs left behind, read back and checked against its hashes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segbench.errors import InputError
+from segbench.hashing import sha256_of, sha256_of_masks
+from segbench.params import Params
+from segbench.samples import Pixels
+
+SCORES = ("dice", "iou", "precision", "recall")
+"""Columns of the rows of an evaluation."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One evaluated run.
+
+    Attributes:
+        name: `<alias>-fold<fold>-seed<seed>`.
+        alias, fold, seed: which run it is.
+        summary: its scores file.
+        images: its rows, one an image of val and test, ordered by split and id.
+        history: its epochs.
+    """
+
+    name: str
+    alias: str
+    fold: int
+    seed: int
+    summary: dict[str, Any]
+    images: pd.DataFrame
+    history: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where compare reads and writes; see dvc.yaml."""
+
+    arrays: Path
+    metrics: Path
+    history: Path
+    evaluations: Path
+    runs: Path
+    preview: Path
+    reports: Path
+    out: Path
+
+
+def run_keys(params: Params) -> list[tuple[str, int, int]]:
+    """(alias, fold, seed) of every run, in the order of the params."""
+    chosen = params.comparison
+    return [
+        (alias, fold, seed)
+        for alias in chosen.candidates
+        for fold in chosen.folds
+        for seed in chosen.seeds
+    ]
+
+
+def run_names(params: Params) -> list[str]:
+    """Names of every run, as dvc.yaml forms them."""
+    return [f"{alias}-fold{fold}-seed{seed}" for alias, fold, seed in run_keys(params)]
+
+
+def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Scored:
+    """Read what is known of a run, and check that its rows are the ones its scores came from."""
+    name = f"{alias}-fold{fold}-seed{seed}"
+    scores = paths.metrics / f"{name}.json"
+    if not scores.exists():
+        raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'dvc repro'")
+    summary = json.loads(scores.read_text())
+    rows = paths.evaluations / name / "images.csv"
+    if not rows.exists() or sha256_of(rows) != summary["sha256"]["images"]:
+        raise InputError(
+            f"{rows}: missing or not the rows that {scores} was made from; "
+            "run 'dvc pull' or 'dvc repro'"
+        )
+    text = {"id": str, "group": str, "stratum": str}
+    missing = {score: [""] for score in SCORES}
+    images = pd.read_csv(rows, dtype=text, na_values=missing, keep_default_na=False)
+    images = images.sort_values(["split", "id"], ignore_index=True)
+    history = pd.read_csv(paths.history / f"{name}.csv")
+    return Scored(name, alias, fold, seed, summary, images, history)
+
+
+def image_scores(
+    runs: list[Scored], alias: str, split: str, score: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (R, N) of a candidate, a row for each seed, and the groups (N,) of its images.
+
+    The images of several folds stand side by side, so that every column is one image in one fold.
+    """
+    own = [run for run in runs if run.alias == alias]
+    seeds = sorted({run.seed for run in own})
+    folds = sorted({run.fold for run in own})
+    by_key = {(run.seed, run.fold): run.images for run in own}
+    parts = {key: table[table["split"] == split] for key, table in by_key.items()}
+    scores = [np.concatenate([parts[seed, fold][score] for fold in folds]) for seed in seeds]
+    groups = np.concatenate([parts[seeds[0], fold]["group"].to_numpy(str) for fold in folds])
+    return np.stack(scores), groups
+
+
+def read_predictions(paths: Paths, run: Scored) -> Pixels:
+    """Predicted class ids (N, H, W) of a run's test images, checked against its scores file."""
+    path = paths.evaluations / run.name / "predictions.npz"
+    try:
+        with np.load(path) as archive:
+            masks = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError):
+        masks = {}
+    if sha256_of_masks(masks) != run.summary["sha256"]["predictions"]:
+        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'dvc repro'")
+    return masks["test"]

@@ -1,0 +1,128 @@
+"""The report and MLflow's pages in a real browser."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from test_tracking import server, write_record
+
+from segbench import report
+from segbench.arrays import Header
+from segbench.comparison import picture_mode
+from segbench.params import Params
+from segbench.pictures import outline
+from segbench.report import Cell, Content, Row, SampleRow
+from segbench.samples import Info
+from segbench.statistics import Interval
+from segbench.tracking import replay
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("needs Chromium and its driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    profile = tmp_path_factory.mktemp("profile")
+    for argument in (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
+        *("--window-size=1300,1000", f"--user-data-dir={profile}"),
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def content(params: Params, folder: Path, redistributable: bool) -> Content:
+    rng = np.random.default_rng(0)
+    picture = folder / "data" / "s1.jpg"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    from PIL import Image
+
+    Image.fromarray(outline(rng.integers(0, 256, (64, 64, 3), np.uint8))).save(picture)
+    info = Info("polyps & <b>", ("background", "polyp"), "mine", redistributable, "")
+    header = Header(info, 64, 64, 3, "d" * 64)
+    rows = [
+        Row(
+            *(rank, alias, alias, "from scratch", 10**6, 2, 0.8, Interval(0.7, 0.6, 0.8)),
+            *([0.69, 0.71], Interval(-0.1, -0.2, 0.1) if rank > 1 else None),
+            *(dict.fromkeys(("dice", "iou", "precision", "recall"), 0.7), 0.75),
+        )
+        for rank, alias in enumerate(["resnet18", "mobilenet"], start=1)
+    ]
+    history = pd.DataFrame(
+        {"epoch": [0, 1], "val_dice_per_image": [0.5, 0.7], "val_loss": [1.0, 0.5]}
+    )
+    cell = Cell(picture, picture.read_bytes(), 0.5)
+    return Content(
+        header=header,
+        metric="dice",
+        confidence=0.95,
+        verdict="resnet18 wins.",
+        rows=rows,
+        histories=[(row.alias, 0, 0, history) for row in rows],
+        image_scores={row.alias: rng.random(20) for row in rows},
+        samples=[SampleRow("s1", [cell] * 4)],
+        pictures=picture_mode(params, header),
+        preview=picture,
+        facts={"Dataset": "polyps"},
+        params=params,
+        provenance={"version.torch": "2"},
+        hashes={"resnet18-fold0-seed0": {"weights": "w", "predictions": "p"}},
+    )
+
+
+@pytest.mark.parametrize("redistributable", [True, False])
+def test_the_report_stands_alone(
+    redistributable: bool, browser: webdriver.Chrome, params: Params, tmp_path: Path
+) -> None:
+    (tmp_path / "reports").mkdir()
+    report.write(content(params, tmp_path, redistributable), tmp_path / "reports")
+    page = tmp_path / "reports" / "comparison.html"
+    browser.get(page.as_uri())
+    assert browser.find_element(By.TAG_NAME, "h1").text.endswith("polyps & <b>")
+    rows = browser.find_elements(By.CSS_SELECTOR, "table:not(.samples) tbody tr")
+    assert "resnet18" in rows[0].text
+    script = "return [...document.images].map(i => { i.loading = 'eager'; return i.src })"
+    sources = browser.execute_script(script)
+    assert len(sources) == 4
+    # A dataset that may not be passed on is linked, never embedded.
+    prefix = "data:image/jpeg" if redistributable else "file://"
+    assert all(source.startswith(prefix) for source in sources)
+    time.sleep(0.5)
+    loaded = "return [...document.images].every(i => i.naturalWidth > 0)"
+    assert browser.execute_script(loaded)
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_mlflow_lists_runs(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    write_record(tmp_path / "one", id="1" * 32, name="resnet18-fold0-seed0")
+    write_record(tmp_path / "two", id="2" * 32, name="mobilenet-fold0-seed0")
+    with server(tmp_path / "server") as uri:
+        replay([tmp_path / "one", tmp_path / "two"], uri)
+        from mlflow.tracking import MlflowClient
+
+        experiment = MlflowClient(uri).get_experiment_by_name("polyps").experiment_id
+        browser.get(f"{uri}/#/experiments/{experiment}/runs")
+        wanted = {"resnet18-fold0-seed0", "mobilenet-fold0-seed0"}
+        for _ in range(120):
+            text = browser.find_element(By.TAG_NAME, "body").text
+            if all(name in text for name in wanted):
+                break
+            time.sleep(0.5)
+        assert all(name in text for name in wanted)

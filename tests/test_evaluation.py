@@ -1,0 +1,96 @@
+"""Several classes, grey images, ignored pixels and empty images, through every room."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import pack
+from PIL import Image
+
+from segbench.arrays import open_arrays, read_header
+from segbench.comparison import compare
+from segbench.evaluation import evaluate
+from segbench.models.exporting import load_exported
+from segbench.params import Params
+from segbench.results import Paths
+from segbench.training import train
+
+pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture
+def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
+    """Grey images of three classes, some pixels ignored, a few images without any object."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+    for number in range(24):
+        mask = np.zeros((70, 90), np.uint8)
+        if number % 4:
+            mask[10:30, 10:50] = 100
+            mask[40:60, 30:80] = 200
+            mask[:4] = 9
+        pixels = (mask // 2 + rng.integers(0, 60, mask.shape)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "source" / "images" / f"a {number:02}#.png")
+        Image.fromarray(mask).save(tmp_path / "source" / "masks" / f"a {number:02}#.png")
+    tree["dataset"] = {
+        "name": "folder",
+        "title": "grey",
+        "source": str(tmp_path / "source"),
+        "images": "images/{id}.png",
+        "masks": "masks/{id}.png",
+        "classes": ["background", "low", "high"],
+        "mask": {"values": {0: 0, 100: 1, 200: 2, 9: 255}},
+        "group": None,
+        "licence": "own",
+        "redistributable": False,
+    }
+    tree["train"].update(loss={"dice": 1.0, "ce": 1.0}, num_epochs=12)
+    tree["comparison"]["candidates"] = ["mobilenetv2_035"]
+    return Params.model_validate(tree)
+
+
+def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path) -> None:
+    params, name = several_classes, "mobilenetv2_035-fold0-seed0"
+    arrays = pack(params, tmp_path) / "arrays"
+    assert read_header(arrays).channels == 1
+    assert read_header(arrays).num_outputs == 3
+    assert set(np.unique(open_arrays(arrays / "fold0" / "train").masks)) == {0, 1, 2, 255}
+    paths = Paths(
+        **{field: tmp_path / field for field in Paths.__annotations__}
+        | {"arrays": arrays, "preview": tmp_path / "preview.png"}
+    )
+    trained = tmp_path / "trained"
+    train(
+        *(params, "mobilenetv2_035", 0, 0, arrays, trained),
+        *(paths.history / f"{name}.csv", paths.runs / f"{name}.json"),
+    )
+    scores = paths.metrics / f"{name}.json"
+    evaluate(params, trained, arrays, 0, paths.evaluations / name, scores)
+    # What is left of a run that is no longer named goes; what else lies there stays.
+    (paths.metrics / "resnet18-fold0-seed0.json").write_text("{}")
+    (paths.metrics / "notes.txt").touch()
+    compare(params, paths)
+    assert {path.name for path in paths.metrics.iterdir()} == {f"{name}.json", "notes.txt"}
+
+    found = json.loads(scores.read_text())
+    assert found["test/dice_per_image"] > 0.3
+    rows = pd.read_csv(paths.evaluations / name / "images.csv")
+    assert {"tp_1", "tp_2", "fn_2"} <= set(rows)
+    total = rows[[f"{cell}_1" for cell in ("tp", "fp", "fn", "tn")]].sum(axis=1)
+    ignored = [
+        (open_arrays(arrays / "fold0" / split).masks == 255).sum((1, 2))
+        for split in ("val", "test")
+    ]
+    assert (total == 64 * 64 - np.concatenate(ignored)).all()
+    exported = load_exported(paths.evaluations / name / "model.pt2")
+    assert exported(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)).shape == (1, 3, 64, 64)
+    # Not to be passed on: linked, not embedded.
+    page = (paths.reports / "comparison.html").read_text()
+    assert "data:image" not in page
+    assert "../out/pictures/a_" in page
+    assert page.count("<img") == 2 * 3
