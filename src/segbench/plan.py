@@ -1,0 +1,205 @@
+"""The plan: what a `dvc repro` would run, how long it should take here, and how much disk."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from dvc.repo import Repo
+
+from segbench.datasets import CATALOGUE
+from segbench.errors import InputError
+from segbench.packing import resize
+from segbench.params import Candidate, Params, load_params
+
+TIMED_SAMPLES = 12
+WARM_STEPS, TIMED_STEPS = 2, 4
+# Dataset, arrays and models lie in the workspace and in DVC's cache; models in MLflow too.
+COPIES, MODEL_COPIES = 2, 3
+BYTES_PER_PARAMETER = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one execution of a stage costs."""
+
+    seconds: float
+    bytes: int
+
+
+def stages_to_run() -> list[str]:
+    """Names of the stages that are out of date, or come after one that is."""
+    with Repo() as repo:
+        changed = set(repo.status())
+        graph = repo.index.graph  # edges lead from a stage to those it depends on
+        stale: set[str] = set()
+        for stage in graph.nodes:
+            if stage.addressing in changed:
+                stale.add(stage.addressing)
+                stale |= {later.addressing for later in _ancestors(graph, stage)}
+        return [stage.addressing for stage in repo.index.stages if stage.addressing in stale]
+
+
+def _ancestors(graph, stage) -> set:  # type: ignore[no-untyped-def, type-arg]
+    found, waiting = set(), [stage]
+    while waiting:
+        for earlier in graph.predecessors(waiting.pop()):
+            if earlier not in found:
+                found.add(earlier)
+                waiting.append(earlier)
+    return found
+
+
+def estimate_data(params: Params) -> tuple[dict[str, Estimate], int]:
+    """Cost of download, split and augment from a few timed samples, and the number of samples."""
+    module = CATALOGUE[params.dataset.name]
+    total = module.num_samples(params.dataset)
+    started = time.perf_counter()
+    samples = list(islice(module.read(params.dataset), TIMED_SAMPLES))
+    read = (time.perf_counter() - started) / len(samples)
+    started = time.perf_counter()
+    for sample in samples:
+        resize(sample.image, sample.mask, params.augment.height, params.augment.width)
+    pack = (time.perf_counter() - started) / len(samples)
+    raw = int(np.mean([sample.image.nbytes + sample.mask.nbytes for sample in samples]))
+    train_share = 1 - params.split.val_share - params.split.test_share
+    packed = total * (1 + params.augment.copies * train_share)
+    size = 4 * params.augment.height * params.augment.width
+    return {
+        # Writing a PNG and reading it again takes about as long as making the sample.
+        "download": Estimate(2 * read * total, COPIES * raw * total),
+        "split": Estimate(0.0, 0),
+        "augment": Estimate((read + pack) * packed, int(COPIES * size * packed)),
+        "compare": Estimate(0.0, 0),
+    }, total
+
+
+def estimate_runs(params: Params, candidate: Candidate, total: int) -> dict[str, Estimate]:
+    """Cost of one training and one evaluation of a candidate, from a few timed steps."""
+    import torch
+
+    from segbench.hardware import resolve
+    from segbench.models import build_network, num_parameters
+    from segbench.models.exporting import export_network, load_exported
+    from segbench.optimization import make_optimizer
+    from segbench.training import Fit
+
+    resolved = resolve(params.train)
+    torch.set_num_threads(resolved.threads)
+    untrained = candidate.model_copy(update={"weights": "none", "weights_sha256": None})
+    network = build_network(params.model, untrained, num_outputs=1).to(resolved.device)
+    binary = params.train.model_copy(update={"loss": {"bce": 1.0}})
+    fit = Fit(network, binary, num_classes=2, threshold=0.5).to(resolved.device)
+    optimizer = make_optimizer(network, params.train.optimizer)
+    size = (params.augment.height, params.augment.width)
+    batch = params.train.batch_size
+    images = torch.zeros((batch, *size, 3), dtype=torch.uint8, device=resolved.device)
+    images = images.permute(0, 3, 1, 2)
+    masks = torch.zeros((batch, *size), dtype=torch.uint8, device=resolved.device)
+    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
+
+    def step() -> None:
+        with torch.autocast(resolved.device, kind, enabled=kind is not None):
+            loss = fit.loss(network(images), masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    @torch.no_grad()
+    def score() -> None:
+        network(images)
+
+    def seconds(work) -> float:  # type: ignore[no-untyped-def]
+        for _ in range(WARM_STEPS):
+            work()
+        _wait(resolved.device)
+        started = time.perf_counter()
+        for _ in range(TIMED_STEPS):
+            work()
+        _wait(resolved.device)
+        return (time.perf_counter() - started) / TIMED_STEPS / batch
+
+    per_image = seconds(step)
+    network.eval()
+    per_score = seconds(score)
+    started = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        export_network(network, 3, Path(folder) / "model.pt2")
+        load_exported(Path(folder) / "model.pt2")
+    export = time.perf_counter() - started
+    held_out = (params.split.val_share + params.split.test_share) * total
+    copies = 1 + params.augment.copies
+    train_images = (total - held_out) * copies
+    val_images = params.split.val_share * total
+    epoch = per_image * train_images + per_score * val_images
+    weights = BYTES_PER_PARAMETER * num_parameters(network)
+    return {
+        "train": Estimate(epoch * params.train.num_epochs, COPIES * weights),
+        "evaluate": Estimate(per_score * held_out + export, MODEL_COPIES * weights),
+    }
+
+
+def _wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def make_plan(params: Params) -> str:
+    """The plan as text."""
+    stages = stages_to_run()
+    if not stages:
+        return "plan: nothing to run, data and pipeline are up to date"
+    costs, total = estimate_data(params)
+    started = time.perf_counter()
+    import segbench.training  # noqa: F401
+
+    start_up = time.perf_counter() - started
+    by_candidate = {}
+    for alias in params.comparison.candidates:
+        if any(f"@{alias}-" in stage for stage in stages):
+            by_candidate[alias] = estimate_runs(params, params.candidates[alias], total)
+    kinds = Counter(_kind(stage) for stage in stages)
+    lines, seconds, size = [f"{'stage':<36}{'runs':>5}{'time':>12}{'disk':>12}"], 0.0, 0
+    for (name, alias), count in kinds.items():
+        cost = by_candidate[alias][name] if alias else costs[name]
+        # Every stage is a process that imports the libraries, and waits for MLflow at its end.
+        spent = count * (cost.seconds + (start_up if alias else start_up / 2))
+        label = f"{name} {alias}" if alias else name
+        disk = count * cost.bytes
+        lines.append(f"{label:<36}{count:>5}{_time(spent):>12}{_size(disk):>12}")
+        seconds, size = seconds + spent, size + disk
+    lines.append(f"{'together':<36}{len(stages):>5}{_time(seconds):>12}{_size(size):>12}")
+    lines.append(
+        f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "
+        f"({total} images, {params.train.num_epochs} epochs); early stopping may end sooner"
+    )
+    return "\n".join(lines)
+
+
+def _kind(stage: str) -> tuple[str, str]:
+    """('train', alias) of 'train@alias-0-1'; ('split', '') of 'split'."""
+    name, _, item = stage.partition("@")
+    return name, item.split("-")[0]
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+if __name__ == "__main__":
+    try:
+        print(make_plan(load_params(Path(sys.argv[1]))))
+    except InputError as mistake:
+        sys.exit(f"error: plan: {mistake}")

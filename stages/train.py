@@ -1,0 +1,32 @@
+"""Fit one candidate with one seed on one fold."""
+
+from pathlib import Path
+
+from segbench import stage
+from segbench.params import load_params
+from segbench.training import train
+
+args = stage.arguments(
+    __doc__,
+    params=Path,
+    candidate=str,
+    fold=int,
+    seed=int,
+    arrays=Path,
+    out=Path,
+    history=Path,
+    run=Path,
+)
+stage.run(
+    "train",
+    lambda: train(
+        load_params(args.params),
+        args.candidate,
+        args.fold,
+        args.seed,
+        args.arrays,
+        args.out,
+        args.history,
+        args.run,
+    ),
+)

@@ -1,0 +1,258 @@
+"""The real thing: a fresh clone, real DVC, git and MLflow, the committed params shrunk."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT, read_params, shrink, write_params
+
+from segbench.records import read_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+class Workspace:
+    """A git clone in which commands run as a user would run them."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder / "src"),
+            **{f"GIT_{who}_NAME": "tester" for who in ("AUTHOR", "COMMITTER")},
+            **{f"GIT_{who}_EMAIL": "tester@example.org" for who in ("AUTHOR", "COMMITTER")},
+        }
+        self.environment.pop("MLFLOW_TRACKING_URI", None)
+        subprocess.run(["git", "clone", "--quiet", str(source), str(folder)], check=True)
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, done.stdout
+        return done.stdout
+
+    def repro(self) -> list[str]:
+        """Run the pipeline; which stages ran."""
+        return re.findall(r"Running stage '(.*)'", self.run("dvc", "repro"))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def change(self, tree: dict[str, Any]) -> None:
+        write_params(tree, self.folder / "params.yaml")
+
+    def scores(self) -> dict[str, str]:
+        return {path.name: path.read_text() for path in self.path("reports/metrics").iterdir()}
+
+    def runs(self) -> list[Any]:
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.path('mlflow.db')}")
+        experiment = client.get_experiment_by_name("synthetic-polyps")
+        return list(client.search_runs([experiment.experiment_id]))
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+ALL = [
+    *("download", "split", "augment"),
+    *("train@mobilenetv2_035-0-0", "train@regnetx_002-0-0"),
+    *("evaluate@mobilenetv2_035-0-0", "evaluate@regnetx_002-0-0"),
+    "compare",
+]
+
+
+@pytest.fixture(scope="module")
+def author(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A clone in which the pipeline has run once; the tests below go on from each other."""
+    workspace = Workspace(tmp_path_factory.mktemp("author") / "clone", ROOT)
+    workspace.change(shrink(read_params()))
+    assert sorted(workspace.repro()) == sorted(ALL)
+    return workspace
+
+
+def test_a_leaderboard_comes_out(author: Workspace) -> None:
+    table = pd.read_csv(author.path("reports/comparison.csv"))
+    assert sorted(table["candidate"]) == ["mobilenetv2_035", "regnetx_002"]
+    assert table["val"].is_monotonic_decreasing
+    assert ((table["test_low"] <= table["test"]) & (table["test"] <= table["test_high"])).all()
+    page = author.path("reports/comparison.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * 4  # free to share, so embedded
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "| 1 |" in author.path("reports/comparison.md").read_text()
+    assert (
+        author.path("data/compare/leaderboard.txt")
+        .read_text()
+        .endswith("report of 2 candidates in reports/comparison.html\n")
+    )
+
+
+def test_training_runs_without_a_test_set(author: Workspace, tmp_path: Path) -> None:
+    """dvc.yaml says that training does not depend on it; here it is not even there."""
+    shutil.copytree(author.path("data/arrays"), tmp_path / "arrays")
+    shutil.rmtree(tmp_path / "arrays" / "fold0" / "test")
+    author.run(
+        *("python", "stages/train.py", "--params", "params.yaml", "--candidate", "regnetx_002"),
+        *("--fold", "0", "--seed", "7", "--arrays", str(tmp_path / "arrays")),
+        *("--out", str(tmp_path / "out"), "--history", str(tmp_path / "history.csv")),
+        *("--run", str(tmp_path / "run.json")),
+    )
+    assert (tmp_path / "out" / "weights.safetensors").exists()
+
+
+def test_scores_are_those_of_the_rows(author: Workspace) -> None:
+    for name, text in author.scores().items():
+        rows = pd.read_csv(author.path(f"data/evaluate/{Path(name).stem}/images.csv"))
+        for split in ("val", "test"):
+            part = rows[rows["split"] == split]
+            tp, fp, fn = (part[f"{cell}_1"].sum() for cell in ("tp", "fp", "fn"))
+            scores = json.loads(text)
+            assert scores[f"{split}/dice_micro"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+            assert scores[f"{split}/dice_per_image"] == pytest.approx(part["dice"].mean())
+
+
+def test_mlflow_holds_every_run(author: Workspace) -> None:
+    runs = {run.info.run_name: run for run in author.runs()}
+    del runs["regnetx_002-fold0-seed7"]  # of the test above
+    names = {"mobilenetv2_035-fold0-seed0", "regnetx_002-fold0-seed0", "comparison"}
+    assert set(runs) == names
+    parent = runs.pop("comparison")
+    commit = author.run("git", "rev-parse", "HEAD").strip()
+    for name, run in runs.items():
+        scores = json.loads(author.scores()[f"{name}.json"])
+        tags, metrics = run.data.tags, run.data.metrics
+        assert run.info.status == "FINISHED"
+        assert metrics["test/dice_per_image"] == pytest.approx(scores["test/dice_per_image"])
+        assert "epoch/val_dice_per_image" in metrics
+        assert run.data.params["train.num_epochs"] == "2"
+        assert tags["mlflow.source.git.commit"] == commit
+        assert tags["dvc.stage"].startswith("train@")
+        assert tags["evaluate.dvc.stage"].startswith("evaluate@")
+        assert "dvc.md5.data/arrays" in tags
+        assert f"evaluate.dvc.md5.data/train/{name}/weights.safetensors" in tags
+        assert tags["segbench.weights_sha256"] == scores["sha256"]["weights"]
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        (entry, *_) = run.inputs.dataset_inputs
+        assert entry.dataset.name == "synthetic-polyps"
+        assert run.outputs.model_outputs
+
+
+def test_a_second_time_nothing_runs(author: Workspace) -> None:
+    before = len(author.runs())
+    assert author.repro() == []
+    assert len(author.runs()) == before
+    said = author.run(sys.executable, "-m", "segbench.plan", "params.yaml")
+    assert "nothing to run" in said
+
+
+def test_the_same_params_give_the_same_digits(
+    author: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In another clone, with nothing in any cache."""
+    again = Workspace(tmp_path_factory.mktemp("again") / "clone", ROOT)
+    again.change(shrink(read_params()))
+    assert sorted(again.repro()) == sorted(ALL)
+    assert again.scores() == author.scores()
+    for name in ("comparison.csv", "comparison.md"):
+        assert (
+            again.path(f"reports/{name}").read_text() == author.path(f"reports/{name}").read_text()
+        )
+
+
+def test_adding_and_removing_candidates(
+    author: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    remote = tmp_path_factory.mktemp("remote")
+    hub = remote / "hub.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(hub)], check=True)
+    author.run("git", "remote", "set-url", "origin", str(hub))
+    author.run("dvc", "remote", "add", "--default", "local", str(remote / "dvc"))
+
+    tree = shrink(read_params())
+    tree["comparison"]["candidates"].append("resnet18")
+    author.change(tree)
+    said = author.run(sys.executable, "-m", "segbench.plan", "params.yaml")
+    assert re.search(r"train resnet18 +1 ", said)
+    assert "mobilenetv2_035" not in said
+    assert author.repro() == ["train@resnet18-0-0", "evaluate@resnet18-0-0", "compare"]
+    publish(author, "three candidates")
+    colleague = Workspace(remote / "colleague", hub)
+    colleague.run("dvc", "pull")
+    assert colleague.repro() == []
+
+    tree["comparison"]["candidates"].remove("regnetx_002")
+    author.change(tree)
+    assert author.repro() == ["compare"]
+    table = pd.read_csv(author.path("reports/comparison.csv"))
+    assert sorted(table["candidate"]) == ["mobilenetv2_035", "resnet18"]
+    assert "regnetx_002" not in author.path("reports/comparison.md").read_text()
+    publish(author, "two candidates")
+    # One who had the third, and one who never did.
+    colleague.run("git", "pull", "--quiet")
+    newcomer = Workspace(remote / "newcomer", hub)
+    for workspace in (colleague, newcomer):
+        workspace.run("dvc", "pull")
+        assert workspace.repro() == []
+        assert "up to date" in workspace.run("dvc", "status")
+    # Whoever pulls the records can fill an MLflow of their own.
+    records = sorted(newcomer.path("data").rglob("record"))
+    newcomer.run(
+        *(sys.executable, "-m", "segbench.tracking"),
+        *(str(path.relative_to(newcomer.folder)) for path in records),
+    )
+    assert {run.info.run_name for run in newcomer.runs()} == {
+        read_run(path).name for path in records
+    }
+
+
+def publish(workspace: Workspace, message: str) -> None:
+    workspace.commit(message)
+    workspace.run("dvc", "push")
+    workspace.run("git", "push", "--quiet", "origin", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tree: tree["split"].update(val_shares=0.1), "split.val_shares: unknown key"),
+        (
+            lambda tree: tree["dataset"].update(num_sequences=2),
+            "cannot fill train, val, test; at least 3 groups are needed",
+        ),
+        (
+            lambda tree: tree["candidates"]["mobilenetv2_035"].update(encoder="tu-mobilenet_035"),
+            "mobilenetv2_035.encoder: timm has no 'mobilenet_035' (did you mean tu-mobilenet",
+        ),
+    ],
+    ids=["key", "split", "encoder"],
+)
+def test_mistakes_end_a_stage_with_one_line(
+    change: Any, said: str, author: Workspace, tmp_path: Path
+) -> None:
+    copy = Workspace(tmp_path / "clone", ROOT)
+    # What the author made already need not be made again.
+    shutil.copytree(author.path(".dvc/cache"), copy.path(".dvc/cache"))
+    tree = shrink(read_params())
+    change(tree)
+    copy.change(tree)
+    output = copy.run("dvc", "repro", fails=True)
+    assert said in output
+    assert "Traceback" not in output
+    assert len([line for line in output.splitlines() if line.startswith("error: ")]) == 1

@@ -1,0 +1,87 @@
+"""dvc.yaml names, for each stage, the modules that can change its numbers, and no others."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+SOURCE = ROOT / "src" / "segbench"
+
+# What watches, checks or words, but changes no number; a change here must not retrain.
+OBSERVERS = {
+    "__init__.py",
+    "errors.py",  # wording
+    "hashing.py",  # names what was made
+    "params.py",  # checks values that DVC itself follows
+    "pictures.py",  # draws
+    "provenance.py",  # describes
+    "records.py",  # writes down
+    "stage.py",  # parses paths
+    "tracking.py",  # replays
+    "writing.py",  # whole or not at all
+    "plan.py",  # foretells
+}
+
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of the library that a file imports, anywhere in it."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "segbench":
+                place = ROOT / "src" / Path(*name.split("."))
+                found |= {
+                    file
+                    for file in (place.with_suffix(".py"), place / "__init__.py")
+                    if file.exists()
+                }
+    return found
+
+
+def closure(path: Path) -> set[str]:
+    """Files below src/segbench that a script needs, not counting observers and what they need."""
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        for file in imported(waiting.pop()):
+            if file not in seen and file.relative_to(SOURCE).as_posix() not in OBSERVERS:
+                seen.add(file)
+                waiting.append(file)
+    return {file.relative_to(SOURCE).as_posix() for file in seen}
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_deps_are_the_imports(stage: str) -> None:
+    script = f"stages/{stage}.py"
+    assert f"python {script}" in STAGES[stage]["cmd"]
+    deps = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+    assert script in deps
+    needed = {f"src/segbench/{name}" for name in closure(ROOT / script)}
+    covered = {file for file in needed if any(Path(file).is_relative_to(dep) for dep in deps)}
+    assert needed - covered == set(), f"dvc.yaml: {stage} lacks these deps"
+    for dep in deps - {script}:
+        assert any(Path(file).is_relative_to(dep) for file in needed), f"{stage} needs no {dep}"
+
+
+def test_training_never_sees_the_test_set() -> None:
+    deps = STAGES["train"]["deps"]
+    assert not any(dep == "data/arrays" or dep.endswith("/test") for dep in deps)
+
+
+def test_scripts_hold_no_path_and_no_number() -> None:
+    for script in (ROOT / "stages").glob("*.py"):
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.Constant) and node.value != ast.get_docstring(
+                ast.parse(script.read_text()), clean=False
+            ):
+                assert isinstance(node.value, str), f"{script.name}: {node.value}"
+                assert "/" not in node.value, f"{script.name}: {node.value}"
