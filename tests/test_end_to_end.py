@@ -32,6 +32,8 @@ class Workspace:
         }
         self.environment.pop("MLFLOW_TRACKING_URI", None)
         subprocess.run(["git", "clone", "--quiet", str(source), str(folder)], check=True)
+        # Also where the source is no branch but a bare commit, as in many a CI.
+        self.run("git", "checkout", "--quiet", "-B", "main")
 
     def run(self, *command: str, fails: bool = False) -> str:
         done = subprocess.run(
@@ -181,7 +183,8 @@ def test_adding_and_removing_candidates(
 ) -> None:
     remote = tmp_path_factory.mktemp("remote")
     hub = remote / "hub.git"
-    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(hub)], check=True)
+    command = ["git", "init", "--quiet", "--bare", "--initial-branch", "main", str(hub)]
+    subprocess.run(command, check=True)
     author.run("git", "remote", "set-url", "origin", str(hub))
     author.run("dvc", "remote", "add", "--default", "local", str(remote / "dvc"))
 
@@ -225,7 +228,7 @@ def test_adding_and_removing_candidates(
 def publish(workspace: Workspace, message: str) -> None:
     workspace.commit(message)
     workspace.run("dvc", "push")
-    workspace.run("git", "push", "--quiet", "origin", "HEAD")
+    workspace.run("git", "push", "--quiet", "origin", "main")
 
 
 @pytest.mark.parametrize(

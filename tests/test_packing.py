@@ -69,6 +69,12 @@ def test_preview_shows_samples_beside_variations(packed: Path, params: Params) -
         assert sheet.height > params.augment.preview_samples * 64
 
 
+def test_what_is_told_of_a_dataset_retrains_nothing(packed: Path) -> None:
+    header = (packed / "arrays" / "header.json").read_text()
+    assert "licence" not in header
+    assert "redistributable" not in header
+
+
 def test_header_ties_arrays_to_the_dataset(packed: Path) -> None:
     header = read_header(packed / "arrays")
     assert header.num_outputs == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.samples import Info, Pixels
+from segbench.samples import Info, Pixels, read_info
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,19 @@ def open_arrays(folder: Path) -> Arrays:
 
 
 def write_header(folder: Path, header: Header) -> None:
-    """Write header.json."""
-    (folder / "header.json").write_text(json.dumps(asdict(header), indent=2) + "\n")
+    """Write header.json, and dataset.json with what is only told of the dataset.
+
+    Apart, since training depends on the one; a licence put right must not train everything anew.
+    """
+    fields = asdict(header)
+    told = {"dataset.json": fields.pop("dataset"), "header.json": fields}
+    told["header.json"]["num_classes"] = len(header.dataset.classes)
+    for name, content in told.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_header(folder: Path) -> Header:
-    """Read header.json."""
+    """Read header.json and dataset.json."""
     fields = json.loads((folder / "header.json").read_text())
-    dataset = fields["dataset"]
-    info = Info(**{**dataset, "classes": tuple(dataset["classes"])})
-    return Header(**{**fields, "dataset": info})
+    del fields["num_classes"]
+    return Header(dataset=read_info(folder), **fields)
