@@ -9,6 +9,7 @@ import torch
 from segbench.arrays import open_arrays
 from segbench.augmentation import load_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches
+from segbench.samples import Pixels
 
 
 def passes(packed: Path, seed: int, epochs: list[int]) -> list[torch.Tensor]:
@@ -24,6 +25,23 @@ def test_an_epoch_repeats_whatever_came_before(packed: Path) -> None:
     assert torch.equal(passes(packed, 0, [2])[0], two)
     assert not torch.equal(zero, one)
     assert not torch.equal(passes(packed, 1, [0])[0], zero)
+
+
+def test_order_and_variations_are_drawn_anew_each_epoch(packed: Path) -> None:
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    keys: list[tuple[int, ...]] = []
+
+    def spy(image: Pixels, mask: Pixels, key: tuple[int, ...]) -> tuple[Pixels, Pixels]:
+        keys.append(key)
+        return image, mask
+
+    orders = []
+    for epoch in (0, 1):
+        keys.clear()
+        list(TrainBatches(part, 4, spy, 5, lambda epoch=epoch: epoch))  # type: ignore[misc]
+        assert {key[:2] for key in keys} == {(5, epoch)}
+        orders.append([key[2] for key in keys])
+    assert orders[0] != orders[1]
 
 
 def test_every_sample_comes_once_an_epoch(packed: Path) -> None:

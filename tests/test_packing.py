@@ -57,6 +57,12 @@ def test_resizing_keeps_mask_and_image_in_place() -> None:
         assert set(np.unique(truth)) == {0, 1}
 
 
+def test_nearest_takes_the_pixel_at_the_centre() -> None:
+    mask = np.random.default_rng(0).integers(0, 2, (96, 96), np.uint8)
+    _, small = resize(np.repeat(mask[..., None], 3, axis=2), mask, 32, 32)
+    assert (small == mask[1::3, 1::3]).all()
+
+
 def test_packing_again_gives_the_same_bytes(packed: Path, params: Params, tmp_path: Path) -> None:
     pack(params, tmp_path)
     for path in sorted((packed / "arrays").rglob("*.*")):

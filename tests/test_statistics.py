@@ -35,6 +35,14 @@ def test_same_groups_are_drawn_for_all() -> None:
     assert np.allclose(difference, -0.1)
 
 
+def test_groups_and_runs_are_drawn_independently() -> None:
+    """The spreads of two independent effects of equal size add in squares, not in full."""
+    groups = np.array(["a", "b"])
+    by_group = resampled_means(np.array([[0.0, 1.0]] * 2), groups, 2000, 0).std()
+    both = resampled_means(np.array([[0.0, 1.0], [1.0, 2.0]]), groups, 2000, 0).std()
+    assert 1.25 < both / by_group < 1.6
+
+
 def test_images_without_score_are_left_out() -> None:
     scores = np.array([[0.2, np.nan, 0.4], [0.3, np.nan, 0.5]])
     means = resampled_means(scores, np.array(["a", "a", "b"]), 300, 0)

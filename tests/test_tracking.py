@@ -33,7 +33,8 @@ def write_record(folder: Path, part: str = "train", **changes: object) -> Run:
         "experiment": "polyps",
         "name": "resnet18-fold0-seed0",
         "started_ms": now_ms(),
-        "params": {f"train.p{number}": str(number) for number in range(130)},
+        "params": {f"train.p{number}": str(number) for number in range(129)}
+        | {"augment.transforms": "x" * 9000},
         "tags": {"dvc.stage": "train@resnet18-0-0", "mlflow.source.git.commit": "c" * 40},
         "inputs": [DatasetInput("polyps", "d" * 16, "data/arrays/fold0", {"images": 3})],
     }
