@@ -47,7 +47,6 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlruns"
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
-LONGEST_PARAM = 6000  # MLflow's limit; run.json holds the whole
 # What a server that is gone, ill or locked can raise; requests' errors are OSErrors.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
@@ -142,7 +141,7 @@ class Replay:
                 tags={RUN_TAG: run.id},
             )
             run_id = created.info.run_id
-        params = [Param(key, value[:LONGEST_PARAM]) for key, value in run.params.items()]
+        params = [Param(key, value) for key, value in run.params.items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
