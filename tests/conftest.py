@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from segbench import datasets, packing, splitting
+from segbench import auditing, datasets, packing
 from segbench.params import Params
 
 ROOT = Path(__file__).parent.parent
@@ -60,9 +60,16 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(Params.model_validate(shrink(read_params())), tmp_path_factory.mktemp("packed"))
 
 
+def audit_paths(folder: Path) -> auditing.Paths:
+    names = ("split.csv", "split.json", "audit.html", "audit")
+    return auditing.Paths(*(folder / name for name in names))
+
+
 def pack(params: Params, folder: Path) -> Path:
     datasets.download(params.dataset, folder / "dataset")
-    splitting.split(folder / "dataset", params.split, folder / "split.csv")
+    auditing.split_and_audit(
+        *(folder / "dataset", params.split, params.report.pictures, audit_paths(folder))
+    )
     packing.augment(
         *(folder / "dataset", folder / "split.csv", params.augment),
         *(folder / "arrays", folder / "preview.png"),

@@ -1,5 +1,6 @@
 """The report and MLflow's pages in a real browser."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -8,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import audit_paths, pack
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from test_tracking import server, write_record
 
-from segbench import report
 from segbench.arrays import Header
-from segbench.comparison import picture_mode
+from segbench.auditing import split_and_audit
 from segbench.params import Params
-from segbench.pictures import outline
-from segbench.report import Cell, Content, Row, SampleRow
-from segbench.samples import Info
+from segbench.pictures import outline, picture_mode
+from segbench.report.comparison import Cell, Content, Row, SampleRow, write_report
+from segbench.samples import Info, read_table
 from segbench.statistics import Interval
 from segbench.tracking import replay
 
@@ -66,7 +67,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     history = pd.DataFrame(
         {"epoch": [0, 1], "val_dice_per_image": [0.5, 0.7], "val_loss": [1.0, 0.5]}
     )
-    cell = Cell(picture, picture.read_bytes(), 0.5)
+    cell = Cell(picture, 0.5)
     return Content(
         header=header,
         metric="dice",
@@ -76,7 +77,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         histories=[(row.alias, 0, 0, history) for row in rows],
         image_scores={row.alias: rng.random(20) for row in rows},
         samples=[SampleRow("s1", [cell] * 4)],
-        pictures=picture_mode(params, header),
+        pictures=picture_mode(params.report.pictures, redistributable),
         preview=picture,
         facts={"Dataset": "polyps"},
         params=params,
@@ -90,7 +91,7 @@ def test_the_report_stands_alone(
     redistributable: bool, browser: webdriver.Chrome, params: Params, tmp_path: Path
 ) -> None:
     (tmp_path / "reports").mkdir()
-    report.write(content(params, tmp_path, redistributable), tmp_path / "reports")
+    write_report(content(params, tmp_path, redistributable), tmp_path / "reports")
     page = tmp_path / "reports" / "comparison.html"
     browser.get(page.as_uri())
     assert browser.find_element(By.TAG_NAME, "h1").text.endswith("polyps & <b>")
@@ -105,6 +106,36 @@ def test_the_report_stands_alone(
     time.sleep(0.5)
     loaded = "return [...document.images].every(i => i.naturalWidth > 0)"
     assert browser.execute_script(loaded)
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.parametrize("redistributable", [True, False])
+def test_the_audit_shows_what_leaks(
+    redistributable: bool, browser: webdriver.Chrome, params: Params, tmp_path: Path
+) -> None:
+    pack(params, tmp_path)
+    info = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
+    info["redistributable"] = redistributable
+    (tmp_path / "dataset" / "dataset.json").write_text(json.dumps(info))
+    measures = read_table(tmp_path / "dataset" / "measures.csv")
+    measures["image_sha256"] = "the same everywhere"
+    measures.to_csv(tmp_path / "dataset" / "measures.csv", index=False)
+    loose = params.split.model_copy(update={"by": "random", "on_leak": "warn"})
+    said = split_and_audit(tmp_path / "dataset", loose, "auto", audit_paths(tmp_path))
+    browser.get((tmp_path / "audit.html").as_uri())
+    verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
+    assert verdict.startswith("The split leaks: ")
+    assert verdict.removeprefix("The ").removesuffix(": scores of this split flatter.") in said
+    sources = browser.execute_script(
+        "return [...document.images].map(i => { i.loading = 'eager'; return i.src })"
+    )
+    prefix = "data:image/jpeg" if redistributable else "file://"
+    assert len(sources) >= 2
+    assert all(source.startswith(prefix) for source in sources)
+    time.sleep(0.5)
+    assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
     assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.arrays import Header
-from segbench.comparison import leaderboard, picture_mode, verdict
+from segbench.comparison import leaderboard, verdict
 from segbench.errors import InputError
 from segbench.params import Params
+from segbench.pictures import picture_mode
 from segbench.results import Paths, Scored, image_scores, read_scored
-from segbench.samples import Info
 
 
 def scored(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Scored:
@@ -46,7 +45,7 @@ def judged(params: Params, scores: dict[str, tuple[float, float]], groups: int =
     assert [row.rank for row in rows] == [1, 2]
     assert rows[0].val >= rows[1].val
     assert rows[0].behind is None
-    return verdict(params, rows, runs)
+    return verdict(params, rows, runs, leaky=False)
 
 
 def test_validation_chooses_and_test_confirms(params: Params) -> None:
@@ -70,7 +69,9 @@ def test_close_candidates_are_not_told_apart(params: Params) -> None:
         scored("resnet18", 1, 0.71, 0.68),
     ]
     rows = leaderboard(params, runs)
-    assert "cannot tell it from regnetx_002" in verdict(params, rows, runs)
+    assert "cannot tell it from regnetx_002" in verdict(params, rows, runs, leaky=False)
+    warned = verdict(params, rows, runs, leaky=True)
+    assert warned.startswith("The split leaks (audit.html), so all scores flatter. ")
 
 
 def test_few_groups_are_said(params: Params) -> None:
@@ -98,12 +99,8 @@ def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
         ("embed", False, "embed"),
     ],
 )
-def test_pictures_enter_git_only_where_they_may(
-    asked: str, free: bool, mode: str, tree: dict[str, Any]
-) -> None:
-    tree["report"]["pictures"] = asked
-    header = Header(Info("x", ("a", "b"), "", free, ""), 64, 64, 3, "d")
-    assert picture_mode(Params.model_validate(tree), header) == mode
+def test_pictures_enter_git_only_where_they_may(asked: str, free: bool, mode: str) -> None:
+    assert picture_mode(asked, free) == mode
 
 
 def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> None:

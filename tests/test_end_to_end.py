@@ -178,6 +178,59 @@ def test_the_same_params_give_the_same_digits(
         )
 
 
+def test_folds_are_an_axis_and_a_sticky_split_only_grows(author: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "clone", ROOT)
+    tree = shrink(read_params())
+    tree["split"].update(num_folds=3, test_share=None, sticky=True)
+    tree["comparison"].update(candidates=["mobilenetv2_035"], folds=[0, 2])
+    workspace.change(tree)
+    ran = workspace.repro()
+    assert [stage for stage in ran if stage.startswith("train")] == [
+        *("train@mobilenetv2_035-0-0", "train@mobilenetv2_035-2-0")
+    ]
+    first = pd.read_csv(workspace.path("reports/split.csv")).set_index(["fold", "id"])
+    assert (first["split"] == "test").groupby("id").sum().eq(1).all()
+    row = pd.read_csv(workspace.path("reports/comparison.csv")).iloc[0]
+    tested = [
+        pd.read_csv(workspace.path(f"data/evaluate/mobilenetv2_035-fold{fold}-seed0/images.csv"))
+        for fold in (0, 2)
+    ]
+    images = pd.concat(table[table["split"] == "test"] for table in tested)
+    assert images["id"].is_unique
+    assert row["test"] == pytest.approx(images["dice"].mean())
+    assert workspace.repro() == []
+
+    # DVC removes what a stage made before it runs again; the split table has to stay for it.
+    tree["dataset"]["num_sequences"] += 2
+    workspace.change(tree)
+    workspace.run("dvc", "repro", "split")
+    grown = pd.read_csv(workspace.path("reports/split.csv")).set_index(["fold", "id"])
+    assert len(grown) > len(first)
+    assert grown.loc[first.index, "split"].equals(first["split"])
+
+
+def test_a_leak_stops_the_pipeline_and_a_warning_follows_the_numbers(
+    author: Workspace, tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "clone", ROOT)
+    shutil.copytree(author.path(".dvc/cache"), workspace.path(".dvc/cache"))
+    tree = shrink(read_params())
+    tree["split"]["by"] = "random"
+    tree["comparison"]["candidates"] = ["mobilenetv2_035"]
+    workspace.change(tree)
+    said = workspace.run("dvc", "repro", fails=True)
+    assert re.search(
+        r"error: split: the split leaks: \d+ groups.* straddle it, none may; see", said
+    )
+    assert "Traceback" not in said
+    assert "straddle" in workspace.path("reports/audit.html").read_text()
+    assert not workspace.path("reports/split.csv").exists()
+    tree["split"]["on_leak"] = "warn"
+    workspace.change(tree)
+    assert workspace.repro()[0] == "split"
+    assert "**The split leaks (audit.html)" in workspace.path("reports/comparison.md").read_text()
+
+
 def test_adding_and_removing_candidates(
     author: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -14,7 +14,9 @@ OBSERVERS = {
     "__init__.py",
     "errors.py",  # wording
     "hashing.py",  # names what was made
-    "params.py",  # checks values that DVC itself follows
+    "params/__init__.py",  # checks values that DVC itself follows
+    "params/datasets.py",
+    "params/section.py",
     "pictures.py",  # draws
     "provenance.py",  # describes
     "records.py",  # writes down
@@ -27,10 +29,19 @@ OBSERVERS = {
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
+class WithoutTypes(ast.NodeTransformer):
+    """Drops what is imported for type checkers only, which changes no number."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse
+        return self.generic_visit(node)
+
+
 def imported(path: Path) -> set[Path]:
     """Files of the library that a file imports, anywhere in it."""
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(WithoutTypes().visit(ast.parse(path.read_text()))):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]

@@ -1,13 +1,16 @@
 """Packed arrays: what trains and tests, as a few uint8 files that are read by memory map."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
+from io import BufferedWriter
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
-from segbench.samples import Info, Pixels, read_info
+from segbench.samples import Info, Pixels, read_info, read_table
 
 
 @dataclass(frozen=True)
@@ -49,32 +52,51 @@ class Arrays:
     samples: pd.DataFrame
 
 
-def create(folder: Path, header: Header, samples: pd.DataFrame) -> Arrays:
-    """Make the files of one split, pixels still zero; fill its arrays, then call `flush`."""
-    folder.mkdir(parents=True)
-    samples.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
-    shape = (len(samples), header.height, header.width)
+class Writer:
+    """Writes the files of one split, in any order and from any thread; use it in `with`.
 
-    def make(name: str, shape: tuple[int, ...]) -> Pixels:
-        return np.lib.format.open_memmap(folder / name, "w+", np.uint8, shape)
+    Not through a memory map, whose pages would count as this process's memory.
+    """
 
-    return Arrays(make("images.npy", (*shape, header.channels)), make("masks.npy", shape), samples)
+    def __init__(self, folder: Path, header: Header, samples: pd.DataFrame) -> None:
+        folder.mkdir(parents=True)
+        samples.to_csv(folder / "samples.csv", index=False, lineterminator="\n")
+        size = (header.height, header.width)
+        self._shapes = {"images": (*size, header.channels), "masks": size}
+        self._files: dict[str, BufferedWriter] = {}
+        self._starts: dict[str, int] = {}
+        for name, shape in self._shapes.items():
+            file = self._files[name] = open(folder / f"{name}.npy", "wb")  # noqa: SIM115
+            fields = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), *shape)}
+            np.lib.format.write_array_header_1_0(file, fields)
+            file.flush()
+            self._starts[name] = file.tell()
 
+    def write(self, at: int, image: Pixels, mask: Pixels) -> None:
+        """Write the sample of row `at`: image (H, W, C) or (H, W), mask (H, W)."""
+        for name, pixels in (("images", image), ("masks", mask)):
+            shape = self._shapes[name]
+            data = np.ascontiguousarray(pixels).reshape(shape).tobytes()
+            offset = self._starts[name] + at * len(data)
+            while data:
+                written = os.pwrite(self._files[name].fileno(), data, offset)
+                data, offset = data[written:], offset + written
 
-def flush(arrays: Arrays) -> None:
-    """Bring the pixels of created arrays to disk."""
-    for pixels in (arrays.images, arrays.masks):
-        assert isinstance(pixels, np.memmap)
-        pixels.flush()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            os.fsync(file.fileno())
+            file.close()
 
 
 def open_arrays(folder: Path) -> Arrays:
     """Map the files of one split for reading."""
-    text = {"id": str, "group": str, "stratum": str}
     return Arrays(
         np.load(folder / "images.npy", mmap_mode="r"),
         np.load(folder / "masks.npy", mmap_mode="r"),
-        pd.read_csv(folder / "samples.csv", dtype=text, keep_default_na=False),
+        read_table(folder / "samples.csv"),
     )
 
 

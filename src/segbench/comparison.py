@@ -9,12 +9,19 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from segbench import provenance, report
+from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.params import Candidate, Params
-from segbench.pictures import outline
+from segbench.pictures import outline, picture_mode
 from segbench.records import Record, Run, flatten, followed, now_ms
-from segbench.report import Cell, Content, Row, SampleRow
+from segbench.report.comparison import (
+    Cell,
+    Content,
+    Row,
+    SampleRow,
+    text_table,
+    write_report,
+)
 from segbench.results import (
     SCORES,
     Paths,
@@ -64,19 +71,19 @@ def compare(params: Params, paths: Paths) -> str:
             header=header,
             metric=params.comparison.metric,
             confidence=params.comparison.confidence,
-            verdict=verdict(params, rows, runs),
+            verdict=verdict(params, rows, runs, _is_leaky(params, paths)),
             rows=rows,
             histories=[(run.alias, run.seed, run.fold, run.history) for run in runs],
             image_scores=_scores_by_candidate(params, runs),
             samples=samples,
-            pictures=picture_mode(params, header),
+            pictures=picture_mode(params.report.pictures, header.dataset.redistributable),
             preview=paths.preview,
-            facts=_facts(params, header, runs),
+            facts=_facts(params, header, runs, paths),
             params=params,
             provenance=provenance.tags(),
             hashes={run.name: run.summary["sha256"] for run in runs},
         )
-        report.write(content, paths.reports)
+        write_report(content, paths.reports)
         with whole_file(paths.reports / "comparison.csv") as partial:
             to_table(rows).to_csv(partial, index=False, lineterminator="\n")
         for name in ("comparison.csv", "comparison.md", "comparison.html"):
@@ -87,7 +94,7 @@ def compare(params: Params, paths: Paths) -> str:
         record.log(0, {f"val/{metric}": rows[0].val, f"test/{metric}": rows[0].test.mean})
         record.tags["champion"] = rows[0].alias
         closing = (
-            f"{report.text_table(content)}\n"
+            f"{text_table(content)}\n"
             f"report of {len(rows)} candidates in {paths.reports / 'comparison.html'}"
         )
         with whole_file(paths.out / "leaderboard.txt") as partial:
@@ -149,11 +156,11 @@ def _weights_name(candidate: Candidate) -> str:
     return f"{Path(candidate.weights).name} ({candidate.weights_sha256[:8]})"
 
 
-def verdict(params: Params, rows: list[Row], runs: list[Scored]) -> str:
-    """Who wins and how sure that is, in a sentence or two."""
+def verdict(params: Params, rows: list[Row], runs: list[Scored], leaky: bool) -> str:
+    """Who wins and how sure that is, in a sentence or two; first of all, if the split leaks."""
     metric = params.comparison.metric
     champion = rows[0]
-    lead = (
+    lead = ("The split leaks (audit.html), so all scores flatter. " if leaky else "") + (
         f"{champion.alias} has the best validation {metric} ({champion.val:.3f}) and reaches "
         f"{_words(champion.test)} on test."
     )
@@ -213,13 +220,6 @@ def to_table(rows: list[Row]) -> pd.DataFrame:
     )
 
 
-def picture_mode(params: Params, header: Header) -> str:
-    """embed, link or none; what `auto` comes to depends on the dataset's licence."""
-    if params.report.pictures != "auto":
-        return params.report.pictures
-    return "embed" if header.dataset.redistributable else "link"
-
-
 def write_samples(
     params: Params,
     header: Header,
@@ -261,7 +261,7 @@ def write_samples(
                     partial, folder, split, index, f"{id}--{row.alias}", split.masks[index], pred
                 )
                 score = float(scores[row.alias][id])
-                cells.append(Cell(drawn.path, drawn.jpeg, score))
+                cells.append(Cell(drawn.path, score))
             sample_rows.append(SampleRow(id, cells))
     return sample_rows
 
@@ -277,7 +277,7 @@ def _draw(
 ) -> Cell:
     path = partial / f"{name}.jpg"
     Image.fromarray(outline(split.images[index], truth, pred)).save(path, quality=85)
-    return Cell(folder / path.name, path.read_bytes(), None)
+    return Cell(folder / path.name, None)
 
 
 def _scores_by_candidate(params: Params, runs: list[Scored]) -> dict[str, np.ndarray]:
@@ -288,20 +288,35 @@ def _scores_by_candidate(params: Params, runs: list[Scored]) -> dict[str, np.nda
     }
 
 
-def _facts(params: Params, header: Header, runs: list[Scored]) -> dict[str, str]:
+def _is_leaky(params: Params, paths: Paths) -> bool:
+    """Does anything straddle the split in any fold of the comparison?"""
+    scores = json.loads(paths.split.read_text())
+    return any(any(scores[f"fold{fold}"]["leaks"].values()) for fold in params.comparison.folds)
+
+
+def _facts(params: Params, header: Header, runs: list[Scored], paths: Paths) -> dict[str, str]:
     """What the reader must know of the data behind the numbers."""
-    images = runs[0].images
+    folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
+    how = f"by {params.split.by}, seed {params.split.seed}, {folds}"
+    patches = params.augment.patches
+    what = f"patches of {patches.width}x{patches.height}" if patches else "images"
+    leak = "leaks, see audit.html" if _is_leaky(params, paths) else "no leak found (audit.html)"
+    first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
+    images = pd.concat([run.images for run in first])
     facts = {
         "Dataset": f"{header.dataset.name}, {header.dataset.licence}",
         "Classes": ", ".join(header.dataset.classes),
         "Size": f"{header.width}x{header.height}, {header.channels} channels",
+        "Split": f"{how}; {leak}",
     }
+    if patches:
+        facts["Scores"] = "of patches; a pixel where patches overlap counts once for each of them"
     if header.dataset.citation:
         facts["Cite"] = header.dataset.citation
     for split, label in (("val", "Validation"), ("test", "Test")):
         rows = images[images["split"] == split]
         missing = int(rows["dice"].isna().sum())
-        facts[label] = f"{len(rows)} images in {rows['group'].nunique()} groups" + (
+        facts[label] = f"{len(rows)} {what} in {rows['group'].nunique()} groups" + (
             f", {missing} without score (truth and prediction empty)" if missing else ""
         )
     facts["Runs"] = (

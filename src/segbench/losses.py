@@ -5,7 +5,7 @@ from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.params import did_you_mean
+from segbench.params.section import did_you_mean
 from segbench.samples import IGNORE
 
 

@@ -1,20 +1,25 @@
 """Packing: every split resized into arrays, with a preview of what training will see."""
 
 import hashlib
+import threading
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from segbench import arrays
-from segbench.arrays import Arrays, Header
+from segbench.arrays import Arrays, Header, Writer, open_arrays
 from segbench.augmentation import Pipeline, build_pipeline, save_pipeline, vary
-from segbench.params import Augment
+from segbench.errors import InputError
+from segbench.parallel import in_threads
+from segbench.params import Augment, Patches
 from segbench.pictures import outline, save_sheet
-from segbench.samples import Pixels, read_info, read_pixels, read_samples
-from segbench.splitting import SPLITS, read_split
+from segbench.samples import Pixels, read_info, read_pixels, read_samples, resize
+from segbench.splitting import SPLITS, UNUSED, read_split
 from segbench.writing import whole_file, whole_folder
 
 # Copies, preview and training draw from separate streams of the same seed.
@@ -22,22 +27,45 @@ COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009
 PREVIEW_VERSIONS = 5
 
 
-def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """Resize a sample: area (shrinking) or linear for the image, nearest for the mask."""
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.
-    return (
-        cv2.resize(image, (width, height), interpolation=how),
-        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of an image, in its own pixels; `name` is empty for all of it."""
+
+    name: str
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def windows_of(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
+    """Where an image is cut: as few windows as cover it with the overlap, evenly spread."""
+    if patches is None:
+        return [Window("", 0, 0, height, width)]
+    if height < patches.height or width < patches.width:
+        raise InputError(
+            f"{id}: {width}x{height} is smaller than a patch of {patches.width}x{patches.height}; "
+            "lower augment.patches or take the image away"
+        )
+    tops, lefts = (
+        np.linspace(0, size - patch, -(-(size - patches.overlap) // (patch - patches.overlap)))
+        .round()
+        .astype(int)
+        .tolist()
+        for size, patch in ((height, patches.height), (width, patches.width))
     )
+    return [
+        Window(f"_y{top}x{left}", top, left, patches.height, patches.width)
+        for top in tops
+        for left in lefts
+    ]
 
 
 def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Path) -> str:
     """Pack each split of a canonical dataset, and write the pipeline and a preview sheet.
 
     `out` receives header.json, pipeline.yaml and fold<k>/<split>/ with images.npy, masks.npy and
-    samples.csv. Only training images are varied.
+    samples.csv. Only training images are varied. Every image is read once, whatever the folds.
 
     Returns:
         A line that says what was made.
@@ -45,50 +73,99 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     pipeline = build_pipeline(params)
     samples = read_samples(dataset).set_index("id")
     table = read_split(split)
+    table = table[table["split"] != UNUSED]
     # Grey stays grey only if all of it is.
-    channels = max(_channels(read_pixels(dataset / path)) for path in samples["image"])
+    channels = int(samples["channels"].max())
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(read_info(dataset), params.height, params.width, channels, digest)
-    with (
-        whole_folder(out) as partial,
-        tqdm(total=len(table), desc="augment", unit="image", disable=None) as bar,
-    ):
+    windows = {
+        id: windows_of(int(width), int(height), params.patches, id)
+        for id, width, height in zip(
+            samples.index, samples["width"], samples["height"], strict=True
+        )
+    }
+    with whole_folder(out) as partial, ExitStack() as closing:
         arrays.write_header(partial, header)
         save_pipeline(pipeline, partial / "pipeline.yaml")
+        places: defaultdict[str, list[_Place]] = defaultdict(list)
         for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
             assert name in SPLITS
             copies = params.copies if name == "train" else 0
-            rows = rows[["id", "group", "stratum"]]
-            packed = [rows.assign(copy=copy) for copy in range(copies + 1)]
+            cut = _cut(rows, windows)
+            packed = [cut.assign(copy=copy) for copy in range(copies + 1)]
             target = partial / f"fold{fold}" / str(name)
-            part = arrays.create(target, header, pd.concat(packed, ignore_index=True))
-            for index, id in enumerate(rows["id"]):
-                files = samples.loc[id]
-                image = _with_channels(read_pixels(dataset / files["image"]), channels)
-                mask = read_pixels(dataset / files["mask"])
-                image, mask = resize(image, mask, params.height, params.width)
-                image = image.reshape(header.height, header.width, channels)
-                for copy in range(copies + 1):
-                    at = copy * len(rows) + index
-                    key = (params.seed, COPIES_STREAM, copy, index)
-                    pair = vary(pipeline, image, mask, key) if copy else (image, mask)
-                    part.images[at], part.masks[at] = pair
-                bar.update()
-            arrays.flush(part)
-            if fold == 0 and name == "train":
-                with whole_file(preview) as sheet:
-                    _write_preview(sheet, pipeline, part, params)
-    sizes = table.groupby("split").size()
+            writer = Writer(target, header, pd.concat(packed, ignore_index=True))
+            closing.enter_context(writer)
+            first = np.cumsum([0, *(len(windows[id]) for id in rows["id"])])
+            for start, id in zip(first, rows["id"], strict=False):
+                places[id].append(_Place(writer, int(start), copies, len(cut)))
+        columns = (samples.index, samples["image"], samples["mask"])
+        paths = {id: (image, mask) for id, image, mask in zip(*columns, strict=True)}
+        # A pipeline draws from a state of its own.
+        own = threading.local()
+
+        def work(id: str) -> None:
+            if not hasattr(own, "pipeline"):
+                own.pipeline = build_pipeline(params)
+            image, mask = (read_pixels(dataset / path) for path in paths[id])
+            image = _with_channels(image, channels)
+            for number, window in enumerate(windows[id]):
+                part = _resized_window(image, mask, window, params)
+                for place in places[id]:
+                    place.write(own.pipeline, params.seed, number, *part)
+
+        for _ in in_threads(work, list(places), "augment", len(places)):
+            pass
+        closing.close()
+        with whole_file(preview) as sheet:
+            _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
+    sizes = table[table["fold"] == 0].groupby("split").size()
     counts = ", ".join(f"{name} {sizes[name]}" for name in SPLITS)
-    added = f", {params.copies} augmented copies of each training image" if params.copies else ""
+    folds = table["fold"].nunique()
     return (
-        f"{counts} images packed at {params.width}x{params.height}x{channels}{added} in {out}; "
-        f"preview in {preview}"
+        f"{counts} images"
+        + (f" in the first of {folds} folds" if folds > 1 else "")
+        + (f", cut into {sum(map(len, windows.values()))} patches" if params.patches else "")
+        + f" packed at {params.width}x{params.height}x{channels}"
+        + (f", {params.copies} augmented copies of each for training" if params.copies else "")
+        + f" in {out}; preview in {preview}"
     )
 
 
-def _channels(image: Pixels) -> int:
-    return 1 if image.ndim == 2 else image.shape[2]
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a sample goes in one split: its first row, and how many rows a copy of all takes."""
+
+    writer: Writer
+    start: int
+    copies: int
+    rows: int
+
+    def write(
+        self, pipeline: Pipeline, seed: int, window: int, image: Pixels, mask: Pixels
+    ) -> None:
+        row = self.start + window
+        self.writer.write(row, image, mask)
+        for copy in range(1, self.copies + 1):
+            key = (seed, COPIES_STREAM, copy, row)
+            self.writer.write(copy * self.rows + row, *vary(pipeline, image, mask, key))
+
+
+def _cut(rows: pd.DataFrame, windows: dict[str, list[Window]]) -> pd.DataFrame:
+    """A row for each window of each sample: id, group, stratum."""
+    counts = [len(windows[id]) for id in rows["id"]]
+    names = [window.name for id in rows["id"] for window in windows[id]]
+    cut = rows[["id", "group", "stratum"]].loc[rows.index.repeat(counts)].reset_index(drop=True)
+    return cut.assign(id=cut["id"] + names)
+
+
+def _resized_window(
+    image: Pixels, mask: Pixels, window: Window, params: Augment
+) -> tuple[Pixels, Pixels]:
+    down, right = window.top + window.height, window.left + window.width
+    part = (slice(window.top, down), slice(window.left, right))
+    small, truth = resize(image[part], mask[part], params.height, params.width)
+    return small.reshape(params.height, params.width, -1), truth
 
 
 def _with_channels(image: Pixels, channels: int) -> Pixels:

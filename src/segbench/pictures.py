@@ -1,23 +1,32 @@
 """Pictures of samples: outlines over images, and sheets of them."""
 
 import base64
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from segbench.samples import IGNORE, Pixels
+from segbench.samples import IGNORE, Info, Pixels
 
 # Told apart by colour-blind readers, and seen on tissue, aerial and grey images.
 TRUTH_COLOUR = (86, 222, 120)
 PRED_COLOUR = (255, 235, 60)
+# Of classes by id, where a dataset names none; told apart likewise.
+CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442")
 GAP = 4
 LABEL_HEIGHT = 16
 
 
 def outline(
-    image: Pixels, truth: Pixels | None = None, pred: Pixels | None = None, min_size: int = 160
+    image: Pixels,
+    truth: Pixels | None = None,
+    pred: Pixels | None = None,
+    min_size: int = 160,
+    colours: Sequence[str] = (),
 ) -> Pixels:
     """Draw the outlines of foreground over an image: truth green, prediction yellow.
 
@@ -26,6 +35,7 @@ def outline(
         truth: (H, W) class ids, or None.
         pred: (H, W) class ids, or None.
         min_size: smaller pictures are enlarged by a whole factor, so that outlines stay thin.
+        colours: `#rrggbb` of the truth's classes by id, in place of green.
 
     Returns:
         (kH, kW, 3) uint8.
@@ -43,6 +53,8 @@ def outline(
         for class_id in np.unique(large):
             if class_id in (0, IGNORE):
                 continue
+            if colours and mask is truth:
+                colour = ImageColor.getrgb(colours[class_id])[:3]
             area = (large == class_id).astype(np.uint8)
             edges, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(canvas, edges, -1, colour, min(factor, 2))
@@ -86,6 +98,26 @@ def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels:
     make_sheet(rows, columns, labels).save(path)
 
 
-def data_uri(data: bytes, kind: str) -> str:
-    """A picture as part of a page: `data:image/png;base64,...`."""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def class_colours(info: Info) -> list[str]:
+    """A colour for each class, the dataset's own if it names them."""
+    own = info.colours or CLASS_COLOURS
+    return [own[at % len(own)] for at in range(len(info.classes))]
+
+
+def picture_mode(asked: str, redistributable: bool) -> str:
+    """embed, link or none; what `auto` comes to depends on the dataset's licence."""
+    if asked != "auto":
+        return asked
+    return "embed" if redistributable else "link"
+
+
+def picture_source(path: Path, mode: str, folder: Path) -> str:
+    """What a page in `folder` names a JPEG file by: its content, or the way to it."""
+    if mode == "embed":
+        return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return link_to(path, folder)
+
+
+def link_to(path: Path, folder: Path) -> str:
+    """The address of a file as a page in `folder` names it."""
+    return quote(Path(os.path.relpath(path, folder)).as_posix())

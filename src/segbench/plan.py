@@ -4,7 +4,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,14 +13,17 @@ from dvc.repo import Repo
 
 from segbench.datasets import CATALOGUE
 from segbench.errors import InputError
-from segbench.packing import resize
+from segbench.packing import windows_of
+from segbench.parallel import num_cores
 from segbench.params import Candidate, Params, load_params
+from segbench.samples import Sample, Task, resize
 
 TIMED_SAMPLES = 12
 WARM_STEPS, TIMED_STEPS = 2, 4
 # Dataset, arrays and models lie in the workspace and in DVC's cache; models in MLflow too.
 COPIES, MODEL_COPIES = 2, 3
 BYTES_PER_PARAMETER = 4
+SECONDS_PER_AUDITED = 0.002
 
 
 @dataclass(frozen=True)
@@ -54,31 +57,71 @@ def _ancestors(graph, stage) -> set:  # type: ignore[no-untyped-def, type-arg]
     return found
 
 
-def estimate_data(params: Params) -> tuple[dict[str, Estimate], int]:
-    """Cost of download, split and augment from a few timed samples, and the number of samples."""
+@dataclass(frozen=True)
+class Images:
+    """How many images, or patches of them, there are in a fold."""
+
+    all: float
+    val: float
+    test: float
+    copies: float
+
+    @property
+    def train(self) -> float:
+        """Images that an epoch goes through."""
+        return self.all - self.val - self.test + self.copies
+
+
+def _readable(task: Task) -> list[Sample]:
+    """The samples of a task, none if they cannot be used: the stage itself says why."""
+    try:
+        return list(task.read())
+    except InputError:
+        return []
+
+
+def count_images(params: Params, samples: list[Sample], total: int) -> Images:
+    """Count from the params and, for patches, the sizes of a few samples."""
+    chosen = params.augment
+    cut = [
+        len(windows_of(one.mask.shape[1], one.mask.shape[0], chosen.patches, one.id))
+        for one in samples
+    ]
+    every = total * float(np.mean(cut))
+    # What was published of a predefined split is not known before it is read.
+    test = every * (params.split.test_share or 1 / max(params.split.num_folds, 2))
+    val = every * params.split.val_share
+    return Images(every, val, test, chosen.copies * (every - val - test))
+
+
+def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
+    """Cost of download, split and augment from a few timed samples, and the number of images."""
     module = CATALOGUE[params.dataset.name]
-    total = module.num_samples(params.dataset)
+    tasks = module.tasks(params.dataset)
+    total = sum(task.count for task in tasks)
     started = time.perf_counter()
-    samples = list(islice(module.read(params.dataset), TIMED_SAMPLES))
+    samples = list(islice(chain.from_iterable(map(_readable, tasks)), TIMED_SAMPLES))
+    if not samples:
+        raise InputError(f"{params.dataset.name}: not one sample can be read; see 'dvc repro'")
     read = (time.perf_counter() - started) / len(samples)
     started = time.perf_counter()
     for sample in samples:
         resize(sample.image, sample.mask, params.augment.height, params.augment.width)
     pack = (time.perf_counter() - started) / len(samples)
     raw = int(np.mean([sample.image.nbytes + sample.mask.nbytes for sample in samples]))
-    train_share = 1 - params.split.val_share - params.split.test_share
-    packed = total * (1 + params.augment.copies * train_share)
+    packed = count_images(params, samples, total)
     size = 4 * params.augment.height * params.augment.width
+    stored = size * params.split.num_folds * (packed.all + packed.copies)
     return {
         # Writing a PNG and reading it again takes about as long as making the sample.
-        "download": Estimate(2 * read * total, COPIES * raw * total),
-        "split": Estimate(0.0, 0),
-        "augment": Estimate((read + pack) * packed, int(COPIES * size * packed)),
+        "download": Estimate(2 * read * total / num_cores(), COPIES * raw * total),
+        "split": Estimate(SECONDS_PER_AUDITED * total, 0),
+        "augment": Estimate((read + pack) * total / num_cores(), int(COPIES * stored)),
         "compare": Estimate(0.0, 0),
-    }, total
+    }, packed
 
 
-def estimate_runs(params: Params, candidate: Candidate, total: int) -> dict[str, Estimate]:
+def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[str, Estimate]:
     """Cost of one training and one evaluation of a candidate, from a few timed steps."""
     import torch
 
@@ -97,21 +140,21 @@ def estimate_runs(params: Params, candidate: Candidate, total: int) -> dict[str,
     optimizer = make_optimizer(network, params.train.optimizer)
     size = (params.augment.height, params.augment.width)
     batch = params.train.batch_size
-    images = torch.zeros((batch, *size, 3), dtype=torch.uint8, device=resolved.device)
-    images = images.permute(0, 3, 1, 2)
+    pixels = torch.zeros((batch, *size, 3), dtype=torch.uint8, device=resolved.device)
+    pixels = pixels.permute(0, 3, 1, 2)
     masks = torch.zeros((batch, *size), dtype=torch.uint8, device=resolved.device)
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
 
     def step() -> None:
         with torch.autocast(resolved.device, kind, enabled=kind is not None):
-            loss = fit.loss(network(images), masks)
+            loss = fit.loss(network(pixels), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     @torch.no_grad()
     def score() -> None:
-        network(images)
+        network(pixels)
 
     def seconds(work) -> float:  # type: ignore[no-untyped-def]
         for _ in range(WARM_STEPS):
@@ -131,11 +174,8 @@ def estimate_runs(params: Params, candidate: Candidate, total: int) -> dict[str,
         export_network(network, 3, Path(folder) / "model.pt2")
         load_exported(Path(folder) / "model.pt2")
     export = time.perf_counter() - started
-    held_out = (params.split.val_share + params.split.test_share) * total
-    copies = 1 + params.augment.copies
-    train_images = (total - held_out) * copies
-    val_images = params.split.val_share * total
-    epoch = per_image * train_images + per_score * val_images
+    epoch = per_image * images.train + per_score * images.val
+    held_out = images.val + images.test
     weights = BYTES_PER_PARAMETER * num_parameters(network)
     return {
         "train": Estimate(epoch * params.train.num_epochs, COPIES * weights),
@@ -155,7 +195,7 @@ def make_plan(params: Params) -> str:
     stages = stages_to_run()
     if not stages:
         return "plan: nothing to run, data and pipeline are up to date"
-    costs, total = estimate_data(params)
+    costs, images = estimate_data(params)
     started = time.perf_counter()
     import segbench.training  # noqa: F401
 
@@ -163,7 +203,7 @@ def make_plan(params: Params) -> str:
     by_candidate = {}
     for alias in params.comparison.candidates:
         if any(f"@{alias}-" in stage for stage in stages):
-            by_candidate[alias] = estimate_runs(params, params.candidates[alias], total)
+            by_candidate[alias] = estimate_runs(params, params.candidates[alias], images)
     kinds = Counter(_kind(stage) for stage in stages)
     lines, seconds, size = [f"{'stage':<36}{'runs':>5}{'time':>12}{'disk':>12}"], 0.0, 0
     for (name, alias), count in kinds.items():
@@ -177,7 +217,8 @@ def make_plan(params: Params) -> str:
     lines.append(f"{'together':<36}{len(stages):>5}{_time(seconds):>12}{_size(size):>12}")
     lines.append(
         f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "
-        f"({total} images, {params.train.num_epochs} epochs); early stopping may end sooner"
+        f"({images.all:.0f} images, {params.train.num_epochs} epochs); "
+        "early stopping may end sooner"
     )
     return "\n".join(lines)
 

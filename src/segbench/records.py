@@ -11,6 +11,7 @@ Nothing here talks to a tracking server; `segbench.tracking` replays a record in
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -134,9 +135,13 @@ def read_run(folder: Path) -> Run:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested choices as `section.key` and text; lists as JSON."""
+    """Nested choices as `section.key` and text; lists as JSON.
+
+    What MLflow takes in no key, such as the # of a colour, is left out of it.
+    """
     flat: dict[str, str] = {}
-    for key, value in tree.items():
+    for name, value in tree.items():
+        key = re.sub(r"[^\w./: -]", "", str(name))
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:

@@ -47,6 +47,7 @@ class Paths:
     history: Path
     evaluations: Path
     runs: Path
+    split: Path
     preview: Path
     reports: Path
     out: Path

@@ -1,6 +1,7 @@
 """Samples: images with masks of class ids, and the canonical form that the pipeline reads."""
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
 from segbench.errors import InputError
 
 IGNORE = 255
 """Class id of pixels that neither train nor count."""
+
+THUMBNAIL_SIZE = 32
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +31,9 @@ class Info:
         licence: in words.
         redistributable: True where its pictures may be passed on, so that a report may embed them.
         citation: what to cite, empty if nothing.
+        foreground: between which shares the foreground of all images together should lie.
+        published: how many samples were published; 0 where that is not known.
+        colours: `#rrggbb` by class id, in which pictures show the classes; empty: any.
     """
 
     name: str
@@ -34,6 +41,9 @@ class Info:
     licence: str
     redistributable: bool
     citation: str
+    foreground: tuple[float, float] = (0.0, 0.5)
+    published: int = 0
+    colours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,12 @@ class Sample:
         group: what a split must not tear apart; the id itself where nothing binds samples.
         stratum: what a split should balance, empty where there is nothing to balance.
         source: the image's origin, for messages.
+        split: train, val or test as published, empty if that is not said.
+        previous: id of the sample that it continues (the slice below), empty if none.
+        encoded: ending and bytes of the image's file, if that is a canonical one already.
+        mask_values: how many values the mask's file holds.
+        mask_between: share of its pixels that hold neither its least nor its greatest value.
+        mask_resized: was the mask of another size than the image?
     """
 
     id: str
@@ -55,23 +71,71 @@ class Sample:
     group: str
     stratum: str
     source: str
+    split: str = ""
+    previous: str = ""
+    encoded: tuple[str, bytes] | None = None
+    mask_values: int = 0
+    mask_between: float = 0.0
+    mask_resized: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Samples that are read together: one pair of files, or one generated sequence.
+
+    Attributes:
+        count: how many samples.
+        read: reads them; InputError if they cannot be used.
+    """
+
+    count: int
+    read: Callable[[], Iterable[Sample]]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table of samples; ids and labels stay text, whatever they look like."""
+    text = dict.fromkeys(("id", "group", "stratum", "previous", "split", "file"), str)
+    return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 
 def read_samples(folder: Path) -> pd.DataFrame:
-    """Read samples.csv of a canonical folder; ids, groups and strata as text."""
-    text = {"id": str, "group": str, "stratum": str}
-    return pd.read_csv(folder / "samples.csv", dtype=text, keep_default_na=False)
+    """Read samples.csv of a canonical folder."""
+    return read_table(folder / "samples.csv")
+
+
+def read_thumbnails(folder: Path) -> Pixels:
+    """Read the thumbnails of a canonical folder: (N, 32, 32, 3), in the order of samples.csv."""
+    pixels = np.fromfile(folder / "thumbnails.u8", np.uint8)
+    return pixels.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
 def read_info(folder: Path) -> Info:
     """Read dataset.json of a canonical folder."""
     fields = json.loads((folder / "dataset.json").read_text())
-    return Info(**{**fields, "classes": tuple(fields["classes"])})
+    lists = {name: tuple(fields[name]) for name in ("classes", "foreground", "colours")}
+    return Info(**{**fields, **lists})
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Read a canonical PNG: (H, W, 3) RGB or (H, W)."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise InputError(f"{path}: unreadable; run 'dvc repro -f download' to make it anew")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.ndim == 3 else pixels
+    """Read a canonical image or mask: (H, W, 3) RGB or (H, W).
+
+    By the library that decoded the dataset's own files, so that a JPEG gives the same pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except OSError:
+        raise InputError(
+            f"{path}: unreadable; run 'dvc repro -f download' to make it anew"
+        ) from None
+
+
+def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
+    """Resize a sample: area (shrinking) or linear for the image, nearest for the mask."""
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.
+    return (
+        cv2.resize(image, (width, height), interpolation=how),
+        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
+    )

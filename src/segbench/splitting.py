@@ -4,76 +4,276 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segbench.errors import InputError
 from segbench.params import Split
-from segbench.samples import read_samples
-from segbench.writing import whole_file
+from segbench.samples import read_table
 
 SPLITS = ("train", "val", "test")
+UNUSED = "unused"
+"""Stands for a split where a sample is left out, since it continues one of another split."""
+
+COLUMNS = ["id", "split", "fold", "group", "stratum", "drawn"]
+
+# Rounds in which every group may still move to where it is needed more; seldom are three used.
+MOST_ROUNDS = 10
+NOWHERE = -1
+
+Counts = NDArray[np.float64]
+"""(units or parts, features): how many samples, in all and of each stratum."""
 
 
-def split_samples(samples: pd.DataFrame, params: Split) -> pd.DataFrame:
-    """Assign every sample to train, val or test, whole groups together.
+def split_samples(
+    samples: pd.DataFrame, params: Split, former: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Assign every sample to train, val or test, in every fold.
 
-    Groups are drawn in seeded random order; each goes where it brings the sizes of the splits
-    nearest to what was asked, and a split is never left empty while there are groups for it. The
-    result depends on the seed and the set of samples, not on their order.
+    Whole groups together, unless `params.by` says otherwise, so that each split comes as near as it
+    can to its share of the samples and, where asked for, of each stratum. The result depends on the
+    seed and the set of samples, not on their order.
 
     Args:
-        samples: with columns id, group and stratum.
-        params: seed and shares.
+        samples: with columns id, group, stratum, previous, split (as published).
+        params: what to do.
+        former: an earlier split whose samples stay where they are, or None.
 
     Returns:
-        One row a sample, by id: id, split, fold, group, stratum.
+        A row for each sample and fold, by fold and id: id, split, fold, group, stratum, drawn.
+        Where whole groups are split, a sample that continues one of another split is `unused`, and
+        `drawn` tells which split its group is in.
 
     Raises:
-        InputError: if there are too few groups for three splits that all hold something.
+        InputError: if there are too few groups for three splits that all hold something, or what
+            was published or split before does not fit.
     """
-    sizes = samples.groupby("group").size().sort_index()
-    if len(sizes) < len(SPLITS):
+    samples = samples.sort_values("id", ignore_index=True)
+    units = samples["id"] if params.by == "random" else samples["group"]
+    names, unit_of = np.unique(units.to_numpy(str), return_inverse=True)
+    if params.by != "predefined" and len(names) < max(3, params.num_folds):
+        need = max(3, params.num_folds)
         raise InputError(
-            f"split: {len(samples)} samples in {len(sizes)} groups cannot fill "
-            f"{', '.join(SPLITS)}; at least 3 groups are needed, since a group is never torn "
-            "apart; add data or make groups smaller"
+            f"split: {len(samples)} samples in {len(names)} groups cannot fill "
+            f"{', '.join(SPLITS)} of {params.num_folds} folds; at least {need} groups are needed, "
+            "since a group is never torn apart; add data or make groups smaller"
         )
-    shares = [1 - params.val_share - params.test_share, params.val_share, params.test_share]
-    wanted = np.array(shares) * len(samples)
-    filled = np.zeros(len(SPLITS))
-    split_of: dict[str, str] = {}
-    order = np.random.default_rng(params.seed).permutation(sizes.index.to_numpy(str))
-    for drawn, group in enumerate(order):
-        size = sizes[group]
-        error = np.abs(wanted - filled - size) - np.abs(wanted - filled)
-        if len(order) - drawn <= np.count_nonzero(filled == 0):
-            error[filled > 0] = np.inf
-        # Among equals the split that lacks most of its share, so that small ones are not starved.
-        target = int(np.lexsort([filled / wanted, error])[0])
-        filled[target] += size
-        split_of[str(group)] = SPLITS[target]
-    table = samples[["id", "group", "stratum"]].sort_values("id")
-    table = table.assign(split=table["group"].map(split_of), fold=0)
-    return table[["id", "split", "fold", "group", "stratum"]].reset_index(drop=True)
+    counts = _count(unit_of, samples["stratum"].to_numpy(str), params.stratify)
+    if params.by == "predefined":
+        folds = [_predefined(samples, params, counts, unit_of)]
+    else:
+        folds = _draw(counts, params, _former_parts(samples, names, unit_of, params, former))
+        folds = [fold[unit_of] for fold in folds]
+    tables = []
+    for number, parts in enumerate(folds):
+        drawn = np.array(SPLITS)[parts]
+        split = _keep_apart(samples, drawn) if params.by == "group" else drawn
+        columns = samples[["id", "group", "stratum"]]
+        table = columns.assign(split=split, fold=number, drawn=drawn)
+        missing = [name for name in SPLITS if name not in set(split)]
+        if missing:
+            raise InputError(
+                f"split: nothing is left for {missing[0]} of fold {number}; "
+                "add data, or make groups smaller or, of slices that continue each other, larger"
+            )
+        tables.append(table[COLUMNS])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _count(unit_of: NDArray[np.int64], strata: NDArray[np.str_], stratify: bool) -> Counts:
+    """(U, 1 + S): samples of each unit, in all and by stratum."""
+    names, stratum_of = np.unique(strata, return_inverse=True)
+    columns = 1 + (len(names) if stratify and len(names) > 1 else 0)
+    counts = np.zeros((unit_of.max() + 1, columns))
+    counts[:, 0] = np.bincount(unit_of)
+    if columns > 1:
+        np.add.at(counts, (unit_of, 1 + stratum_of), 1)
+    return counts
+
+
+def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The split (0 train, 1 val, 2 test) of each unit, for each fold; `fixed` is (K, U) of it."""
+    if params.test_share is not None:
+        held = np.where(fixed[0] == NOWHERE, NOWHERE, fixed[0] == 2)
+        in_test = _assign(counts, (1 - params.test_share, params.test_share), held, [params.seed])
+        tests = [in_test == 1]
+    else:
+        shares = (1 / params.num_folds,) * params.num_folds
+        known = (fixed != NOWHERE).all(axis=0)
+        held = np.where(known, (fixed == 2).argmax(axis=0), NOWHERE)
+        part = _assign(counts, shares, held, [params.seed])
+        tests = [part == fold for fold in range(params.num_folds)]
+    folds = []
+    for fold, test in enumerate(tests):
+        rest = np.flatnonzero(~test)
+        share = params.val_share * counts[:, 0].sum() / counts[rest, 0].sum()
+        if share >= 1:
+            raise InputError(
+                "split: groups are so uneven that validation would take all that is left of "
+                f"fold {fold}; lower split.val_share or make groups smaller"
+            )
+        held = np.where(fixed[fold, rest] == NOWHERE, NOWHERE, fixed[fold, rest] == 1)
+        val = _assign(counts[rest], (1 - share, share), held, [params.seed, 1 + fold])
+        parts = np.full(len(counts), 2)
+        parts[rest] = val
+        folds.append(parts)
+    return folds
+
+
+def _assign(
+    counts: Counts, shares: tuple[float, ...], fixed: NDArray[np.int64], seed: list[int]
+) -> NDArray[np.int64]:
+    """Divide units into parts of about the given shares.
+
+    In seeded random order each unit goes where it brings the parts nearest to their shares, and
+    then moves on as long as that brings them nearer. Near is measured by the squared differences of
+    counts, each relative to what the part should hold, so that a rare stratum weighs as much as a
+    common one. No part stays empty while there are units for it.
+
+    Args:
+        counts: (U, F) of each unit.
+        shares: of the parts, 1 together.
+        fixed: (U,) the part of units that must not move, -1 of others.
+        seed: of the order.
+
+    Returns:
+        (U,) the part of each unit.
+    """
+    wanted = np.outer(shares, counts.sum(axis=0))
+    weights = 1 / np.maximum(wanted, 1e-9)
+    part = np.array(fixed, np.int64)
+    held = np.zeros_like(wanted)
+    sizes = np.zeros(len(shares), np.int64)
+    for number in range(len(shares)):
+        held[number] = counts[part == number].sum(axis=0)
+        sizes[number] = np.count_nonzero(part == number)
+    free = np.flatnonzero(part == NOWHERE)
+    order = np.random.default_rng(seed).permutation(free)
+    for drawn, unit in enumerate(order):
+        cost = _cost_of_adding(counts[unit], held, wanted, weights)
+        if len(order) - drawn <= np.count_nonzero(sizes == 0):
+            cost[sizes > 0] = np.inf
+        # Among equals the part that lacks most of its share, so that small ones are not starved.
+        target = int(np.lexsort([held[:, 0] / wanted[:, 0], cost])[0])
+        part[unit] = target
+        held[target] += counts[unit]
+        sizes[target] += 1
+    for _ in range(MOST_ROUNDS):
+        moved = False
+        for unit in order:
+            here = part[unit]
+            if sizes[here] == 1:
+                continue
+            held[here] -= counts[unit]
+            cost = _cost_of_adding(counts[unit], held, wanted, weights)
+            target = int(cost.argmin())
+            if cost[target] < cost[here] - 1e-9:
+                part[unit] = target
+                sizes[here] -= 1
+                sizes[target] += 1
+                moved = True
+            held[part[unit]] += counts[unit]
+        if not moved:
+            break
+    return part
+
+
+def _cost_of_adding(unit: Counts, held: Counts, wanted: Counts, weights: Counts) -> Counts:
+    """(P,): how much further from what is wanted each part would be with the unit in it."""
+    change = (2 * (held - wanted) + unit) * unit * weights
+    return np.asarray(change.sum(axis=1))
+
+
+def _predefined(
+    samples: pd.DataFrame, params: Split, counts: Counts, unit_of: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The published split of each sample; validation is drawn from train where none was."""
+    published = samples["split"].to_numpy(str)
+    unknown = samples["id"][~np.isin(published, SPLITS)]
+    if len(unknown):
+        raise InputError(
+            f"split.by: predefined, but the dataset does not say where '{unknown.iloc[0]}' belongs "
+            f"({len(unknown)} of {len(samples)} samples); set split.by: group, or dataset.split"
+        )
+    parts = np.array([SPLITS.index(name) for name in published])
+    if "val" in published or "train" not in published:
+        return parts
+    train = np.unique(unit_of[parts == 0])
+    share = params.val_share * len(samples) / max(counts[train, 0].sum(), 1)
+    if share >= 1 or len(train) < 2:
+        raise InputError(
+            f"split: {len(train)} groups of published training samples cannot give val_share "
+            f"{params.val_share:g} of all to validation; lower it or set split.by: group"
+        )
+    nowhere = np.full(len(train), NOWHERE)
+    drawn = np.zeros(len(counts), np.int64)
+    drawn[train] = _assign(counts[train], (1 - share, share), nowhere, [params.seed, 1])
+    return np.where(parts == 0, drawn[unit_of], parts)
+
+
+def _former_parts(
+    samples: pd.DataFrame,
+    names: NDArray[np.str_],
+    unit_of: NDArray[np.int64],
+    params: Split,
+    former: pd.DataFrame | None,
+) -> NDArray[np.int64]:
+    """(K, U): the split of each unit in an earlier split, -1 where it was in none."""
+    parts = np.full((params.num_folds, len(names)), NOWHERE)
+    if former is None:
+        return parts
+    folds = int(former["fold"].max()) + 1
+    if folds != params.num_folds:
+        raise InputError(
+            f"split.sticky: the former split has {folds} folds, num_folds asks for "
+            f"{params.num_folds}; keep the number, or set sticky: false to split anew"
+        )
+    unit_by_id = dict(zip(samples["id"], unit_of, strict=True))
+    for id, fold, split in zip(former["id"], former["fold"], former["drawn"], strict=True):
+        unit = unit_by_id.get(id)
+        if unit is None:
+            continue
+        part = SPLITS.index(split)
+        if parts[fold, unit] not in (NOWHERE, part):
+            raise InputError(
+                f"split.sticky: '{names[unit]}' lies in {SPLITS[parts[fold, unit]]} and in "
+                f"{split} of the former split, and may not be torn apart; "
+                "restore its groups, or set sticky: false to split anew"
+            )
+        parts[fold, unit] = part
+    return parts
+
+
+def _keep_apart(samples: pd.DataFrame, split: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Leave out samples that continue one of another split: of each two, the one that trains.
+
+    Between validation and test, the one of validation.
+    """
+    split = split.astype(object)
+    index = {id: at for at, id in enumerate(samples["id"])}
+    for at, previous in enumerate(samples["previous"]):
+        before = index.get(previous)
+        if before is None:
+            continue
+        pair = sorted((at, before), key=lambda one: (*SPLITS, UNUSED).index(split[one]))
+        if UNUSED not in split[pair] and split[pair[0]] != split[pair[1]]:
+            split[pair[0]] = UNUSED
+    return split.astype(str)
 
 
 def read_split(path: Path) -> pd.DataFrame:
     """Read a split table; ids, groups and strata as text."""
-    text = {"id": str, "group": str, "stratum": str}
-    return pd.read_csv(path, dtype=text, keep_default_na=False)
-
-
-def split(dataset: Path, params: Split, out: Path) -> str:
-    """Split a canonical dataset and write the table to `out`.
-
-    Returns:
-        A line that says what came out.
-    """
-    table = split_samples(read_samples(dataset), params)
-    with whole_file(out) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
-    parts = []
-    for name in SPLITS:
-        rows = table[table["split"] == name]
-        share = 100 * len(rows) / len(table)
-        parts.append(f"{name} {len(rows)} ({share:.1f} %, {rows['group'].nunique()} groups)")
-    return f"{', '.join(parts)} in {out}"
+    try:
+        table = read_table(path)
+        table["fold"] = table["fold"].astype(int)
+        whole = list(table) == COLUMNS and len(table) > 0
+        whole = (
+            whole and set(table["split"]) <= {*SPLITS, UNUSED} and set(table["drawn"]) <= {*SPLITS}
+        )
+    except (KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise InputError(
+            f"{path}: not a split table, whose columns are {', '.join(COLUMNS)}; restore it "
+            f"('git checkout {path}') or delete it to split anew"
+        )
+    return table

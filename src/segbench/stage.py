@@ -1,11 +1,27 @@
 """What the stage scripts share: how a stage begins, and how it ends."""
 
 import argparse
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
 
 from segbench.errors import InputError
+
+# What a machine can be short of, and what a person does about it.
+WAYS_OUT = {
+    errno.ENOSPC: "free some space ('make plan' says how much is needed)",
+    errno.EDQUOT: "free some of your quota ('make plan' says how much is needed)",
+    errno.EFBIG: "raise the limit of file sizes",
+    errno.EMFILE: "raise the limit of open files ('ulimit -n'), or lower split.num_folds",
+    errno.ENOTDIR: "use a path whose folders are folders",
+    errno.EEXIST: "take away what is in its place",
+    errno.ELOOP: "mend the links on the way to it",
+    errno.EROFS: "use a folder that can be written to",
+    errno.EACCES: "use a folder that you may read and write",
+    errno.EPERM: "use a folder that you may read and write",
+}
 
 
 def arguments(description: str | None, **kinds: Callable[[str], object]) -> argparse.Namespace:
@@ -27,5 +43,10 @@ def run(name: str, work: Callable[[], str]) -> None:
         print(f"{name}: {work()}")
     except InputError as mistake:
         sys.exit(f"error: {name}: {mistake}")
+    except OSError as problem:
+        if problem.errno not in WAYS_OUT:
+            raise
+        reason = f"{problem.filename or 'writing'}: {os.strerror(problem.errno).lower()}"
+        sys.exit(f"error: {name}: {reason}; {WAYS_OUT[problem.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)

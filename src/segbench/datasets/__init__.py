@@ -1,20 +1,32 @@
 """The catalogue: a module for each dataset, and the one place that names them all.
 
-A module offers `info(params)`, what is known of the dataset before it is read,
-`num_samples(params)`, and `read(params)`, which yields its samples in any order.
+A module offers `info(params)`, what is known of the dataset before it is read, and
+`tasks(params)`, which read its samples, in the order of their ids.
 """
 
 from pathlib import Path
 from types import ModuleType
 
-from segbench.datasets import cvc_clinicdb, folder, synthetic_polyps
-from segbench.datasets.canonical import write_canonical
-from segbench.params import Dataset
+from segbench.datasets import (
+    cvc_clinicdb,
+    flood_area,
+    folder,
+    hgr1,
+    isbi_2012,
+    oxford_iiit_pet,
+    synthetic_polyps,
+)
+from segbench.datasets.ingest import ingest
+from segbench.params.datasets import Dataset, SyntheticPolyps
 
 CATALOGUE: dict[str, ModuleType] = {
     "synthetic-polyps": synthetic_polyps,
-    "cvc-clinicdb": cvc_clinicdb,
     "folder": folder,
+    "cvc-clinicdb": cvc_clinicdb,
+    "oxford-iiit-pet": oxford_iiit_pet,
+    "isbi-2012": isbi_2012,
+    "flood-area": flood_area,
+    "hgr1": hgr1,
 }
 
 
@@ -28,6 +40,5 @@ def download(params: Dataset, out: Path) -> str:
         InputError: for anything wrong with its files.
     """
     module = CATALOGUE[params.name]
-    info = module.info(params)
-    count = write_canonical(module.read(params), info, module.num_samples(params), out)
-    return f"{count} images and masks of {info.name} in {out}"
+    on_bad_pair = "error" if isinstance(params, SyntheticPolyps) else params.limits.on_bad_pair
+    return ingest(module.tasks(params), module.info(params), on_bad_pair, out)

@@ -1,30 +1,42 @@
-"""`cvc-clinicdb`: 612 colonoscopy frames of 29 sequences (CVC-612), 384x288.
+"""`cvc-clinicdb`: 612 colonoscopy frames of 29 sequences (CVC-612), 384x288, PNG or TIFF.
 
-Its frames are for research and education and are not segbench's to fetch: `dataset.source` names
-a local copy. Frames of one sequence are near copies of each other, so a sequence is a group.
+Frames of one sequence are near copies of each other, so a sequence is a group.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
-from segbench.datasets.pairs import by_threshold, find_pairs, read_image, read_mask
+from segbench.datasets.pairs import Pair, by_threshold, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.params import CvcClinicDB
-from segbench.samples import Info, Sample
+from segbench.fetching import Archive
+from segbench.params.datasets import CvcClinicDB
+from segbench.samples import Info, Task
 
+NUM_FRAMES = 612
 INFO = Info(
     name="cvc-clinicdb",
     classes=("background", "polyp"),
     licence="research and education only",
     redistributable=False,
     citation=(
-        "Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, "
-        "Computerized Medical Imaging and Graphics 43, 2015"
+        "Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy: Validation "
+        "vs. saliency maps from physicians, Computerized Medical Imaging and Graphics 43, 2015, "
+        "doi:10.1016/j.compmedimag.2015.02.007"
+    ),
+    colours=("#000000", "#56de78"),
+    foreground=(0.03, 0.25),
+    published=NUM_FRAMES,
+)
+# The official form is a RAR archive behind a page; the standard library cannot unpack it.
+ARCHIVES = (
+    Archive(
+        name="CVC-ClinicDB.rar",
+        urls=(),
+        checksum=None,
+        page="https://polyp.grand-challenge.org/CVCClinicDB/",
+        tried=False,
     ),
 )
-
-NUM_FRAMES = 612
 # Frames are numbered through; these are the first frames of the sequences 1 to 29.
 SEQUENCE_STARTS = (
     *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
@@ -44,25 +56,17 @@ def info(params: CvcClinicDB) -> Info:
     return INFO
 
 
-def num_samples(params: CvcClinicDB) -> int:
-    """How many frames there are."""
-    return NUM_FRAMES
+def tasks(params: CvcClinicDB) -> list[Task]:
+    """Tasks that read the frames."""
+    found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
+    return read_pairs([_named(pair) for pair in found], by_threshold(EDGE_THRESHOLD), params.limits)
 
 
-def read(params: CvcClinicDB) -> Iterator[Sample]:
-    """Yield the frames below `params.source`, PNG or TIFF."""
-    decode = by_threshold(EDGE_THRESHOLD)
-    for pair in find_pairs(Path(params.source), "Original/{id}.*", "Ground Truth/{id}.*"):
-        if not pair.id.isdecimal() or not 1 <= int(pair.id) <= NUM_FRAMES:
-            raise InputError(
-                f"{pair.image}: not a frame of CVC-ClinicDB, which are named 1 to {NUM_FRAMES}; "
-                "take the file away or use dataset.name: folder"
-            )
-        yield Sample(
-            id=f"{int(pair.id):03d}",
-            image=read_image(pair.image),
-            mask=decode(read_mask(pair.mask), pair.mask),
-            group=f"seq{sequence_of(int(pair.id)):02d}",
-            stratum="",
-            source=str(pair.image),
+def _named(pair: Pair) -> Pair:
+    if not pair.id.isdecimal() or not 1 <= int(pair.id) <= NUM_FRAMES:
+        raise InputError(
+            f"{pair.image}: not a frame of CVC-ClinicDB, which are named 1 to {NUM_FRAMES}; "
+            "take the file away or use dataset.name: folder"
         )
+    frame = int(pair.id)
+    return replace(pair, id=f"{frame:03d}", group=f"seq{sequence_of(frame):02d}")

@@ -1,13 +1,26 @@
 """`folder`: one's own images and masks, matched by their names."""
 
+import hashlib
 import re
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from segbench.datasets.pairs import by_threshold, by_values, find_pairs, read_image, read_mask
+import pandas as pd
+
+from segbench.datasets.pairs import (
+    Decode,
+    by_colours,
+    by_threshold,
+    by_values,
+    find_pairs,
+    read_pairs,
+)
 from segbench.errors import InputError
-from segbench.params import Folder, MaskThreshold
-from segbench.samples import Info, Sample
+from segbench.fetching import obtain
+from segbench.params.datasets import Folder, FromName, Label, MaskColours, MaskThreshold, MaskValues
+from segbench.samples import Info, Task
+
+SPLITS = ("", "train", "val", "test")
 
 
 def info(params: Folder) -> Info:
@@ -18,44 +31,110 @@ def info(params: Folder) -> Info:
         licence=params.licence,
         redistributable=params.redistributable,
         citation="",
+        foreground=params.foreground or (0.0, 0.5),
+        colours=_colours(params),
     )
 
 
-def num_samples(params: Folder) -> int:
-    """How many pairs there are."""
-    return len(find_pairs(Path(params.source), params.images, params.masks))
+def _colours(params: Folder) -> tuple[str, ...]:
+    """Those of the masks, if they tell every class by a colour of its own."""
+    if not isinstance(params.mask, MaskColours):
+        return ()
+    by_class = {class_id: colour for colour, class_id in params.mask.colours.items()}
+    return tuple(by_class.get(at, "#000000") for at in range(len(params.classes)))
 
 
-def read(params: Folder) -> Iterator[Sample]:
-    """Yield the pairs below `params.source`."""
-    if isinstance(params.mask, MaskThreshold):
-        decode = by_threshold(params.mask.threshold)
-    else:
-        decode = by_values(params.mask.values)
-    for pair in find_pairs(Path(params.source), params.images, params.masks):
-        yield Sample(
-            # What file systems, addresses and MLflow all take.
-            id=re.sub(r"[^A-Za-z0-9._-]", "_", pair.id),
-            image=read_image(pair.image),
-            mask=decode(read_mask(pair.mask), pair.mask),
-            group=_group(pair.id, params.group),
-            stratum="",
-            source=str(pair.image),
+def tasks(params: Folder) -> list[Task]:
+    """Tasks that read the pairs below `params.source`."""
+    room = int(params.limits.unpacked_gib * 2**30)
+    folder = obtain(params.title, (), params.source, {}, room)
+    pairs = find_pairs(folder, params.images, params.masks)
+    ids = [pair.id for pair in pairs]
+    groups = _labels("group", params.group, ids, folder)
+    strata = _labels("stratum", params.stratum, ids, folder)
+    splits = _labels("split", params.split, ids, folder)
+    for id, split in splits.items():
+        if split not in SPLITS:
+            raise InputError(
+                f"dataset.split: '{split}' for the id '{id}'; it must be train, val or test"
+            )
+    named = [
+        replace(
+            pair,
+            id=file_name(pair.id),
+            group=groups.get(pair.id, ""),
+            stratum=strata.get(pair.id, ""),
+            split=splits.get(pair.id, ""),
         )
+        for pair in pairs
+    ]
+    return read_pairs(named, _decode(params), params.limits, params.value_range)
 
 
-def _group(id: str, expression: str | None) -> str:
-    if expression is None:
-        return id
+def file_name(id: str) -> str:
+    """An id as file systems, addresses and MLflow take it; another id gives another name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", id)[:200]
+    return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
+
+
+def _decode(params: Folder) -> Decode:
+    if isinstance(params.mask, MaskThreshold):
+        return by_threshold(params.mask.threshold, params.mask.invert)
+    if isinstance(params.mask, MaskValues):
+        return by_values(params.mask.values)
+    return by_colours(params.mask.colours)
+
+
+def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dict[str, str]:
+    """The label of every id, or nothing where none is asked for."""
+    if label is None:
+        return {}
+    if isinstance(label, FromName):
+        return {id: _from_name(kind, label.pattern, id) for id in ids}
+    path = folder / label.table
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"dataset.{kind}: {path} unreadable as CSV ({reason}); fix it") from None
+    missing = [column for column in (label.id, label.column) if column not in table]
+    if missing:
+        raise InputError(
+            f"dataset.{kind}: {path} has no column '{missing[0]}'; it has "
+            f"{', '.join(table.columns)}"
+        )
+    twice = table[label.id][table[label.id].duplicated()]
+    if len(twice):
+        raise InputError(
+            f"dataset.{kind}: {path} names '{twice.iloc[0]}' more than once in '{label.id}'; "
+            "every id may stand there once"
+        )
+    values = dict(zip(table[label.id], table[label.column].str.strip(), strict=True))
+    unlisted = [id for id in ids if id not in values]
+    if unlisted:
+        raise InputError(
+            f"dataset.{kind}: {path} names no '{unlisted[0]}' in '{label.id}' "
+            f"({len(unlisted)} of {len(ids)} ids are missing); add them"
+        )
+    empty = [id for id in ids if not values[id]]
+    if empty and kind == "group":
+        raise InputError(
+            f"dataset.group: {path} leaves '{label.column}' of '{empty[0]}' empty ({len(empty)} of "
+            f"{len(ids)} ids); every image needs its group, if only its own id"
+        )
+    return values
+
+
+def _from_name(kind: str, expression: str, id: str) -> str:
     try:
         match = re.search(expression, id)
     except re.error as error:
         raise InputError(
-            f"dataset.group: '{expression}' is not a regular expression ({error}); fix it"
+            f"dataset.{kind}: '{expression}' is not a regular expression ({error}); fix it"
         ) from None
-    if not match or not match.groups() or match[1] is None:
+    if not match or not match.groups() or not match[1]:
         raise InputError(
-            f"dataset.group: '{expression}' finds no parenthesised part in the id '{id}'; "
-            "every id must yield its group, or set dataset.group: null"
+            f"dataset.{kind}: '{expression}' finds no parenthesised part in the id '{id}'; "
+            f"every id must yield one, or set dataset.{kind}: null"
         )
     return str(match[1])

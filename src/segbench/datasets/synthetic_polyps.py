@@ -7,13 +7,14 @@ and smooth folds and stains look like blobs but are not.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.params import SyntheticPolyps
-from segbench.samples import Info, Pixels, Sample
+from segbench.params.datasets import SyntheticPolyps
+from segbench.samples import Info, Pixels, Sample, Task
 
 INFO = Info(
     name="synthetic-polyps",
@@ -32,19 +33,20 @@ def info(params: SyntheticPolyps) -> Info:
     return INFO
 
 
-def num_samples(params: SyntheticPolyps) -> int:
-    """How many frames the parameters ask for."""
-    return params.num_sequences * params.frames_per_sequence
+def tasks(params: SyntheticPolyps) -> list[Task]:
+    """A task for each sequence, which is a function of the seed and its number."""
+    return [
+        Task(params.frames_per_sequence, partial(_read, params, sequence))
+        for sequence in range(params.num_sequences)
+    ]
 
 
-def read(params: SyntheticPolyps) -> Iterator[Sample]:
-    """Yield the frames; a sequence is a function of the seed and its number."""
-    for sequence in range(params.num_sequences):
-        rng = np.random.default_rng([params.seed, sequence])
-        frames = _sequence(rng, params.frames_per_sequence, params.height, params.width)
-        for number, (image, mask) in enumerate(frames):
-            name = f"seq{sequence:03d}_frame{number:03d}"
-            yield Sample(name, image, mask, f"seq{sequence:03d}", "", f"synthetic {name}")
+def _read(params: SyntheticPolyps, sequence: int) -> Iterator[Sample]:
+    rng = np.random.default_rng([params.seed, sequence])
+    frames = _sequence(rng, params.frames_per_sequence, params.height, params.width)
+    for number, (image, mask) in enumerate(frames):
+        name = f"seq{sequence:03d}_frame{number:03d}"
+        yield Sample(name, image, mask, f"seq{sequence:03d}", "", f"synthetic {name}")
 
 
 def _sequence(

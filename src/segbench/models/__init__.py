@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from segbench.errors import InputError
 from segbench.models.weights import check_file, load_encoder_weights
-from segbench.params import Candidate, Model, did_you_mean
+from segbench.params import Candidate, Model
+from segbench.params.section import did_you_mean
 
 T = TypeVar("T")
 Channels = tuple[float, ...]

@@ -17,12 +17,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segbench.report import Row
+    from segbench.report.comparison import Row
 
 # Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
 # Stands for the page's text colour until `_svg` replaces it.
 INK = "#010203"
+MOST_DOTS = 1000
+"""Images that a plot shows one by one; of more, a sample."""
 
 
 def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
@@ -75,16 +77,29 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.D
 
 
 def spread(aliases: Sequence[str], scores: dict[str, NDArray[np.float64]]) -> str:
-    """Test score of every image: the box holds the middle half, a dot is an image."""
-    figure, axes = _axes(7.2, 0.9 + 0.6 * len(aliases))
+    """Test score of every image."""
+    values = [scores[alias][~np.isnan(scores[alias])] for alias in aliases]
+    return _svg(_boxes(aliases, values, "test score of each image, the mean over seeds"))
+
+
+def by_split(measures: pd.DataFrame, column: str, label: str, splits: Sequence[str]) -> str:
+    """How a measure of the samples is spread in each split."""
+    values = [measures[column][measures["split"] == name].to_numpy() for name in splits]
+    names = [f"{name} ({len(part)})" for name, part in zip(splits, values, strict=True)]
+    return _svg(_boxes(names, values, label))
+
+
+def _boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
+    """A row for each name: the box holds the middle half, a dot is an image."""
+    figure, axes = _axes(7.2, 0.9 + 0.6 * len(names))
     rng = np.random.default_rng(0)
-    for at, alias in enumerate(aliases):
-        values = scores[alias][~np.isnan(scores[alias])]
+    for at, part in enumerate(values):
         colour = COLOURS[at % len(COLOURS)]
-        heights = at + rng.uniform(-0.22, 0.22, len(values))
-        axes.plot(values, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
+        shown = part if len(part) <= MOST_DOTS else rng.choice(part, MOST_DOTS, replace=False)
+        heights = at + rng.uniform(-0.22, 0.22, len(shown))
+        axes.plot(shown, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
         axes.boxplot(
-            values,
+            part,
             positions=[at],
             orientation="horizontal",
             widths=0.6,
@@ -94,10 +109,10 @@ def spread(aliases: Sequence[str], scores: dict[str, NDArray[np.float64]]) -> st
             capprops={"color": INK},
             medianprops={"color": INK},
         )
-    axes.set_yticks(range(len(aliases)), aliases)
-    axes.set_ylim(len(aliases) - 0.5, -0.5)
-    axes.set_xlabel("test score of each image, the mean over seeds")
-    return _svg(figure)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    return figure
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -121,7 +136,8 @@ def _style(axes: Axes) -> None:
 def _svg(figure: Figure) -> str:
     """The figure as an <svg> element: text as text, no date, ids that repeat."""
     # Ids in one page must differ between plots, and repeat between runs.
-    salt = f"segbench-{len(figure.axes)}-{figure.get_size_inches()}"
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    salt = f"segbench-{labels}-{figure.get_size_inches()}"
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(

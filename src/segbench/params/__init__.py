@@ -4,8 +4,6 @@ No field has a default: params.yaml is the only source of values. `auto` values 
 they are used and recorded with the run.
 """
 
-import difflib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +24,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from segbench.errors import InputError
+from segbench.params.datasets import Dataset
+from segbench.params.section import Section, did_you_mean
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -33,78 +33,49 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Multiple32 = Annotated[int, Field(ge=64, multiple_of=32)]
 
 
-class Section(BaseModel):
-    """A part of params.yaml: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SyntheticPolyps(Section):
-    """The generated default dataset."""
-
-    name: Literal["synthetic-polyps"]
-    seed: NonNegativeInt
-    num_sequences: PositiveInt
-    frames_per_sequence: PositiveInt
-    height: Annotated[int, Field(ge=32)]
-    width: Annotated[int, Field(ge=32)]
-
-
-class CvcClinicDB(Section):
-    """CVC-ClinicDB (CVC-612), from a local copy."""
-
-    name: Literal["cvc-clinicdb"]
-    source: str
-    """Folder with `Original/` and `Ground Truth/`, absolute or relative to the repository."""
-
-
-class MaskThreshold(Section):
-    """Binary masks: grey values from `threshold` up are class 1."""
-
-    threshold: Annotated[int, Field(ge=1, le=255)]
-
-
-class MaskValues(Section):
-    """Masks whose grey values stand for class ids; 255 as a class id marks ignored pixels."""
-
-    values: dict[Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]]
-
-
-class Folder(Section):
-    """One's own images and masks."""
-
-    name: Literal["folder"]
-    title: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
-    """What the dataset is called in the report and in MLflow."""
-    source: str
-    images: str
-    """Pattern below `source`, with `*`, `**` and one `{id}`: `images/{id}.jpg`."""
-    masks: str
-    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
-    """Names by class id, background first."""
-    mask: MaskThreshold | MaskValues
-    group: str | None
-    """Regular expression searched in the id; its first parenthesis names what a split keeps
-    together (patient, video, tile). null: every image stands alone."""
-    licence: str
-    redistributable: bool
-    """May pictures of it be passed on, that is, be embedded in a report that enters git?"""
-
-
-Dataset = Annotated[SyntheticPolyps | CvcClinicDB | Folder, Field(discriminator="name")]
-
-
 class Split(Section):
-    """How samples are divided."""
+    """How samples are divided, and what is taken for a leak."""
 
-    seed: NonNegativeInt
+    by: Literal["group", "random", "predefined"]
+    """Whole groups, single images whatever their group, or as the dataset's publishers did."""
+    stratify: bool
+    """Give every split its share of each stratum too."""
+    num_folds: PositiveInt
+    """1: a single split. K: cross-validation, each sample is tested in one of K folds; name those
+    to be run in `comparison.folds`."""
     val_share: Share
-    test_share: Share
+    test_share: Share | None
+    """null where it follows: with folds (1 / num_folds) and predefined."""
+    seed: NonNegativeInt
+    sticky: bool
+    """Leave samples that were split before where they are, and only place new ones."""
+    on_leak: Literal["error", "warn"]
+    """What a group, a duplicate or a near duplicate on both sides of a split does."""
+    near_duplicate: Annotated[float, Field(gt=0.5, lt=1)]
+    """Correlation of two thumbnails from which they show the same."""
+    join_alike: bool
+    """Make one group of samples that show the same: equal, nearly equal, annotated copies."""
 
     @model_validator(mode="after")
-    def _leave_some_for_training(self) -> Self:
-        if self.val_share + self.test_share >= 1:
-            raise ValueError("val_share + test_share must stay below 1; lower one of them")
+    def _agree_on_the_test_share(self) -> Self:
+        if self.by == "predefined" and self.num_folds > 1:
+            raise ValueError("by: predefined has one fold; set num_folds: 1")
+        if self.join_alike and self.by != "group":
+            raise ValueError(f"join_alike makes groups, which by: {self.by} tears; set it false")
+        if self.sticky and self.by == "predefined":
+            raise ValueError("sticky keeps what was drawn, by: predefined draws nothing; set false")
+        follows = self.by == "predefined" or self.num_folds > 1
+        if follows != (self.test_share is None):
+            need = "null, since it follows" if follows else "a share, such as 0.1"
+            raise ValueError(
+                f"test_share must be {need} (by: {self.by}, num_folds: {self.num_folds})"
+            )
+        test = self.test_share or (0 if self.by == "predefined" else 1 / self.num_folds)
+        if self.val_share + test >= 1:
+            raise ValueError(
+                f"val_share {self.val_share:g} and a test share of {test:g} leave nothing to train "
+                "on; they must stay below 1 together, lower one of them"
+            )
         return self
 
 
@@ -116,11 +87,29 @@ class Transform(BaseModel):
     transform: str
 
 
+class Patches(Section):
+    """Windows that images are cut into after the split, before they are resized."""
+
+    height: PositiveInt
+    width: PositiveInt
+    overlap: NonNegativeInt
+    """Pixels that neighbouring windows share at least; windows are spread evenly, so that they
+    cover the image."""
+
+    @model_validator(mode="after")
+    def _overlap_less_than_all(self) -> Self:
+        if self.overlap >= min(self.height, self.width):
+            raise ValueError("overlap must stay below height and width; lower it")
+        return self
+
+
 class Augment(Section):
     """The size the networks see, and how training images are varied."""
 
     height: Multiple32
     width: Multiple32
+    patches: Patches | None
+    """null: whole images."""
     copies: NonNegativeInt
     """Augmented copies of each training image that are stored beside it."""
     online: bool
@@ -230,7 +219,8 @@ class Comparison(Section):
     """Who is compared, and over which repetitions."""
 
     candidates: Annotated[list[Alias], Field(min_length=1)]
-    folds: Annotated[list[Literal[0]], Field(min_length=1)]
+    folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    """[0], or folds of split.num_folds."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     metric: Literal["dice", "iou", "precision", "recall"]
     """What ranks: its mean over images on validation; the test set confirms or refutes."""
@@ -288,11 +278,15 @@ class Params(Section):
                 )
         return self
 
-
-def did_you_mean(name: str, known: Any) -> str:
-    """' (did you mean a, b?)' with up to three near names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" (did you mean {', '.join(near)}?)" if near else ""
+    @model_validator(mode="after")
+    def _fold_what_is_split(self) -> Self:
+        beyond = [fold for fold in self.comparison.folds if fold >= self.split.num_folds]
+        if beyond:
+            raise ValueError(
+                f"comparison.folds: {beyond} beyond the folds 0 to {self.split.num_folds - 1}; "
+                "raise split.num_folds or take them off the list"
+            )
+        return self
 
 
 def load_params(path: Path) -> Params:
@@ -326,7 +320,7 @@ def load_params(path: Path) -> Params:
 
 def _problems(error: ValidationError, raw: Any) -> Iterator[str]:
     """One text a problem, with the path of its key."""
-    known = sorted({name for kind in Section.__subclasses__() for name in kind.model_fields})
+    known = sorted({name for kind in _sections(Section) for name in kind.model_fields})
     for problem in error.errors():
         path = _key_path(problem["loc"], raw, missing=problem["type"] == "missing")
         where = f"{path}: " if path else ""
@@ -340,6 +334,12 @@ def _problems(error: ValidationError, raw: Any) -> Iterator[str]:
             yield f"{where}{problem['msg'][0].lower()}{problem['msg'][1:]}{value}"
 
 
+def _sections(kind: type[Section]) -> Iterator[type[Section]]:
+    for narrower in kind.__subclasses__():
+        yield narrower
+        yield from _sections(narrower)
+
+
 def _key_path(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
     """A pydantic location as the file has it, without the tags that stand for parts of a union."""
     path: list[str] = []
@@ -351,11 +351,3 @@ def _key_path(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
     if missing:
         path.append(str(location[-1]))
     return ".".join(path)
-
-
-if __name__ == "__main__":
-    # The check that `make repro` makes before anything runs.
-    try:
-        load_params(Path(sys.argv[1]))
-    except InputError as mistake:
-        sys.exit(f"error: {mistake}")

@@ -1,0 +1,190 @@
+"""Ingest: a dataset brought into canonical form in one pass, every pair checked and measured."""
+
+import csv
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.datasets.pairs import count_values
+from segbench.errors import InputError
+from segbench.parallel import in_threads
+from segbench.samples import IGNORE, THUMBNAIL_SIZE, Info, Pixels, Sample, Task
+from segbench.writing import whole_folder
+
+SAMPLE_COLUMNS = (
+    *("id", "image", "mask", "group", "stratum", "previous", "split"),
+    *("width", "height", "channels", "sha256"),
+)
+MEASURE_COLUMNS = (
+    *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
+    *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
+)
+Row = dict[str, object]
+
+
+def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str:
+    """Write samples in canonical form.
+
+    - `images/`: PNG or JPEG, 8-bit RGB or grey, upright. A file that is so already is copied.
+    - `masks/`: PNG of class ids, 255 where ignored.
+    - `samples.csv`: id, image, mask, group, stratum, previous, split (empty, or as published),
+      width, height, channels, and the sha256 of the pixels of image and mask.
+    - `measures.csv`: what the audit asks of each sample: shares of the mask that are foreground and
+      ignored, share of its border that is foreground, connected components, means of the colours
+      and the deviation of the thumbnail's brightness (0 to 255), values in the mask's file, the
+      share of its pixels that hold neither the least nor the greatest, was it resized.
+    - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
+    - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
+    - `dataset.json`: what is known of the whole.
+
+    Args:
+        tasks: in the order of the samples' ids.
+        info: of the dataset.
+        on_bad_pair: error or skip.
+        folder: appears whole or not at all.
+
+    Returns:
+        How many samples were written and left out, in words.
+
+    Raises:
+        InputError: for a pair that does not fit, an id seen twice, or no samples at all.
+    """
+    seen: set[object] = set()
+    present: set[int] = set()
+    skipped = 0
+    with whole_folder(folder) as partial:
+        (partial / "images").mkdir()
+        (partial / "masks").mkdir()
+
+        def work(task: Task) -> tuple[int, list[tuple[Row, Row, bytes, set[int]]], str]:
+            try:
+                return task.count, [_keep(one, info, partial) for one in task.read()], ""
+            except InputError as problem:
+                if on_bad_pair == "error":
+                    raise
+                return task.count, [], str(problem)
+
+        total = sum(task.count for task in tasks)
+        with (
+            open(partial / "samples.csv", "w", newline="") as samples_file,
+            open(partial / "measures.csv", "w", newline="") as measures_file,
+            open(partial / "skipped.csv", "w", newline="") as skipped_file,
+            open(partial / "thumbnails.u8", "wb") as thumbnails,
+        ):
+            samples = csv.DictWriter(samples_file, SAMPLE_COLUMNS, lineterminator="\n")
+            measures = csv.DictWriter(measures_file, MEASURE_COLUMNS, lineterminator="\n")
+            reasons = csv.writer(skipped_file, lineterminator="\n")
+            samples.writeheader()
+            measures.writeheader()
+            reasons.writerow(["reason"])
+            for count, rows, problem in in_threads(work, tasks, "download", total):
+                if problem:
+                    skipped += count
+                    reasons.writerow([problem])
+                for sample, measure, thumbnail, classes in rows:
+                    if sample["id"] in seen:
+                        raise InputError(
+                            f"{measure['file']}: the id '{sample['id']}' is taken; "
+                            "ids must be unique, rename one"
+                        )
+                    seen.add(sample["id"])
+                    present |= classes
+                    samples.writerow(sample)
+                    measures.writerow(measure)
+                    thumbnails.write(thumbnail)
+        if not seen:
+            raise InputError(
+                f"{info.name}: found no samples ({skipped} skipped); at least one image with a "
+                "mask is needed, check dataset.source and the patterns"
+            )
+        absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in present]
+        if absent:
+            raise InputError(
+                f"{info.name}: no mask holds the class {', '.join(absent)}; every class must "
+                "occur, check dataset.mask (a threshold above all values?) and dataset.classes"
+            )
+        (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+    of = f" of {info.published} published" if info.published not in (0, len(seen)) else ""
+    left_out = f", {skipped} left out (see skipped.csv there)" if skipped else ""
+    return f"{len(seen)}{of} images with masks of {info.name}{left_out} in {folder}"
+
+
+def _keep(sample: Sample, info: Info, folder: Path) -> tuple[Row, Row, bytes, set[int]]:
+    """Check a sample and write its files; returns its rows, its thumbnail and its class ids."""
+    height, width = sample.mask.shape
+    assert sample.image.shape[:2] == (height, width)
+    counts = count_values(sample.mask)
+    present = set(np.flatnonzero(counts).tolist())
+    undefined = sorted(present - set(range(len(info.classes))) - {IGNORE})
+    if undefined:
+        raise InputError(
+            f"{sample.source}: its mask holds the class ids {undefined}, the dataset defines "
+            f"0 to {len(info.classes) - 1}; fix the mask or dataset.classes"
+        )
+    colours = 1 if sample.image.ndim == 2 else 3
+    if sample.encoded:
+        ending, data = sample.encoded
+    else:
+        bgr = sample.image if colours == 1 else cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
+        ending, data = ".png", cv2.imencode(".png", bgr)[1].tobytes()
+    image, mask = f"images/{sample.id}{ending}", f"masks/{sample.id}.png"
+    (folder / image).write_bytes(data)
+    (folder / mask).write_bytes(cv2.imencode(".png", sample.mask)[1].tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(sample.image).data)
+    image_sha256 = digest.hexdigest()
+    digest.update(np.ascontiguousarray(sample.mask).data)
+    row: Row = {
+        "id": sample.id,
+        "image": image,
+        "mask": mask,
+        "group": sample.group,
+        "stratum": sample.stratum,
+        "previous": sample.previous,
+        "split": sample.split,
+        "width": width,
+        "height": height,
+        "channels": colours,
+        "sha256": digest.hexdigest(),
+    }
+    thumbnail = make_thumbnail(sample.image)
+    measure = _measure(sample, counts, thumbnail, image_sha256)
+    return row, measure, thumbnail.tobytes(), present
+
+
+def make_thumbnail(image: Pixels) -> Pixels:
+    """(32, 32, 3) uint8, each pixel the mean of what it covers."""
+    small = cv2.resize(image, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
+    return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+
+
+def _measure(
+    sample: Sample, counts: NDArray[np.int64], thumbnail: Pixels, image_sha256: str
+) -> Row:
+    ignored = float(counts[IGNORE])
+    labelled = max(sample.mask.size - ignored, 1)
+    foreground = (sample.mask - 1 < IGNORE - 1).view(np.uint8)
+    border = np.concatenate(
+        [foreground[0], foreground[-1], foreground[1:-1, 0], foreground[1:-1, -1]]
+    )
+    red, green, blue = thumbnail.mean(axis=(0, 1)).tolist()
+    return {
+        "id": sample.id,
+        "file": Path(sample.source).name,
+        "image_sha256": image_sha256,
+        "foreground": round(float(counts[1:IGNORE].sum()) / labelled, 6),
+        "border": round(float(border.mean()), 6),
+        "ignored": round(ignored / sample.mask.size, 6),
+        "components": cv2.connectedComponents(foreground)[0] - 1,
+        "red": round(red, 3),
+        "green": round(green, 3),
+        "blue": round(blue, 3),
+        "contrast": round(float(thumbnail.mean(axis=2).std()), 3),
+        "mask_values": sample.mask_values,
+        "mask_between": round(sample.mask_between, 6),
+        "mask_resized": int(sample.mask_resized),
+    }

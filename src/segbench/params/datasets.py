@@ -1,0 +1,180 @@
+"""The section `dataset`: what each dataset of the catalogue lets one choose."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+from segbench.params.section import Section
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[str, StringConstraints(to_lower=True, pattern=r"^#[0-9a-fA-F]{6}$")]
+Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+
+
+class SyntheticPolyps(Section):
+    """The generated default dataset."""
+
+    name: Literal["synthetic-polyps"]
+    seed: NonNegativeInt
+    num_sequences: PositiveInt
+    frames_per_sequence: PositiveInt
+    height: Annotated[int, Field(ge=32)]
+    width: Annotated[int, Field(ge=32)]
+
+
+class Limits(Section):
+    """What is taken for a mistake in files that come from elsewhere."""
+
+    megapixels: PositiveFloat
+    """Of one image; a larger one is refused before it is decoded."""
+    unpacked_gib: PositiveFloat
+    """Of all that comes out of a dataset's archives."""
+    size_difference: NonNegativeInt
+    """Pixels by which a mask may be wider or higher than its image, or less so; it is then resized
+    with nearest neighbour, and counted. 0: sizes must agree."""
+    on_bad_pair: Literal["error", "skip"]
+    """Stop at a pair that cannot be used, or leave it out and list it in the audit."""
+
+
+class Published(Section):
+    """A published dataset, fetched from its official address or read from a local copy."""
+
+    name: str
+    source: str | None
+    """A folder or an archive here; null: fetch it."""
+    checksums: dict[str, Checksum]
+    """Of archives by name, where the catalogue knows none: `{hgr1.zip: "sha256:..."}`."""
+    limits: Limits
+
+
+class CvcClinicDB(Published):
+    """CVC-ClinicDB (CVC-612)."""
+
+    name: Literal["cvc-clinicdb"]
+
+
+class OxfordIIITPet(Published):
+    """Oxford-IIIT Pet, trimaps."""
+
+    name: Literal["oxford-iiit-pet"]
+    task: Literal["trimap", "binary"]
+    """Three classes (background, pet, border), or the pet against the rest."""
+    border: Literal["ignored", "pet", "background"] | None
+    """What the border counts as in the binary task; null for trimaps."""
+
+    @model_validator(mode="after")
+    def _border_belongs_to_binary(self) -> Self:
+        if (self.task == "binary") != (self.border is not None):
+            need = "null" if self.task == "trimap" else "ignored, pet or background"
+            raise ValueError(f"border must be {need} for task '{self.task}'; set it so")
+        return self
+
+
+class Isbi2012(Published):
+    """ISBI 2012, neuronal structures in EM stacks."""
+
+    name: Literal["isbi-2012"]
+    slices_per_block: PositiveInt
+    """Consecutive slices that a split keeps together."""
+
+
+class FloodArea(Published):
+    """Flood Area Segmentation."""
+
+    name: Literal["flood-area"]
+
+
+class Hgr1(Published):
+    """HGR1 hand gestures."""
+
+    name: Literal["hgr1"]
+
+
+class MaskThreshold(Section):
+    """Binary masks: grey values from `threshold` up are class 1, or class 0 if inverted."""
+
+    threshold: Annotated[int, Field(ge=1, le=255)]
+    invert: bool
+
+
+class MaskValues(Section):
+    """Masks whose grey values (or palette indices) stand for class ids; 255 as a class id marks
+    ignored pixels."""
+
+    values: dict[Byte, Byte]
+
+
+class MaskColours(Section):
+    """Masks whose colours, `"#rrggbb"`, stand for class ids; 255 marks ignored pixels."""
+
+    colours: dict[Colour, Byte]
+
+
+class FromName(Section):
+    """A label found in the id: the first parenthesis of a regular expression."""
+
+    pattern: str
+
+
+class FromTable(Section):
+    """A label from a CSV file: the `column` of the row whose `id` column holds the sample's id."""
+
+    table: str
+    """Path relative to `source`, or absolute."""
+    id: str
+    column: str
+
+
+Label = FromName | FromTable
+
+
+class Folder(Section):
+    """One's own images and masks."""
+
+    name: Literal["folder"]
+    title: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    """What the dataset is called in the report and in MLflow."""
+    source: str
+    """A folder, or an archive of one."""
+    images: str
+    """Pattern below `source`, with `*`, `**` and one `{id}`: `images/{id}.jpg`."""
+    masks: str
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    """Names by class id, background first."""
+    mask: MaskThreshold | MaskValues | MaskColours
+    group: Label | None
+    """What a split keeps together (patient, video, tile). null: every image stands alone."""
+    stratum: Label | None
+    """What a split balances (site, camera, diagnosis). null: nothing but the number of images."""
+    split: Label | None
+    """For `split.by: predefined`: train, val or test of each image."""
+    value_range: tuple[NonNegativeInt, PositiveInt] | None
+    """Of 16-bit images, the values that become 0 and 255. null: 8-bit images only."""
+    foreground: tuple[float, float] | None
+    """Between which shares the foreground of all images should lie; outside, the audit suspects
+    inverted masks. null: between 0 and 0.5."""
+    licence: str
+    redistributable: bool
+    """May pictures of it be passed on, that is, be embedded in a report that enters git?"""
+    limits: Limits
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Self:
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range {list(self.value_range)} must rise; swap or mend it")
+        if self.foreground and not 0 <= self.foreground[0] < self.foreground[1] <= 1:
+            raise ValueError(f"foreground {list(self.foreground)} must rise within 0 and 1")
+        return self
+
+
+Dataset = Annotated[
+    SyntheticPolyps | CvcClinicDB | OxfordIIITPet | Isbi2012 | FloodArea | Hgr1 | Folder,
+    Field(discriminator="name"),
+]

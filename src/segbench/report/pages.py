@@ -1,0 +1,27 @@
+"""Writing a page from its template."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from segbench.writing import whole_file
+
+
+def write_page(path: Path, values: Mapping[str, object]) -> None:
+    """Render the template `<name>.jinja`; pages hold no date, so that they repeat."""
+    environment = Environment(
+        loader=PackageLoader("segbench.report", "."),
+        autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["score"] = lambda value: "-" if np.isnan(value) else f"{value:.3f}"
+    environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    text = environment.get_template(f"{path.name}.jinja").render(values)
+    with whole_file(path) as partial:
+        partial.write_text(text.rstrip() + "\n", encoding="utf-8")

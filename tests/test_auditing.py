@@ -1,0 +1,645 @@
+"""The audit says what leaks and what is odd, on its page, in its scores and in its last line."""
+
+import csv
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SHARED, audit_paths, read_params
+
+from segbench import datasets
+from segbench.auditing import split_and_audit
+from segbench.datasets.ingest import ingest
+from segbench.errors import InputError
+from segbench.params import Split
+from segbench.params.datasets import CvcClinicDB, Limits
+from segbench.samples import IGNORE, Info, Pixels, Sample, Task, read_pixels
+from segbench.splitting import SPLITS
+
+HEIGHT, WIDTH = 48, 64
+INFO = Info(
+    name="hand-made",
+    classes=("background", "thing"),
+    licence="none <b>needed</b>",
+    redistributable=True,
+    citation="A & B",
+    foreground=(0.01, 0.5),
+)
+STRATA = ("plain", "a <b> & c")
+KINDS = ("groups", "exact_duplicates", "near_duplicates", "annotated_copies", "neighbours")
+REAL = SHARED / "datasets" / "cvc-clinicdb"
+
+
+def params(**changes: Any) -> Split:
+    return Split.model_validate(read_params()["split"] | changes)
+
+
+def scene(seed: int) -> Pixels:
+    """A smooth random texture."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (5, 7, 3)).astype(np.float32)
+    large = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return np.clip(np.rint(large), 0, 255).astype(np.uint8)
+
+
+def jpeg(image: Pixels) -> Pixels:
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def box(height: int, width: int = 20) -> Pixels:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[10 : 10 + height, 10 : 10 + width] = 1
+    return mask
+
+
+def make_samples(number: int = 40, per_group: int = 2) -> list[Sample]:
+    """Different scenes with boxes of different heights; two strata."""
+    return [
+        Sample(
+            id=f"s{at:02d}",
+            image=scene(at),
+            mask=box(4 + at % 20),
+            group=f"g{at // per_group:02d}",
+            stratum=STRATA[at // per_group % 3 == 0],
+            source=f"s{at:02d}.png",
+        )
+        for at in range(number)
+    ]
+
+
+def published(samples: list[Sample]) -> list[Sample]:
+    """The first and second tenth tests and validates, the rest trains."""
+    tenth = len(samples) // 10
+    names = ["test"] * tenth + ["val"] * tenth + ["train"] * (len(samples) - 2 * tenth)
+    return [replace(one, split=name) for one, name in zip(samples, names, strict=True)]
+
+
+def leaking() -> list[Sample]:
+    """As published, with one near duplicate in test and train, and one within train."""
+    samples = published(make_samples())
+    samples[30] = replace(samples[30], image=jpeg(samples[0].image))
+    samples[31] = replace(samples[31], image=jpeg(samples[20].image))
+    return samples
+
+
+def write(
+    folder: Path, samples: list[Sample], info: Info = INFO, bad: tuple[str, ...] = ()
+) -> Path:
+    """A dataset of the samples, with a pair left out for each reason in `bad`."""
+
+    def fail(reason: str) -> list[Sample]:
+        raise InputError(reason)
+
+    tasks = [Task(1, lambda one=one: [one]) for one in samples]  # type: ignore[misc]
+    tasks += [Task(1, lambda reason=reason: fail(reason)) for reason in bad]  # type: ignore[misc]
+    ingest(tasks, info, "skip", folder / "dataset")
+    return folder
+
+
+def audit(folder: Path, asked: Split, pictures: str = "none", out: str = "out") -> str:
+    (folder / out).mkdir(exist_ok=True)
+    return split_and_audit(folder / "dataset", asked, pictures, audit_paths(folder / out))
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Strictly: JSON knows no NaN, and DVC shows numbers, text and null."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} in {path}")
+
+    tree = json.loads(path.read_text(), parse_constant=refuse)
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            todo += node.values()
+        else:
+            assert node is None or isinstance(node, int | float | str)
+    return tree
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+LEAK_LIST = "audit/leaks.csv"
+
+
+def sources(page: str) -> list[str]:
+    """Everything that the page names by address, but places within it and the list of leaks."""
+    found = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
+    return [unescape(one) for one in found if one[0] != "#" and one != LEAK_LIST]
+
+
+def below(page: str, title: str) -> str:
+    """What stands below a heading."""
+    found = re.search(rf"<h3>{title}</h3>(.*?)(?:<h[23]|<details)", page, re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+# What is done about a leak -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("former", [None, "what was here\n"])
+def test_a_leak_is_an_error_once_the_page_shows_it(former: str | None, tmp_path: Path) -> None:
+    write(tmp_path, leaking())
+    out = tmp_path / "out"
+    out.mkdir()
+    if former:
+        (out / "split.csv").write_text(former)
+    asked = params(by="predefined", test_share=None)
+    with pytest.raises(InputError, match=r"the split leaks: 1 near-duplicate pair") as error:
+        audit(tmp_path, asked, "embed")
+    assert "\n" not in str(error.value)
+    assert str(out / "audit.html") in str(error.value)
+    assert not former or (out / "split.csv").read_text() == former
+    assert (out / "split.csv").exists() == bool(former)
+    leaks = read_scores(out / "split.json")["fold0"]["leaks"]
+    assert leaks == dict.fromkeys(KINDS, 0) | {"near_duplicates": 1}
+    page = (out / "audit.html").read_text()
+    assert 'class="verdict bad"' in page
+    assert "1 near-duplicate pair" in page
+    assert [path.name for path in out.glob(".partial*")] == []
+    # Only the pair that straddles is shown, with the splits it lies in.
+    captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
+    assert captions == [("s00", "test"), ("s30", "train")]
+
+
+def test_a_leak_may_be_a_warning(tmp_path: Path) -> None:
+    write(tmp_path, leaking())
+    line = audit(tmp_path, params(by="predefined", test_share=None, on_leak="warn"))
+    assert line.startswith("WARNING: the split leaks: 1 near-duplicate pair")
+    rows = read_rows(tmp_path / "out" / "split.csv")
+    assert {row["id"]: row["split"] for row in rows} == {one.id: one.split for one in leaking()}
+    assert 'class="verdict bad"' in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_no_leak_no_warning(tmp_path: Path) -> None:
+    line = audit(write(tmp_path, make_samples()), params())
+    assert "WARNING" not in line
+    assert "\n" not in line
+    numbers = Counter(row["split"] for row in read_rows(tmp_path / "out" / "split.csv"))
+    for name in SPLITS:
+        assert f"{name} {numbers[name]} (" in line
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "Nothing was found that leaks" in page
+    assert "verdict bad" not in page
+    assert "verdict odd" not in page
+
+
+def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
+    samples = published(make_samples(per_group=4))
+    drawn = np.asarray(cv2.circle(samples[1].image.copy(), (40, 30), 5, (255, 255, 255), 1))
+    samples[30] = replace(samples[30], image=samples[0].image)
+    samples[31] = replace(samples[31], image=samples[0].image)
+    samples[32] = replace(samples[32], image=drawn)
+    samples[33] = replace(samples[33], image=np.ascontiguousarray(samples[2].image[:, ::-1]))
+    samples[34] = replace(samples[34], group=samples[0].group)
+    samples[35] = replace(samples[35], previous=samples[3].id)
+    # Within one split nothing leaks.
+    samples[36] = replace(samples[36], image=jpeg(samples[37].image), previous=samples[37].id)
+    write(tmp_path, samples)
+    line = audit(tmp_path, params(by="predefined", test_share=None, on_leak="warn"))
+    expected = dict(zip(KINDS, (1, 2, 1, 1, 1), strict=True))
+    assert read_scores(tmp_path / "out" / "split.json")["fold0"]["leaks"] == expected
+    assert line.splitlines()[0] == (
+        "WARNING: the split leaks: 1 group, 2 exact duplicates, 1 near-duplicate pair, "
+        "1 annotated copy, 1 pair of neighbours straddle it"
+    )
+    page = (tmp_path / "out" / "audit.html").read_text()
+    found = re.findall(r'<tr><td class="text">([\w ]+)</td><td>(\d+)</td><td>(\d+)</td>', page)
+    rows = {name: (int(all_of), int(some)) for name, all_of, some in found}
+    assert rows["exact duplicates"] == (2, 2)
+    assert rows["near duplicates"] == (2, 1)
+    assert rows["annotated copies"] == (1, 1)
+    assert rows["neighbours"] == (2, 1)
+    assert rows["groups"] == (len({one.group for one in samples}), 1)
+    listed = [tuple(row.values()) for row in read_rows(tmp_path / "out" / LEAK_LIST)]
+    assert sorted(listed) == [
+        ("0", "annotated_copies", "s01", "s32"),
+        ("0", "exact_duplicates", "s00", "s30"),
+        ("0", "exact_duplicates", "s00", "s31"),
+        ("0", "groups", samples[0].group, ""),
+        ("0", "near_duplicates", "s02", "s33"),
+        ("0", "neighbours", "s03", "s35"),
+    ]
+    assert f'href="{LEAK_LIST}"' in page
+
+
+def test_neighbours_by_group_are_left_out_not_leaked(tmp_path: Path) -> None:
+    samples = make_samples(per_group=5)
+    samples = [replace(one, previous=before.id) for before, one in pairwise(samples)]
+    line = audit(write(tmp_path, samples), params(val_share=0.2, test_share=0.2))
+    scores = read_scores(tmp_path / "out" / "split.json")["fold0"]
+    numbers = Counter(row["split"] for row in read_rows(tmp_path / "out" / "split.csv"))
+    assert scores["unused"] == numbers["unused"] > 0
+    assert scores["leaks"] == dict.fromkeys(KINDS, 0)
+    assert f"unused {numbers['unused']}" in line
+    assert "continue a sample of another split" in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_what_is_alike_is_joined(tmp_path: Path) -> None:
+    samples = make_samples(per_group=1)
+    for at in range(0, 40, 2):
+        samples[at] = replace(samples[at], image=jpeg(samples[at + 1].image))
+    write(tmp_path, samples)
+    apart = params(on_leak="warn")
+    assert "near-duplicate pairs straddle it" in audit(tmp_path, apart)
+    assert "WARNING" not in audit(tmp_path, params(join_alike=True), out="joined")
+    rows = read_rows(tmp_path / "joined" / "split.csv")
+    split, group = ({row["id"]: row[column] for row in rows} for column in ("split", "group"))
+    for first, second in zip(samples[::2], samples[1::2], strict=True):
+        assert split[first.id] == split[second.id]
+        assert group[first.id] == group[second.id] == first.group
+    scores = read_scores(tmp_path / "joined" / "split.json")
+    assert scores["data"]["groups"] == 20
+    assert scores["fold0"]["leaks"] == dict.fromkeys(KINDS, 0)
+
+
+# Scores ------------------------------------------------------------------------------------------
+
+
+def assert_scores(folder: Path, samples: list[Sample], near: list[tuple[str, str]]) -> None:
+    """The scores are what the table, the masks and the planted pairs come to."""
+    scores = read_scores(folder / "split.json")
+    rows = read_rows(folder / "split.csv")
+    by_id = {one.id: one for one in samples}
+    assert scores["data"]["images"] == len(samples)
+    assert scores["data"]["groups"] == len({row["group"] for row in rows})
+    shares = {one.id: (one.mask == 1).sum() / (one.mask != IGNORE).sum() for one in samples}
+    assert scores["data"]["foreground"] == pytest.approx(np.mean([*shares.values()]), abs=2e-6)
+    folds = sorted({row["fold"] for row in rows}, key=int)
+    assert [key for key in scores if key.startswith("fold")] == [f"fold{fold}" for fold in folds]
+    for fold in folds:
+        own = [row for row in rows if row["fold"] == fold]
+        split = {row["id"]: row["split"] for row in own}
+        assert set(split) == set(by_id)
+        got = scores[f"fold{fold}"]
+        for name in SPLITS:
+            ids = [id for id in split if split[id] == name]
+            part = got[name]
+            assert part["images"] == len(ids)
+            assert part["share"] == pytest.approx(len(ids) / len(samples), abs=1e-6)
+            assert part["groups"] == len({row["group"] for row in own if row["split"] == name})
+            foreground = np.mean([shares[id] for id in ids])
+            assert part["foreground"] == pytest.approx(foreground, abs=2e-6)
+            strata = Counter(by_id[id].stratum for id in ids)
+            strata.pop("", None)
+            assert part["strata"] == pytest.approx(
+                {stratum: count / len(ids) for stratum, count in strata.items()}, abs=1e-6
+            )
+        assert got["unused"] == sum(name == "unused" for name in split.values())
+        groups: dict[str, set[str]] = {}
+        for row in own:
+            groups.setdefault(row["group"], set()).add(row["split"])
+        assert got["leaks"] == dict.fromkeys(KINDS, 0) | {
+            "groups": sum(len(names) > 1 for names in groups.values()),
+            "near_duplicates": sum(split[first] != split[second] for first, second in near),
+        }
+
+
+@pytest.mark.parametrize(
+    ("changes", "shares"),
+    [
+        ({"by": "group"}, [0.8, 0.1, 0.1]),
+        ({"by": "random", "stratify": False}, [0.8, 0.1, 0.1]),
+        ({"by": "predefined", "test_share": None}, [None, None, None]),
+        ({"num_folds": 3, "test_share": None, "val_share": 0.2}, [0.466667, 0.2, 0.333333]),
+        ({"num_folds": 3, "test_share": None, "by": "random"}, [0.566667, 0.1, 0.333333]),
+    ],
+    ids=str,
+)
+def test_scores_are_what_came_out(
+    changes: dict[str, Any], shares: list[float | None], tmp_path: Path
+) -> None:
+    samples = leaking()
+    samples[5].mask[:6] = IGNORE
+    audit(write(tmp_path, samples), params(on_leak="warn", **changes))
+    assert_scores(tmp_path / "out", samples, [("s00", "s30"), ("s20", "s31")])
+    asked = read_scores(tmp_path / "out" / "split.json")["asked"]
+    assert list(asked) == list(SPLITS)
+    for name, share in zip(SPLITS, shares, strict=True):
+        assert asked[name] == (None if share is None else pytest.approx(share, abs=1e-6))
+
+
+def test_carved_validation_is_asked_for(tmp_path: Path) -> None:
+    samples = make_samples()
+    samples = [replace(one, split="test" if at < 6 else "train") for at, one in enumerate(samples)]
+    audit(write(tmp_path, samples), params(by="predefined", test_share=None))
+    assert_scores(tmp_path / "out", samples, [])
+    asked = read_scores(tmp_path / "out" / "split.json")["asked"]
+    assert asked == {"train": None, "val": 0.1, "test": None}
+
+
+def test_sticky_without_a_former_split_is_a_warning(tmp_path: Path) -> None:
+    line = audit(write(tmp_path, make_samples()), params(sticky=True))
+    assert "WARNING: sticky, but there is no former split" in line
+
+
+def test_unstratified_samples_have_no_strata(tmp_path: Path) -> None:
+    samples = [replace(one, stratum="") for one in make_samples()]
+    audit(write(tmp_path, samples), params())
+    assert_scores(tmp_path / "out", samples, [])
+    assert "strata, as shares" not in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_a_small_split_has_scores_and_no_nan(tmp_path: Path) -> None:
+    # One sample in val and test: no deviation of one value.
+    samples = make_samples(8, per_group=1)
+    audit(write(tmp_path, samples), params())
+    assert_scores(tmp_path / "out", samples, [])
+
+
+def test_a_page_of_a_small_split_shows_no_nan(tmp_path: Path) -> None:
+    audit(write(tmp_path, make_samples(8, per_group=1)), params())
+    assert "nan" not in (tmp_path / "out" / "audit.html").read_text().split("<svg")[0]
+
+
+def test_all_folds_are_shown(tmp_path: Path) -> None:
+    samples = leaking()
+    asked = params(num_folds=3, test_share=None, on_leak="warn", by="random")
+    line = audit(write(tmp_path, samples), asked)
+    assert "likewise in 2 more folds" in line
+    assert re.search(r"the split leaks: fold [012] \(the worst\): ", line)
+    page = (tmp_path / "out" / "audit.html").read_text()
+    scores = read_scores(tmp_path / "out" / "split.json")
+    for fold in range(3):
+        assert f"straddling, fold {fold}</th>" in page
+        part = scores[f"fold{fold}"]["train"]
+        cells = f"<td>{part['images']}</td><td>{100 * part['share']:.1f} %</td>"
+        assert f'<td class="text">{fold}</td><td class="text">train</td>{cells}' in page
+    near = "".join(f"<td>{scores[f'fold{at}']['leaks']['near_duplicates']}</td>" for at in range(3))
+    assert f'<td class="text">near duplicates</td><td>2</td>{near}' in page
+    groups = [scores[f"fold{fold}"]["leaks"]["groups"] for fold in range(3)]
+    worst = max(range(3), key=lambda fold: sum(scores[f"fold{fold}"]["leaks"].values()))
+    assert f"fold {worst} (the worst): {groups[worst]} groups" in line
+    # The pairs below are those of that fold.
+    table = read_rows(tmp_path / "out" / "split.csv")
+    split = {row["id"]: row["split"] for row in table if row["fold"] == str(worst)}
+    captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
+    assert captions
+    assert all(split[id] == name for id, name in captions)
+    listed = Counter(row["fold"] for row in read_rows(tmp_path / "out" / LEAK_LIST))
+    sums = {str(at): sum(scores[f"fold{at}"]["leaks"].values()) for at in range(3)}
+    assert listed == sums
+
+
+# What is odd -------------------------------------------------------------------------------------
+
+
+def test_warnings(tmp_path: Path) -> None:
+    samples = [replace(one, mask=1 - one.mask) for one in make_samples()]
+    info = replace(INFO, published=50)
+    write(tmp_path, samples, info, bad=("x.png: too dark", "y.png: torn"))
+    lines = audit(tmp_path, params()).splitlines()
+    warnings = [line.removeprefix("WARNING: ") for line in lines if line.startswith("WARNING")]
+    assert len(lines) == len(warnings) + 1
+    assert len(warnings) == 3
+    foreground = np.mean([one.mask.mean() for one in samples])
+    assert warnings[0].startswith(f"foreground covers {100 * foreground:.1f} % of the images")
+    assert "expected are 1 to 50 %; are the masks inverted" in warnings[0]
+    assert warnings[1] == "40 of the 50 published images are here"
+    assert warnings[2].startswith("2 images were left out")
+    page = unescape((tmp_path / "out" / "audit.html").read_text())
+    for text in warnings:
+        assert f'<p class="verdict odd">{text}</p>' in page
+    assert "x.png: too dark" in page
+    assert "y.png: torn" in page
+    scores = read_scores(tmp_path / "out" / "split.json")["data"]
+    assert (scores["images"], scores["skipped"]) == (40, 2)
+
+
+def test_too_little_foreground_is_a_warning_too(tmp_path: Path) -> None:
+    info = replace(INFO, foreground=(0.4, 0.5), published=40)
+    line = audit(write(tmp_path, make_samples(), info), params())
+    assert line.count("WARNING") == 1
+    assert "foreground covers" in line
+
+
+def test_blank_images_are_a_warning(tmp_path: Path) -> None:
+    samples = make_samples()
+    for at in (3, 7):
+        samples[at] = replace(samples[at], image=np.full_like(samples[at].image, 10 * at))
+    line = audit(write(tmp_path, samples), params())
+    assert line.count("WARNING") == 1
+    assert "WARNING: 2 images show nothing" in line
+
+
+def test_shares_far_from_what_was_asked_are_a_warning(tmp_path: Path) -> None:
+    samples = [replace(one, group=f"g{at // 10}") for at, one in enumerate(make_samples())]
+    line = audit(write(tmp_path, samples), params())
+    for name in ("val", "test"):
+        assert re.search(rf"WARNING: {name} holds 25\.0 % of the images\b.* 10\.0 %", line)
+    assert "train holds" not in line
+
+
+def speckled() -> Pixels:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[::8, ::8] = 1
+    return mask
+
+
+def test_suspects(tmp_path: Path) -> None:
+    samples = make_samples()
+    odd: dict[str, dict[int, dict[str, Any]]] = {
+        "empty_masks": {1: {"mask": box(0)}, 2: {"mask": box(0)}},
+        "full_masks": {3: {"mask": np.ones((HEIGHT, WIDTH), np.uint8)}},
+        # A full mask is as well one that looks inverted.
+        "inverted_masks": {3: {}, 4: {"mask": 1 - box(8)}},
+        "grey_masks": {5: {"mask_between": 0.06}},
+        "speckled_masks": {6: {"mask": speckled()}},
+    }
+    for changes in odd.values():
+        for at, change in changes.items():
+            samples[at] = replace(samples[at], **change)
+    # Just not odd: a large thing in the middle or at one side, a rim, few grey pixels.
+    middle = np.zeros((HEIGHT, WIDTH), np.uint8)
+    middle[2:-2, 2:-2] = 1
+    rim = np.ones((HEIGHT, WIDTH), np.uint8)
+    rim[4:-4, 4:-4] = 0
+    side = np.ones((HEIGHT, WIDTH), np.uint8)
+    side[:, :14] = 0
+    samples[7] = replace(samples[7], mask=middle)
+    samples[11] = replace(samples[11], mask=side)
+    samples[8] = replace(samples[8], mask=rim)
+    samples[9] = replace(samples[9], mask_between=0.04)
+    samples[10] = replace(samples[10], mask_resized=True)
+    audit(write(tmp_path, samples), params(), "link")
+    data = read_scores(tmp_path / "out" / "split.json")["data"]
+    assert {name: data[name] for name in odd} == {name: len(found) for name, found in odd.items()}
+    assert data["resized_masks"] == 1
+    page = (tmp_path / "out" / "audit.html").read_text()
+    for name, changes in odd.items():
+        title = name.replace("_", " ").capitalize()
+        captions = re.findall(r"<figcaption>(\w+)", below(page, title))
+        assert captions == [f"s{at:02d}" for at in changes]
+    assert "1 masks were of another size" in page
+
+
+def test_a_dataset_of_large_things_is_not_inverted(tmp_path: Path) -> None:
+    samples = [replace(one, mask=1 - one.mask) for one in make_samples()]
+    info = replace(INFO, foreground=(0.6, 1.0))
+    assert "WARNING" not in audit(write(tmp_path, samples, info), params())
+    assert read_scores(tmp_path / "out" / "split.json")["data"]["inverted_masks"] == 0
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+def test_embedded_pictures_need_no_files(tmp_path: Path) -> None:
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, leaking()), asked, "embed")
+    page = (tmp_path / "out" / "audit.html").read_text()
+    found = sources(page)
+    assert found
+    assert all(one.startswith("data:image/jpeg;base64,") for one in found)
+    assert len(found) == page.count("<img") >= 2
+    assert str(tmp_path) not in page
+
+
+def test_linked_pictures_are_where_the_page_says(tmp_path: Path) -> None:
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, leaking()), asked, "link")
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "data:" not in page
+    found = sources(page)
+    assert found[:2] == ["audit/s00.jpg", "audit/s30.jpg"]
+    assert {Path(one).name for one in found} == {
+        path.name for path in (tmp_path / "out" / "audit").glob("*.jpg")
+    }
+    for one in found:
+        height, width = read_pixels(tmp_path / "out" / one).shape[:2]
+        assert (height, width) == (144, 192)
+    assert str(tmp_path) not in page
+
+
+def test_links_to_ids_of_odd_characters(tmp_path: Path) -> None:
+    samples = [replace(one, id=f"{one.id} #1 50%25") for one in leaking()]
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, samples), asked, "link")
+    page = (tmp_path / "out" / "audit.html").read_text()
+    found = [unescape(one) for one in re.findall(r'<img[^>]* src="([^"]*)"', page)]
+    assert len(found) >= 2
+    for one in found:
+        assert (tmp_path / "out" / unquote(urlsplit(one).path)).is_file()
+
+
+@pytest.mark.parametrize("redistributable", [True, False])
+def test_auto_embeds_what_may_be_passed_on(redistributable: bool, tmp_path: Path) -> None:
+    info = replace(INFO, redistributable=redistributable)
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, leaking(), info), asked, "auto")
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert ("data:image" in page) == redistributable
+    assert ("linked from the local data folder" in page) != redistributable
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, leaking()), asked, "none")
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "<img" not in page
+    assert sources(page) == []
+    assert list((tmp_path / "out" / "audit").glob("*.jpg")) == []
+    assert "1 near-duplicate pair" in page
+
+
+def test_grey_and_tall_images_are_drawn(tmp_path: Path) -> None:
+    samples = leaking()
+    for at in (0, 30):
+        image = np.ascontiguousarray(samples[at].image[:, :20, 0])
+        samples[at] = replace(samples[at], image=image, mask=box(4)[:, :20].copy())
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    audit(write(tmp_path, samples), asked, "link")
+    assert read_pixels(tmp_path / "out" / "audit" / "s00.jpg").shape == (192, 80, 3)
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    write(tmp_path, make_samples(), bad=('<script>alert(1)</script> & "more"',))
+    audit(tmp_path, params())
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;more&#34;" in page
+    assert '<td class="text">a &lt;b&gt; &amp; c</td>' in page
+    assert "a <b>" not in page
+    assert "none &lt;b&gt;needed&lt;/b&gt;" in page
+    assert "A &amp; B" in page
+
+
+@pytest.mark.parametrize("pictures", ["embed", "link", "none"])
+def test_everything_repeats_byte_for_byte(pictures: str, tmp_path: Path) -> None:
+    write(tmp_path, leaking())
+    asked = params(by="predefined", test_share=None, on_leak="warn")
+    for out in ("first", "second", "second"):
+        audit(tmp_path, asked, pictures, out)
+    files = [
+        {
+            path.relative_to(tmp_path / out): path.read_bytes()
+            for path in sorted((tmp_path / out).rglob("*"))
+            if path.is_file()
+        }
+        for out in ("first", "second")
+    ]
+    assert (len(files[0]) > 4) == (pictures != "none")
+    assert files[0] == files[1]
+
+
+def test_a_sticky_split_stays_as_samples_come(tmp_path: Path) -> None:
+    samples = make_samples(48)
+    write(tmp_path / "first", samples[:40])
+    audit(tmp_path / "first", params())
+    write(tmp_path / "then", samples)
+    (tmp_path / "then" / "out").mkdir()
+    former = (tmp_path / "first" / "out" / "split.csv").read_text()
+    (tmp_path / "then" / "out" / "split.csv").write_text(former)
+    line = audit(tmp_path / "then", params(sticky=True, seed=1))
+    assert "sticky: 40 samples stay, 8 are new, 0 are gone" in line
+    before, now = (
+        {row["id"]: row["split"] for row in read_rows(tmp_path / name / "out" / "split.csv")}
+        for name in ("first", "then")
+    )
+    assert before == {id: now[id] for id in before}
+    assert len(now) == 48
+
+
+# Real data ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frames of colonoscopies, of which consecutive ones are nearly equal."""
+    if not REAL.exists():
+        pytest.skip("the dataset is not here")
+    folder = tmp_path_factory.mktemp("frames")
+    limits = Limits(megapixels=10, unpacked_gib=1, size_difference=0, on_bad_pair="error")
+    chosen = CvcClinicDB(name="cvc-clinicdb", source=str(REAL), checksums={}, limits=limits)
+    datasets.download(chosen, folder / "dataset")
+    return folder
+
+
+def test_real_frames_leak_by_random(frames: Path) -> None:
+    line = audit(frames, params(by="random", on_leak="warn"), out="random")
+    scores = read_scores(frames / "random" / "split.json")
+    assert scores["fold0"]["leaks"]["groups"] > 20
+    assert scores["fold0"]["leaks"]["near_duplicates"] > 50
+    assert scores["data"]["images"] == 612
+    assert f"{scores['fold0']['leaks']['near_duplicates']} near-duplicate pairs" in line
+
+
+def test_real_frames_do_not_leak_by_group(frames: Path) -> None:
+    line = audit(frames, params(), out="group")
+    scores = read_scores(frames / "group" / "split.json")
+    assert scores["fold0"]["leaks"] == dict.fromkeys(KINDS, 0)
+    assert scores["data"]["groups"] == 29
+    assert "WARNING" not in line
