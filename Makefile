@@ -33,6 +33,7 @@ plan: $(READY)  ## what 'make repro' would run, how long it should take, how muc
 
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@python benchmarks/throughput.py params.yaml
+	@python benchmarks/ingest.py params.yaml
 
 sync: $(READY)  ## replay records into MLflow that it has missed
 	@python -m segbench.tracking $$(find data -type d -name record)
