@@ -371,7 +371,7 @@ def test_bad_labels(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-@pytest.mark.parametrize("part", ["Train", "validation", "0", " test"])
+@pytest.mark.parametrize("part", ["Train", "validation", "0"])
 def test_a_foreign_split(part: str, source: Path, tmp_path: Path) -> None:
     write_table(source / "t.csv", "label", ("train", part, "test"))
     with pytest.raises(InputError, match=f"'{part}' for the id 'p1_b'; it must be train, val or"):
@@ -690,7 +690,7 @@ def test_masks_by_values_and_by_colours(one: Path, tmp_path: Path) -> None:
     _, _, mask = ingested(params, tmp_path / "out")
     assert (mask == truth).all()
     del colours["#00ff00"]
-    with pytest.raises(InputError, match=r"holds 1 undefined colours \(#00ff00\), 3 are defined;"):
+    with pytest.raises(InputError, match=r"holds the undefined colour #00ff00, 3 are defined;"):
         download(own(one, mask={"colours": colours}), tmp_path / "out")
 
 
@@ -742,7 +742,7 @@ OTHER_MASKS: dict[str, tuple[Image.Image, Fields, str]] = {
     "another colour": (
         Image.new("RGB", (30, 20), (255, 0, 1)),
         {"colours": {"#000000": 0, "#ff0000": 1}},
-        r"1 undefined colours \(#ff0001\), 2 are defined; define them in dataset\.mask\.colours",
+        r"the undefined colour #ff0001, 2 are defined; define it in dataset\.mask\.colours",
     ),
     "16 bits": (Image.fromarray(DEEP), THRESHOLD, "a mask of more than 8 bits .*; convert it"),
     "another size": (TWO.resize((32, 20)), THRESHOLD, "its mask is 32x20 but the image is 30x20"),
@@ -1039,7 +1039,8 @@ def test_an_interrupted_download_leaves_nothing_behind(tmp_path: Path) -> None:
 
     def read(at: int) -> list[Sample]:
         begun.append(at)
-        if at == 20:
+        # Again, since Python drops one that comes while it finalises an object.
+        if at in (20, 120):
             signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.005)
         return [Sample(f"{at:03d}", noise(at), TRUTH, f"{at}", "", f"{at}.png")]

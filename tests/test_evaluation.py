@@ -45,12 +45,20 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
         "masks": "masks/{id}.png",
         "classes": ["background", "low", "high"],
         "mask": {"values": {0: 0, 100: 1, 200: 2, 9: 255}},
-        "group": None,
+        **dict.fromkeys(("group", "stratum", "split", "value_range", "foreground")),
         "licence": "own",
         "redistributable": False,
+        "limits": {
+            "megapixels": 1,
+            "unpacked_gib": 1,
+            "size_difference": 0,
+            "on_bad_pair": "error",
+        },
     }
     tree["train"].update(loss={"dice": 1.0, "ce": 1.0}, num_epochs=12)
     tree["comparison"]["candidates"] = ["mobilenetv2_035"]
+    # They are alike but for noise.
+    tree["split"]["on_leak"] = "warn"
     return Params.model_validate(tree)
 
 

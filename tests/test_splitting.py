@@ -195,7 +195,7 @@ def test_another_seed_is_another_split(by: str, num_folds: int) -> None:
 @pytest.mark.parametrize(
     ("sizes", "num_folds", "message"),
     [
-        ([9, 9], 1, "18 samples in 2 groups cannot fill train, val, test of 1 folds; at least 3"),
+        ([9, 9], 1, "18 samples in 2 groups cannot fill train, val, test; at least 3"),
         ([1] * 4, 5, "4 samples in 4 groups cannot fill train, val, test of 5 folds; at least 5"),
     ],
 )

@@ -52,10 +52,11 @@ def split_samples(
     names, unit_of = np.unique(units.to_numpy(str), return_inverse=True)
     if params.by != "predefined" and len(names) < max(3, params.num_folds):
         need = max(3, params.num_folds)
+        of_folds = f" of {params.num_folds} folds" if params.num_folds > 1 else ""
         raise InputError(
-            f"split: {len(samples)} samples in {len(names)} groups cannot fill "
-            f"{', '.join(SPLITS)} of {params.num_folds} folds; at least {need} groups are needed, "
-            "since a group is never torn apart; add data or make groups smaller"
+            f"split: {len(samples)} samples in {len(names)} groups cannot fill {', '.join(SPLITS)}"
+            f"{of_folds}; at least {need} groups are needed, since a group is "
+            "never torn apart; add data or make groups smaller"
         )
     counts = _count(unit_of, samples["stratum"].to_numpy(str), params.stratify)
     if params.by == "predefined":
