@@ -23,6 +23,7 @@ import cv2
 import torch
 
 from segbench import arrays
+from segbench.auditing import Paths, split_and_audit
 from segbench.augmentation import build_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches
 from segbench.datasets import download
@@ -30,9 +31,9 @@ from segbench.hardware import resolve
 from segbench.models import SegmentationNetwork, build_network
 from segbench.optimization import make_optimizer
 from segbench.packing import augment
-from segbench.params import Params, SyntheticPolyps, load_params
+from segbench.params import Params, load_params
+from segbench.params.datasets import SyntheticPolyps
 from segbench.samples import read_pixels, read_samples
-from segbench.splitting import split
 from segbench.training import Fit, make_trainer
 
 ROUNDS = 3
@@ -54,7 +55,9 @@ def main(path: Path) -> None:
     with TemporaryDirectory() as temporary:
         root = Path(temporary)
         download(data, root / "dataset")
-        split(root / "dataset", params.split, root / "split.csv")
+        names = ("split.csv", "split.json", "audit.html", "audit")
+        paths = Paths(*(root / name for name in names))
+        split_and_audit(root / "dataset", params.split, "none", paths)
         augment(
             *(root / "dataset", root / "split.csv", params.augment, root / "arrays"),
             root / "preview.png",
