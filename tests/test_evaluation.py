@@ -70,7 +70,11 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
     assert set(np.unique(open_arrays(arrays / "fold0" / "train").masks)) == {0, 1, 2, 255}
     paths = Paths(
         **{field: tmp_path / field for field in Paths.__annotations__}
-        | {"arrays": arrays, "preview": tmp_path / "preview.png"}
+        | {
+            "arrays": arrays,
+            "preview": tmp_path / "preview.png",
+            "split": tmp_path / "split.json",
+        }
     )
     trained = tmp_path / "trained"
     train(
