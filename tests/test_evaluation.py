@@ -58,7 +58,7 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     tree["train"].update(loss={"dice": 1.0, "ce": 1.0}, num_epochs=12)
     tree["comparison"]["candidates"] = ["mobilenetv2_035"]
     # They are alike but for noise.
-    tree["split"]["on_leak"] = "warn"
+    tree["split"].update(on_leak="warn", test_share=0.2)
     return Params.model_validate(tree)
 
 
