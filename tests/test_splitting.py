@@ -127,7 +127,6 @@ def test_few_groups_are_split_soundly_or_refused(
     assert_sound(table, samples, asked)
 
 
-@pytest.mark.xfail(strict=True, reason="test may take all groups but one", raises=InputError)
 @pytest.mark.parametrize("sizes", [[30, 1, 1], [1, 30, 1, 1], [60, 2, 2]])
 def test_three_groups_always_fill_three_splits(sizes: list[int]) -> None:
     for seed in range(10):

@@ -50,8 +50,8 @@ def split_samples(
     samples = samples.sort_values("id", ignore_index=True)
     units = samples["id"] if params.by == "random" else samples["group"]
     names, unit_of = np.unique(units.to_numpy(str), return_inverse=True)
-    if params.by != "predefined" and len(names) < max(3, params.num_folds):
-        need = max(3, params.num_folds)
+    need = 4 if params.num_folds == 2 else max(3, params.num_folds)
+    if params.by != "predefined" and len(names) < need:
         of_folds = f" of {params.num_folds} folds" if params.num_folds > 1 else ""
         raise InputError(
             f"split: {len(samples)} samples in {len(names)} groups cannot fill {', '.join(SPLITS)}"
@@ -95,13 +95,16 @@ def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArr
     """The split (0 train, 1 val, 2 test) of each unit, for each fold; `fixed` is (K, U) of it."""
     if params.test_share is not None:
         held = np.where(fixed[0] == NOWHERE, NOWHERE, fixed[0] == 2)
-        in_test = _assign(counts, (1 - params.test_share, params.test_share), held, [params.seed])
+        two = (1 - params.test_share, params.test_share)
+        in_test = _assign(counts, two, (2, 1), held, [params.seed])
         tests = [in_test == 1]
     else:
         shares = (1 / params.num_folds,) * params.num_folds
         known = (fixed != NOWHERE).all(axis=0)
         held = np.where(known, (fixed == 2).argmax(axis=0), NOWHERE)
-        part = _assign(counts, shares, held, [params.seed])
+        # What is not tested in a fold trains and chooses.
+        least = (2 if params.num_folds == 2 else 1,) * params.num_folds
+        part = _assign(counts, shares, least, held, [params.seed])
         tests = [part == fold for fold in range(params.num_folds)]
     folds = []
     for fold, test in enumerate(tests):
@@ -113,7 +116,7 @@ def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArr
                 f"fold {fold}; lower split.val_share or make groups smaller"
             )
         held = np.where(fixed[fold, rest] == NOWHERE, NOWHERE, fixed[fold, rest] == 1)
-        val = _assign(counts[rest], (1 - share, share), held, [params.seed, 1 + fold])
+        val = _assign(counts[rest], (1 - share, share), (1, 1), held, [params.seed, 1 + fold])
         parts = np.full(len(counts), 2)
         parts[rest] = val
         folds.append(parts)
@@ -121,18 +124,23 @@ def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArr
 
 
 def _assign(
-    counts: Counts, shares: tuple[float, ...], fixed: NDArray[np.int64], seed: list[int]
+    counts: Counts,
+    shares: tuple[float, ...],
+    least: tuple[int, ...],
+    fixed: NDArray[np.int64],
+    seed: list[int],
 ) -> NDArray[np.int64]:
     """Divide units into parts of about the given shares.
 
     In seeded random order each unit goes where it brings the parts nearest to their shares, and
     then moves on as long as that brings them nearer. Near is measured by the squared differences of
     counts, each relative to what the part should hold, so that a rare stratum weighs as much as a
-    common one. No part stays empty while there are units for it.
+    common one. A part that is left with too few units gets the smallest that others can spare.
 
     Args:
         counts: (U, F) of each unit.
         shares: of the parts, 1 together.
+        least: units that each part needs.
         fixed: (U,) the part of units that must not move, -1 of others.
         seed: of the order.
 
@@ -149,20 +157,30 @@ def _assign(
         sizes[number] = np.count_nonzero(part == number)
     free = np.flatnonzero(part == NOWHERE)
     order = np.random.default_rng(seed).permutation(free)
-    for drawn, unit in enumerate(order):
+    for unit in order:
         cost = _cost_of_adding(counts[unit], held, wanted, weights)
-        if len(order) - drawn <= np.count_nonzero(sizes == 0):
-            cost[sizes > 0] = np.inf
         # Among equals the part that lacks most of its share, so that small ones are not starved.
         target = int(np.lexsort([held[:, 0] / wanted[:, 0], cost])[0])
         part[unit] = target
         held[target] += counts[unit]
         sizes[target] += 1
+    for poor in np.flatnonzero(sizes < least):
+        while sizes[poor] < least[poor]:
+            # The smallest unit that can be spared.
+            spare = [unit for unit in order if sizes[part[unit]] > least[part[unit]]]
+            if not spare:
+                break
+            unit = min(spare, key=lambda one: counts[one, 0])
+            held[part[unit]] -= counts[unit]
+            held[poor] += counts[unit]
+            sizes[part[unit]] -= 1
+            sizes[poor] += 1
+            part[unit] = poor
     for _ in range(MOST_ROUNDS):
         moved = False
         for unit in order:
             here = part[unit]
-            if sizes[here] == 1:
+            if sizes[here] <= least[here]:
                 continue
             held[here] -= counts[unit]
             cost = _cost_of_adding(counts[unit], held, wanted, weights)
@@ -207,7 +225,7 @@ def _predefined(
         )
     nowhere = np.full(len(train), NOWHERE)
     drawn = np.zeros(len(counts), np.int64)
-    drawn[train] = _assign(counts[train], (1 - share, share), nowhere, [params.seed, 1])
+    drawn[train] = _assign(counts[train], (1 - share, share), (1, 1), nowhere, [params.seed, 1])
     return np.where(parts == 0, drawn[unit_of], parts)
 
 
