@@ -1,10 +1,14 @@
 """`cvc-clinicdb`: 612 colonoscopy frames of 29 sequences (CVC-612), 384x288, PNG or TIFF.
 
-Frames of one sequence are near copies of each other, so a sequence is a group.
+Frames of one sequence are near copies of each other, so a sequence is a group. The predefined split
+is the one of the published MobileNetV2 U-Net, 490 / 61 / 61 single frames: for comparison with its
+number, since it tears every sequence apart.
 """
 
 from bisect import bisect_right
 from dataclasses import replace
+
+from sklearn.model_selection import train_test_split
 
 from segbench.datasets.pairs import Pair, by_threshold, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
@@ -42,6 +46,9 @@ SEQUENCE_STARTS = (
     *(1, 26, 51, 68, 79, 104, 127, 152, 178, 200, 206, 228, 253, 278, 298),
     *(318, 343, 364, 384, 409, 429, 448, 467, 479, 504, 529, 547, 572, 592),
 )
+# Of the published split: 61 frames each to validation and test, drawn from the sorted file names.
+PUBLISHED_SEED = 42
+HELD_OUT = NUM_FRAMES // 10
 # A few mask pixels are grey, at the edges only.
 EDGE_THRESHOLD = 128
 
@@ -49,6 +56,16 @@ EDGE_THRESHOLD = 128
 def sequence_of(frame: int) -> int:
     """Number of the sequence, 1 to 29, that a frame, 1 to 612, belongs to."""
     return bisect_right(SEQUENCE_STARTS, frame)
+
+
+def published_split() -> dict[int, str]:
+    """train, val or test of each frame, 1 to 612, in the published split."""
+    names = sorted(f"{frame}.png" for frame in range(1, NUM_FRAMES + 1))
+    draw = {"test_size": HELD_OUT, "random_state": PUBLISHED_SEED}
+    rest, val = train_test_split(names, **draw)
+    train, test = train_test_split(rest, **draw)
+    parts = {"train": train, "val": val, "test": test}
+    return {int(name[:-4]): part for part, names in parts.items() for name in names}
 
 
 def info(params: CvcClinicDB) -> Info:
@@ -59,14 +76,17 @@ def info(params: CvcClinicDB) -> Info:
 def tasks(params: CvcClinicDB) -> list[Task]:
     """Tasks that read the frames."""
     found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
-    return read_pairs([_named(pair) for pair in found], by_threshold(EDGE_THRESHOLD), params.limits)
+    split = published_split()
+    pairs = [_named(pair, split) for pair in found]
+    return read_pairs(pairs, by_threshold(EDGE_THRESHOLD), params.limits)
 
 
-def _named(pair: Pair) -> Pair:
+def _named(pair: Pair, split: dict[int, str]) -> Pair:
     if not pair.id.isdecimal() or not 1 <= int(pair.id) <= NUM_FRAMES:
         raise InputError(
             f"{pair.image}: not a frame of CVC-ClinicDB, which are named 1 to {NUM_FRAMES}; "
             "take the file away or use dataset.name: folder"
         )
     frame = int(pair.id)
-    return replace(pair, id=f"{frame:03d}", group=f"seq{sequence_of(frame):02d}")
+    group = f"seq{sequence_of(frame):02d}"
+    return replace(pair, id=f"{frame:03d}", group=group, split=split[frame])
