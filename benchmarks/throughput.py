@@ -27,6 +27,7 @@ from segbench.auditing import Paths, split_and_audit
 from segbench.augmentation import build_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches
 from segbench.datasets import download
+from segbench.fitting import Fit, make_trainer, phases_of
 from segbench.hardware import resolve
 from segbench.models import SegmentationNetwork, build_network
 from segbench.optimization import make_optimizer
@@ -34,7 +35,6 @@ from segbench.packing import augment
 from segbench.params import Params, load_params
 from segbench.params.datasets import SyntheticPolyps
 from segbench.samples import read_pixels, read_samples
-from segbench.training import Fit, make_trainer
 
 ROUNDS = 3
 SEQUENCES, FRAMES = 25, 10
@@ -107,7 +107,7 @@ def shipped(params: Params, alias: str, root: Path) -> float:
     vary_one = partial(vary, build_pipeline(params.augment))
     batches = TrainBatches(part, recipe.batch_size, vary_one, 0, lambda: fit.current_epoch)
     val = PlainBatches(arrays.open_arrays(root / "arrays" / "fold0" / "val"), recipe.batch_size)
-    make_trainer(recipe, resolve(recipe), fit).fit(fit, batches, val)
+    make_trainer(recipe, phases_of(recipe)[0], resolve(recipe)).fit(fit, batches, val)
     return len(batches) * batches.batch_size / fit.train_seconds
 
 
@@ -117,7 +117,9 @@ def limit(params: Params, alias: str, root: Path) -> float:
     resolved = resolve(params.train)
     fit = Fit(build(params, alias), params.train, num_classes=2, threshold=0.5)
     fit.to(resolved.device)
-    optimizer = make_optimizer(fit.network, params.train.optimizer)
+    optimizer = make_optimizer(
+        fit.network, params.train.optimizer, params.train.optimizer.learning_rate
+    )
     batches = TrainBatches(part, params.train.batch_size, None, 0, lambda: 0)
     images, masks = (tensor.to(resolved.device) for tensor in next(iter(batches)))
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
@@ -141,7 +143,9 @@ def plain(params: Params, alias: str, root: Path) -> float:
     network = build(params, alias).to(device)
     fit = Fit(network, params.train, num_classes=2, threshold=0.5).to(device)
     network.to(memory_format=torch.contiguous_format)
-    optimizer = make_optimizer(network, params.train.optimizer)
+    optimizer = make_optimizer(
+        network, params.train.optimizer, params.train.optimizer.learning_rate
+    )
     batch = params.train.batch_size
     rows = cycle(table.itertuples())
 

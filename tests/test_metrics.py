@@ -40,7 +40,7 @@ def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
 def test_agrees_with_smp_on_pooled_counts() -> None:
     pred, mask = random_masks(2)
     cells = smp.metrics.get_stats(pred.unsqueeze(1), mask.unsqueeze(1), mode="binary")
-    summary = metrics.summarise(metrics.count(pred, mask, 2))
+    summary = metrics.summarise(metrics.count(pred, mask, 2), metrics.count_correct(pred, mask))
     assert summary["iou_micro"] == pytest.approx(smp.metrics.iou_score(*cells, "micro").item())
     assert summary["dice_micro"] == pytest.approx(smp.metrics.f1_score(*cells, "micro").item())
     per_image = smp.metrics.f1_score(*cells, "micro-imagewise").item()
@@ -58,7 +58,7 @@ def test_by_hand() -> None:
     assert dice[2] == dice[3] == 0
     assert metrics.precision(counts)[2, 0] == 0  # nothing predicted, something there
     assert metrics.recall(counts)[3, 0] == 0  # nothing there, something predicted
-    summary = metrics.summarise(counts)
+    summary = metrics.summarise(counts, metrics.count_correct(pred, mask))
     assert summary["dice_per_image"] == pytest.approx(0.5 / 3)
     assert summary["dice_micro"] == pytest.approx(2 / (2 + 2 + 2))
     assert summary["images"] == 4

@@ -35,7 +35,7 @@ SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
 
 
 def model(**args: Any) -> Model:
-    return Model(architecture="unet", architecture_args={**SMALL, **args})
+    return Model(architecture="unet", architecture_args={**SMALL, **args}, in_channels=3)
 
 
 def candidate(encoder: str = "resnet18", **changes: Any) -> Candidate:
@@ -59,7 +59,7 @@ def candidate(encoder: str = "resnet18", **changes: Any) -> Candidate:
     ],
 )
 def test_any_architecture_with_any_encoder(architecture: str, encoder: str) -> None:
-    choice = Model(architecture=architecture, architecture_args={})
+    choice = Model(architecture=architecture, architecture_args={}, in_channels=3)
     network = build_network(choice, candidate(encoder), num_outputs=3).eval()
     assert network(torch.zeros(2, 3, 64, 96, dtype=torch.uint8)).shape == (2, 3, 64, 96)
 
@@ -82,7 +82,7 @@ def test_unknown_encoders_come_with_the_nearest(name: str, near: str) -> None:
 
 
 def test_all_unknown_names_at_once() -> None:
-    wrong = Model(architecture="unet", architecture_args={"decoder_chanels": [1]})
+    wrong = Model(architecture="unet", architecture_args={"decoder_chanels": [1]}, in_channels=3)
     with pytest.raises(InputError) as caught:
         check_names(wrong, {"a": candidate("resnet81"), "b": candidate("resnet19")})
     said = str(caught.value)
@@ -260,7 +260,8 @@ def ask_hub(endpoint: str, tmp_path: Path, scaling: str = "imagenet") -> Any:
         "from segbench.params import Candidate, Model\n"
         "c = Candidate(encoder='resnet18', encoder_args={}, weights='imagenet',\n"
         f"              weights_sha256=None, input_scaling='{scaling}')\n"
-        "try: n = build_network(Model(architecture='unet', architecture_args={}), c, 1)\n"
+        "m = Model(architecture='unet', architecture_args={}, in_channels=3)\n"
+        "try: n = build_network(m, c, 1)\n"
         "except InputError as error: sys.exit(str(error))\n"
         "print(float(n.network.encoder.conv1.weight.sum()))\n"
     )

@@ -250,7 +250,11 @@ def test_the_logged_model_loads_and_takes_any_size(
 
     torch.manual_seed(0)
     network = build_network(
-        Model(architecture="unet", architecture_args={"decoder_channels": [16, 16, 8, 8, 8]}),
+        Model(
+            architecture="unet",
+            architecture_args={"decoder_channels": [16, 16, 8, 8, 8]},
+            in_channels=3,
+        ),
         Candidate(
             encoder="resnet18",
             encoder_args={},

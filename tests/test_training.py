@@ -67,7 +67,7 @@ def test_record_holds_every_choice_and_epoch(params: Params, packed: Path, tmp_p
 
 def test_early_stopping_ends_a_run(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
     tree["train"].update(num_epochs=20)
-    tree["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0}
+    tree["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0, "min_epochs": 0}
     assert len(fit(Params.model_validate(tree), packed, tmp_path)) == 2
 
 
@@ -99,7 +99,7 @@ def test_a_device_that_is_not_there(tree: dict[str, Any]) -> None:
 def test_arguments_an_optimiser_does_not_take() -> None:
     params = Optimizer(name="adamw", learning_rate=1.0, weight_decay=0.0, args={"momentum": 0.9})
     with pytest.raises(InputError, match=r"train\.optimizer\.args: adamw says"):
-        make_optimizer(torch.nn.Linear(1, 1), params)
+        make_optimizer(torch.nn.Linear(1, 1), params, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_arguments_an_optimiser_does_not_take() -> None:
 )
 def test_schedules(name: str, check: Callable[[list[float]], bool]) -> None:
     rate = Optimizer(name="sgd", learning_rate=1.0, weight_decay=0.0, args={})
-    optimizer = make_optimizer(torch.nn.Linear(1, 1), rate)
+    optimizer = make_optimizer(torch.nn.Linear(1, 1), rate, 1.0)
     params = Schedule(name=name, warmup_share=0.2, factor=0.1, patience=1)  # type: ignore[arg-type]
-    made = make_schedule(optimizer, params, rate, total_steps=20)
+    made = make_schedule(optimizer, params, 1.0, total_steps=20)
     rates = []
     for _ in range(20):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -44,7 +44,8 @@ class Arrays:
         images: (N, H, W, C) uint8.
         masks: (N, H, W) uint8 class ids, 255 where ignored.
         samples: N rows: id, group, stratum, and copy (0: the sample itself, 1...: an augmented
-            copy of it).
+            copy of it); of windows also the image they were cut from (`whole`) and where in it they
+            lie (`top`, `left`, at the scale of these arrays).
     """
 
     images: Pixels

@@ -30,6 +30,8 @@ class TrainBatches:
         vary: draws a variation of a sample; None leaves samples as they are.
         seed: of the run.
         epoch: asked at the start of each pass for the number of the epoch.
+        num_steps: batches in an epoch, which may go through the split more than once, or through a
+            part of it; None: as many whole batches as fit into it.
     """
 
     def __init__(
@@ -39,35 +41,42 @@ class TrainBatches:
         vary: Vary | None,
         seed: int,
         epoch: Callable[[], int],
+        num_steps: int | None = None,
     ) -> None:
         self.arrays = arrays
         self.batch_size = min(batch_size, len(arrays.images))
         self.vary = vary
         self.seed = seed
         self.epoch = epoch
+        self.num_steps = num_steps or len(arrays.images) // self.batch_size
 
     def __len__(self) -> int:
-        return len(self.arrays.images) // self.batch_size
+        return self.num_steps
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch()
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.arrays.images))[: len(self) * self.batch_size]
+        count, needed = len(self.arrays.images), len(self) * self.batch_size
+        passes = [rng.permutation(count) for _ in range(-(-needed // count))]
+        order = np.concatenate(passes)[:needed]
         with ThreadPoolExecutor(1, "batches") as thread:
             waiting = None
-            for indices in order.reshape(-1, self.batch_size):
-                made = thread.submit(self._make, indices, epoch)
+            for start in range(0, needed, self.batch_size):
+                made = thread.submit(self._make, order, start, epoch)
                 if waiting is not None:
                     yield waiting.result()
                 waiting = made
             assert waiting is not None
             yield waiting.result()
 
-    def _make(self, indices: NDArray[np.int64], epoch: int) -> Batch:
+    def _make(self, order: NDArray[np.int64], start: int, epoch: int) -> Batch:
+        indices = order[start : start + self.batch_size]
         images, masks = self.arrays.images[indices], self.arrays.masks[indices]
         if self.vary is not None:
             for at, index in enumerate(indices):
-                key = (self.seed, epoch, int(index))
+                key: tuple[int, ...] = (self.seed, epoch, int(index))
+                if (again := (start + at) // len(self.arrays.images)) > 0:
+                    key = (*key, again)  # another variation each time round
                 images[at], masks[at] = self.vary(images[at], masks[at], key)
         return to_batch(images, masks)
 

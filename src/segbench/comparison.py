@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from segbench import provenance
-from segbench.arrays import Arrays, Header, open_arrays, read_header
+from segbench.arrays import Header, open_arrays, read_header
 from segbench.params import Candidate, Params
 from segbench.pictures import outline, picture_mode
 from segbench.records import Record, Run, flatten, followed, now_ms
@@ -34,11 +34,13 @@ from segbench.results import (
 )
 from segbench.samples import Pixels
 from segbench.statistics import Interval, interval, resampled_means
+from segbench.tiling import Wholes
 from segbench.writing import whole_file, whole_folder
 
 # With fewer groups, not even a lead in each of them is significant at 5 % (two-sided sign test).
 FEWEST_GROUPS, COARSE_GROUPS = 6, 20
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
+POOLED = (*(f"{score}_micro" for score in SCORES), "dice_soft_batch")
 BOOTSTRAP_SEED = 0
 """Of the resampling; the interval of a result must not change when it is looked at again."""
 
@@ -78,6 +80,10 @@ def compare(params: Params, paths: Paths) -> str:
             samples=samples,
             pictures=picture_mode(params.report.pictures, header.dataset.redistributable),
             preview=paths.preview,
+            progress={
+                run.name: paths.trained / run.name / "record/artifacts/pictures/progress.gif"
+                for run in runs
+            },
             facts=_facts(params, header, runs, paths),
             params=params,
             provenance=provenance.tags(),
@@ -140,7 +146,10 @@ def leaderboard(params: Params, runs: list[Scored]) -> list[Row]:
                 runs=[float(np.nanmean(scores)) for scores in test[alias]],
                 behind=behind,
                 scores=others,
-                dice_micro=float(np.mean([_number(run.summary["test/dice_micro"]) for run in own])),
+                pooled={
+                    name: float(np.mean([_number(run.summary[f"test/{name}"]) for run in own]))
+                    for name in POOLED
+                },
             )
         )
     return rows
@@ -214,7 +223,7 @@ def to_table(rows: list[Row]) -> pd.DataFrame:
             "behind_low": row.behind.low if row.behind else 0.0,
             "behind_high": row.behind.high if row.behind else 0.0,
             **{f"test_{score}_per_image": row.scores[score] for score in SCORES},
-            "test_dice_micro": row.dice_micro,
+            **{f"test_{name}": value for name, value in row.pooled.items()},
         }
         for row in rows
     )
@@ -237,7 +246,7 @@ def write_samples(
     """
     fold = params.comparison.folds[0]
     shown = {run.alias: run for run in reversed(runs) if run.fold == fold}
-    split = open_arrays(paths.arrays / f"fold{fold}" / "test")
+    wholes = Wholes(open_arrays(paths.arrays / f"fold{fold}" / "test"))
     scores = {
         alias: run.images[run.images["split"] == "test"].set_index("id")[params.comparison.metric]
         for alias, run in shown.items()
@@ -245,39 +254,30 @@ def write_samples(
     mean = pd.DataFrame(scores).mean(axis=1).dropna().sort_values(kind="stable")
     count = min(params.report.num_samples, len(mean))
     picked = [str(mean.index[at]) for at in np.linspace(0, len(mean) - 1, count).astype(int)]
-    at = {str(id): index for index, id in enumerate(split.samples["id"])}
+    at = {str(id): index for index, id in enumerate(wholes.samples["id"])}
     predictions = {alias: read_predictions(paths, run) for alias, run in shown.items()}
     sample_rows = []
     with whole_folder(folder) as partial:
         for id in picked:
             index = at[id]
+            image, truth = wholes.image(index), wholes.mask(index)
             cells = [
-                _draw(partial, folder, split, index, f"{id}--image", None, None),
-                _draw(partial, folder, split, index, f"{id}--truth", split.masks[index], None),
+                _draw(partial, folder, f"{id}--image", outline(image), None),
+                _draw(partial, folder, f"{id}--truth", outline(image, truth), None),
             ]
             for row in rows:
-                pred = predictions[row.alias][index]
-                drawn = _draw(
-                    partial, folder, split, index, f"{id}--{row.alias}", split.masks[index], pred
-                )
+                pred = predictions[row.alias][index, : truth.shape[0], : truth.shape[1]]
                 score = float(scores[row.alias][id])
-                cells.append(Cell(drawn.path, score))
+                drawn = outline(image, truth, pred)
+                cells.append(_draw(partial, folder, f"{id}--{row.alias}", drawn, score))
             sample_rows.append(SampleRow(id, cells))
     return sample_rows
 
 
-def _draw(
-    partial: Path,
-    folder: Path,
-    split: Arrays,
-    index: int,
-    name: str,
-    truth: Pixels | None,
-    pred: Pixels | None,
-) -> Cell:
+def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | None) -> Cell:
     path = partial / f"{name}.jpg"
-    Image.fromarray(outline(split.images[index], truth, pred)).save(path, quality=85)
-    return Cell(folder / path.name, None)
+    Image.fromarray(drawn).save(path, quality=85)
+    return Cell(folder / path.name, score)
 
 
 def _scores_by_candidate(params: Params, runs: list[Scored]) -> dict[str, np.ndarray]:
@@ -299,7 +299,6 @@ def _facts(params: Params, header: Header, runs: list[Scored], paths: Paths) -> 
     folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
     how = f"by {params.split.by}, seed {params.split.seed}, {folds}"
     patches = params.augment.patches
-    what = f"patches of {patches.width}x{patches.height}" if patches else "images"
     leak = "leaks, see audit.html" if _is_leaky(params, paths) else "no leak found (audit.html)"
     first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
     images = pd.concat([run.images for run in first])
@@ -310,13 +309,18 @@ def _facts(params: Params, header: Header, runs: list[Scored], paths: Paths) -> 
         "Split": f"{how}; {leak}",
     }
     if patches:
-        facts["Scores"] = "of patches; a pixel where patches overlap counts once for each of them"
+        facts["Scores"] = (
+            f"of whole images, put together from overlapping patches of {patches.width}x"
+            f"{patches.height}; in training, validation scores are of patches"
+        )
+    if params.evaluate.flips:
+        facts["Prediction"] = "mean over each image and its three mirror images"
     if header.dataset.citation:
         facts["Cite"] = header.dataset.citation
     for split, label in (("val", "Validation"), ("test", "Test")):
         rows = images[images["split"] == split]
         missing = int(rows["dice"].isna().sum())
-        facts[label] = f"{len(rows)} {what} in {rows['group'].nunique()} groups" + (
+        facts[label] = f"{len(rows)} images in {rows['group'].nunique()} groups" + (
             f", {missing} without score (truth and prediction empty)" if missing else ""
         )
     facts["Runs"] = (
@@ -332,7 +336,7 @@ def _describe(params: Params, header: Header, paths: Paths, names: list[str]) ->
         id=uuid.uuid4().hex,
         part="compare",
         experiment=header.dataset.name,
-        name="comparison",
+        name=params.comparison.name,
         started_ms=now_ms(),
         params=flatten(chosen),
         tags={**provenance.tags(), "dataset_digest": header.digest},

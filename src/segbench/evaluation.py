@@ -1,13 +1,13 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from segbench import metrics, provenance
@@ -15,12 +15,13 @@ from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.batches import PlainBatches
 from segbench.hardware import resolve
 from segbench.hashing import sha256_of, sha256_of_masks
-from segbench.models import SegmentationNetwork, load_network, num_parameters, predict_classes
+from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
 from segbench.params import Params
-from segbench.pictures import outline, save_sheet
+from segbench.pictures import class_colours, outline, paint, save_sheet, to_colour
 from segbench.records import DatasetInput, ModelFile, Record, flatten, followed, now_ms, read_run
-from segbench.samples import Pixels
+from segbench.samples import Info, Pixels
+from segbench.tiling import Wholes, stack
 from segbench.writing import whole_file, whole_folder
 
 SPLITS = ("val", "test")
@@ -28,6 +29,8 @@ EXTREMES = 4
 """Images on each of the sheets of best, median and worst predictions."""
 SHOWN = 4
 """Fixed validation samples whose predictions every run shows under the same names."""
+GRID_ROWS = 8
+TRIPTYCH = ("image", "ground truth", "prediction")
 
 
 def evaluate(
@@ -35,7 +38,8 @@ def evaluate(
 ) -> str:
     """Score a model and write everything that a later statistic or picture needs.
 
-    The network is scored in float32, as it is exported.
+    The network is scored in float32, as it is exported, on whole images: what it says of windows
+    is put together first.
 
     Args:
         params: all of them.
@@ -44,7 +48,7 @@ def evaluate(
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
         out: receives images.csv (a row an image, with counts), predictions.npz (class ids of val
-            and test), model.pt2, pictures/ and record/.
+            and test), model.pt2, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -78,15 +82,22 @@ def evaluate(
     )
     folder = out / "record"
     with followed(folder, run, params.tracking.max_wait_s), Record(folder, run) as record:
-        network = load_network(trained / "weights.safetensors").to(resolved.device).eval()
-        tables, predictions, summary = [], {}, {}
+        trained_network = load_network(trained / "weights.safetensors")
+        network = FlipAveraged(trained_network) if params.evaluate.flips else trained_network
+        network = network.to(resolved.device).eval()
+        tables, predictions, wholes = [], {}, {}
+        summary: dict[str, float] = {}
         for name in SPLITS:
             split = open_arrays(arrays / f"fold{fold}" / name)
-            pred, counts = predict(network, split, header, params, resolved.device)
-            tables.append(image_table(split, name, counts))
-            predictions[name] = pred
-            for key, value in metrics.summarise(counts).items():
-                summary[f"{name}/{key}"] = value
+            wholes[name] = Wholes(split)
+            found = predict(network, split, header, params, resolved.device)
+            tables.append(image_table(wholes[name].samples, name, found))
+            predictions[name] = found.masks
+            scores_of = metrics.summarise(found.counts, found.correct)
+            scores_of["dice_soft_batch"] = metrics.soft_dice_batch(
+                found.soft, params.evaluate.batch_size
+            )
+            summary |= {f"{name}/{key}": value for key, value in scores_of.items()}
         table = pd.concat(tables, ignore_index=True)
         with whole_file(out / "images.csv") as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
@@ -96,10 +107,14 @@ def evaluate(
             export_network(network, header.channels, partial)
             _check_export(partial, network, open_arrays(arrays / f"fold{fold}" / "val"), params)
         with whole_folder(out / "pictures") as partial:
-            write_pictures(partial, arrays, fold, table, predictions)
-            for picture in partial.iterdir():
-                record.artifact(f"pictures/{picture.name}").write_bytes(picture.read_bytes())
-        _show_fixed_samples(record, open_arrays(arrays / f"fold{fold}" / "val"), predictions["val"])
+            write_pictures(partial, wholes["test"], table, predictions["test"])
+            write_grid(partial / "grid.png", wholes["test"], predictions["test"], header.dataset)
+            _add_to(record, partial, "pictures")
+        with whole_folder(out / "triptychs") as partial:
+            count = params.evaluate.num_triptychs
+            write_triptychs(partial, wholes["test"], predictions["test"], header.dataset, count)
+            _add_to(record, partial, "triptychs")
+        _show_fixed_samples(record, wholes["val"], predictions["val"])
         record.log(0, {key: value for key, value in summary.items() if np.isfinite(value)})
         record.tags["segbench.weights_sha256"] = sha256_of(trained / "weights.safetensors")
         result = {
@@ -123,39 +138,61 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What a network says of a split.
+
+    Attributes:
+        masks: (N, H, W) class ids; where an image is smaller than the largest, 255.
+        counts: (N, F, 4), see `metrics.count`.
+        correct: (N, 2), see `metrics.count_correct`.
+        soft: (N, F, 2), see `metrics.soft_sums`.
+    """
+
+    masks: Pixels
+    counts: Tensor
+    correct: Tensor
+    soft: Tensor
+
+
 @torch.no_grad()
 def predict(
-    network: SegmentationNetwork, split: Arrays, header: Header, params: Params, device: str
-) -> tuple[Pixels, torch.Tensor]:
-    """Class ids (N, H, W) uint8 and counts (N, F, 4) of all images of a split."""
+    network: nn.Module, split: Arrays, header: Header, params: Params, device: str
+) -> Predicted:
+    """Predict and count all images of a split."""
     network = network.to(memory_format=torch.channels_last)
-    preds, counts = [], []
-    batches = PlainBatches(split, params.evaluate.batch_size)
-    for images, masks in tqdm(batches, desc="evaluate", unit="batch", disable=None):
-        logits = network(images.to(device))
-        pred = predict_classes(logits, params.evaluate.threshold).cpu()
-        preds.append(pred.numpy())
-        counts.append(metrics.count(pred, masks, len(header.dataset.classes)))
-    return np.concatenate(preds), torch.cat(counts)
+    batches = tqdm(
+        PlainBatches(split, params.evaluate.batch_size),
+        desc="evaluate",
+        unit="batch",
+        disable=None,
+    )
+    masks: list[Pixels] = []
+    counts, correct, soft = [], [], []
+    for logits, truth in Wholes(split).blend(network(images.to(device)) for images, _ in batches):
+        pred = predict_classes(logits, params.evaluate.threshold)
+        masks += [*pred.numpy()]
+        counts.append(metrics.count(pred, truth, len(header.dataset.classes)))
+        correct.append(metrics.count_correct(pred, truth))
+        soft.append(metrics.soft_sums(logits, truth))
+    return Predicted(stack(masks), torch.cat(counts), torch.cat(correct), torch.cat(soft))
 
 
-def image_table(split: Arrays, name: str, counts: torch.Tensor) -> pd.DataFrame:
+def image_table(samples: pd.DataFrame, name: str, found: Predicted) -> pd.DataFrame:
     """A row an image: split, id, group, stratum, its scores, and the counts of each class."""
-    table = split.samples[["id", "group", "stratum"]].copy()
+    table = samples.copy()
     table.insert(0, "split", name)
     for score, function in metrics.SCORES.items():
-        table[score] = metrics.per_image(counts, function).numpy()
-    for at in range(counts.shape[1]):
-        for cell, values in zip(metrics.COUNTS, counts[:, at].T, strict=True):
+        table[score] = metrics.per_image(found.counts, function).numpy()
+    table["accuracy"] = metrics.accuracy(found.correct).numpy()
+    for at in range(found.counts.shape[1]):
+        for cell, values in zip(metrics.COUNTS, found.counts[:, at].T, strict=True):
             table[f"{cell}_{at + 1}"] = values.numpy()
     return table
 
 
-def write_pictures(
-    folder: Path, arrays: Path, fold: int, table: pd.DataFrame, predictions: Mapping[str, Pixels]
-) -> None:
+def write_pictures(folder: Path, wholes: Wholes, table: pd.DataFrame, predictions: Pixels) -> None:
     """Sheets of the best, median and worst test predictions: image, truth, prediction."""
-    split = open_arrays(arrays / f"fold{fold}" / "test")
     scores = table[table["split"] == "test"]["dice"].to_numpy()
     order = np.argsort(-scores, kind="stable")
     order = order[~np.isnan(scores[order])]
@@ -171,26 +208,64 @@ def write_pictures(
             continue  # no test image has a score
         rows, labels = [], []
         for index in picked:
-            image, truth = split.images[index], split.masks[index]
-            pred = predictions["test"][index]
+            image, truth, pred = _triple(wholes, predictions, index)
             rows.append([outline(image), outline(image, truth=truth), outline(image, truth, pred)])
-            labels.append(f"{split.samples['id'][index]}   dice {scores[index]:.3f}")
+            labels.append(f"{wholes.samples['id'][index]}   dice {scores[index]:.3f}")
         columns = ["image", "ground truth", "prediction (yellow)"]
         save_sheet(folder / f"{name}.png", rows, columns, labels)
 
 
-def _show_fixed_samples(record: Record, split: Arrays, predictions: Pixels) -> None:
+def write_grid(path: Path, wholes: Wholes, predictions: Pixels, info: Info) -> None:
+    """A sheet of fixed test samples: image, true mask, predicted mask."""
+    rows, labels = [], []
+    for index in _evenly(len(wholes), GRID_ROWS):
+        rows.append(_triptych(wholes, predictions, index, info))
+        labels.append(str(wholes.samples["id"][index]))
+    save_sheet(path, rows, list(TRIPTYCH), labels)
+
+
+def write_triptychs(
+    folder: Path, wholes: Wholes, predictions: Pixels, info: Info, count: int
+) -> None:
+    """A file for each of `count` test samples: image, true mask, predicted mask."""
+    for index in _evenly(len(wholes), count):
+        id = str(wholes.samples["id"][index])
+        row = _triptych(wholes, predictions, index, info)
+        save_sheet(folder / f"{id}.png", [row], list(TRIPTYCH), [id])
+
+
+def _triple(wholes: Wholes, predictions: Pixels, index: int) -> tuple[Pixels, Pixels, Pixels]:
+    """Image, truth and prediction of a sample, of one size."""
+    truth = wholes.mask(index)
+    return wholes.image(index), truth, predictions[index, : truth.shape[0], : truth.shape[1]]
+
+
+def _triptych(wholes: Wholes, predictions: Pixels, index: int, info: Info) -> list[Pixels]:
+    image, *masks = _triple(wholes, predictions, index)
+    return [to_colour(image), *(paint(mask, class_colours(info)) for mask in masks)]
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """Up to `count` numbers below `total`, evenly spread."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+
+
+def _add_to(record: Record, folder: Path, name: str) -> None:
+    for picture in folder.iterdir():
+        record.artifact(f"{name}/{picture.name}").write_bytes(picture.read_bytes())
+
+
+def _show_fixed_samples(record: Record, wholes: Wholes, predictions: Pixels) -> None:
     """The same validation samples under the same names in every run, for the tracking UI."""
-    count = min(SHOWN, len(split.images))
-    for index in np.linspace(0, len(split.images) - 1, count).astype(int):
-        id = split.samples["id"][index]
-        image, truth = split.images[index], split.masks[index]
-        row = [outline(image, truth=truth), outline(image, truth, predictions[index])]
+    for index in _evenly(len(wholes), SHOWN):
+        id = wholes.samples["id"][index]
+        image, truth, pred = _triple(wholes, predictions, index)
+        row = [outline(image, truth=truth), outline(image, truth, pred)]
         path = record.artifact(f"images/prediction~{id}.png")
         save_sheet(path, [row], ["ground truth", "prediction (yellow)"], [str(id)])
 
 
-def _check_export(path: Path, network: SegmentationNetwork, split: Arrays, params: Params) -> None:
+def _check_export(path: Path, network: nn.Module, split: Arrays, params: Params) -> None:
     """What ships must be what was scored: the exported program gives the same masks."""
     images, _ = next(iter(PlainBatches(split, min(4, params.evaluate.batch_size))))
     exported = load_exported(path)

@@ -1,10 +1,15 @@
 """Losses by name, from segmentation-models-pytorch and torch."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from segbench.errors import InputError
+from segbench.params import LossTerm
 from segbench.params.section import did_you_mean
 from segbench.samples import IGNORE
 
@@ -13,35 +18,34 @@ class WeightedLoss(nn.Module):
     """A weighted sum of losses.
 
     Args:
-        terms: weight of each loss by its name.
+        terms: weight of each loss by its name, or weight and arguments.
         num_outputs: channels of the logits; 1 means one foreground class through a sigmoid.
 
     Raises:
-        InputError: for a name that is unknown or does not go with `num_outputs`.
+        InputError: for a name that is unknown or does not go with `num_outputs`, and for arguments
+            that a loss does not take.
     """
 
-    def __init__(self, terms: dict[str, float], num_outputs: int) -> None:
+    def __init__(self, terms: dict[str, float | LossTerm], num_outputs: int) -> None:
         super().__init__()
         self.binary = num_outputs == 1
         mode = "binary" if self.binary else "multiclass"
-        kinds = {
-            "dice": lambda: smp_losses.DiceLoss(mode, ignore_index=IGNORE),
-            "tversky": lambda: smp_losses.TverskyLoss(mode, ignore_index=IGNORE),
-            "lovasz": lambda: smp_losses.LovaszLoss(mode, ignore_index=IGNORE),
-            "focal": lambda: smp_losses.FocalLoss(mode, ignore_index=IGNORE),
-        }
-        if self.binary:
-            kinds["bce"] = lambda: smp_losses.SoftBCEWithLogitsLoss(ignore_index=IGNORE)
-        else:
-            kinds["ce"] = lambda: nn.CrossEntropyLoss(ignore_index=IGNORE)
+        kinds = _kinds(mode)
         unknown = sorted(set(terms) - set(kinds))
         if unknown:
             raise InputError(
                 f"train.loss: no {mode} loss named {', '.join(unknown)}"
                 f"{did_you_mean(unknown[0], kinds)}; take from {', '.join(kinds)}"
             )
-        self.weights = list(terms.values())
-        self.losses = nn.ModuleList(kinds[name]() for name in terms)
+        self.weights = []
+        self.losses = nn.ModuleList()
+        for name, term in terms.items():
+            given = term if isinstance(term, LossTerm) else LossTerm(weight=term)
+            self.weights.append(given.weight)
+            try:
+                self.losses.append(kinds[name](**(given.model_extra or {})))
+            except (TypeError, ValueError) as error:
+                raise InputError(f"train.loss.{name}: {error}; fix its arguments") from None
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Loss of logits (N, C, H, W) against class ids (N, H, W), a scalar in float32."""
@@ -54,3 +58,30 @@ class WeightedLoss(nn.Module):
             target = mask.float() if isinstance(loss, smp_losses.SoftBCEWithLogitsLoss) else mask
             total = total + weight * loss(logits, target)
         return total
+
+
+class _MCC(smp_losses.MCCLoss):  # type: ignore[misc]
+    """smp's takes probabilities and knows no ignored pixels; here they are true negatives."""
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        kept = mask != IGNORE
+        loss: Tensor = super().forward(logits.sigmoid() * kept, mask * kept)
+        return loss
+
+
+def _kinds(mode: str) -> dict[str, Callable[..., nn.Module]]:
+    ignoring: dict[str, Any] = {
+        "dice": partial(smp_losses.DiceLoss, mode),
+        "jaccard": partial(smp_losses.JaccardLoss, mode),
+        "tversky": partial(smp_losses.TverskyLoss, mode),
+        "lovasz": partial(smp_losses.LovaszLoss, mode),
+        "focal": partial(smp_losses.FocalLoss, mode),
+    }
+    if mode == "binary":
+        ignoring["bce"] = smp_losses.SoftBCEWithLogitsLoss
+    else:
+        ignoring["ce"] = nn.CrossEntropyLoss
+    kinds: dict[str, Callable[..., nn.Module]] = {
+        name: partial(kind, ignore_index=IGNORE) for name, kind in ignoring.items()
+    }
+    return {**kinds, "mcc": _MCC} if mode == "binary" else kinds

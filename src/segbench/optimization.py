@@ -1,15 +1,19 @@
-"""Optimisation: optimisers and learning-rate schedules of torch, by name."""
+"""Optimisation: optimisers, learning-rate schedules and gradient clipping of torch, by name."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 
 from segbench.errors import InputError
-from segbench.params import Optimizer, Schedule
+from segbench.params import GradientClip, Optimizer, Schedule
 
 
-def make_optimizer(network: torch.nn.Module, params: Optimizer) -> torch.optim.Optimizer:
-    """The torch optimiser that the params name.
+def make_optimizer(
+    network: nn.Module, params: Optimizer, learning_rate: float
+) -> torch.optim.Optimizer:
+    """The torch optimiser that the params name, over all weights that are not frozen.
 
     Raises:
         InputError: for an argument that it does not take.
@@ -21,15 +25,29 @@ def make_optimizer(network: torch.nn.Module, params: Optimizer) -> torch.optim.O
         "rmsprop": torch.optim.RMSprop,
         "sgd": torch.optim.SGD,
     }
-    common = {"lr": params.learning_rate, "weight_decay": params.weight_decay}
+    common = {"lr": learning_rate, "weight_decay": params.weight_decay}
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
-        return kinds[params.name](network.parameters(), **{**common, **params.args})  # type: ignore[call-arg]
+        return kinds[params.name](learning, **{**common, **params.args})  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise InputError(f"train.optimizer.args: {params.name} says: {error}; fix them") from None
 
 
+def clip_gradients(parameters: Iterable[nn.Parameter], params: GradientClip) -> None:
+    """Limit gradients in place: all together, each parameter's, or each value."""
+    learning = [parameter for parameter in parameters if parameter.grad is not None]
+    match params.by:
+        case "global_norm":
+            nn.utils.clip_grad_norm_(learning, params.limit)
+        case "parameter_norm":
+            for parameter in learning:
+                nn.utils.clip_grad_norm_(parameter, params.limit)
+        case "value":
+            nn.utils.clip_grad_value_(learning, params.limit)
+
+
 def make_schedule(
-    optimizer: torch.optim.Optimizer, params: Schedule, rate: Optimizer, total_steps: int
+    optimizer: torch.optim.Optimizer, params: Schedule, learning_rate: float, total_steps: int
 ) -> dict[str, Any]:
     """The learning-rate schedule that the params name, as Lightning takes it."""
     schedulers = torch.optim.lr_scheduler
@@ -51,7 +69,7 @@ def make_schedule(
                 )
             scheduler = schedulers.OneCycleLR(
                 optimizer,
-                rate.learning_rate,
+                learning_rate,
                 total_steps=total_steps,
                 pct_start=max(warmup, 2) / total_steps,
             )

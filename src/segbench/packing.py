@@ -14,51 +14,17 @@ import pandas as pd
 from segbench import arrays
 from segbench.arrays import Arrays, Header, Writer, open_arrays
 from segbench.augmentation import Pipeline, build_pipeline, save_pipeline, vary
-from segbench.errors import InputError
 from segbench.parallel import in_threads
-from segbench.params import Augment, Patches
+from segbench.params import Augment
 from segbench.pictures import outline, save_sheet
 from segbench.samples import Pixels, read_info, read_pixels, read_samples, resize
 from segbench.splitting import SPLITS, UNUSED, read_split
+from segbench.tiling import Window, windows_of
 from segbench.writing import whole_file, whole_folder
 
 # Copies, preview and training draw from separate streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009
 PREVIEW_VERSIONS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A part of an image, in its own pixels; `name` is empty for all of it."""
-
-    name: str
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def windows_of(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
-    """Where an image is cut: as few windows as cover it with the overlap, evenly spread."""
-    if patches is None:
-        return [Window("", 0, 0, height, width)]
-    if height < patches.height or width < patches.width:
-        raise InputError(
-            f"{id}: {width}x{height} is smaller than a patch of {patches.width}x{patches.height}; "
-            "lower augment.patches or take the image away"
-        )
-    tops, lefts = (
-        np.linspace(0, size - patch, -(-(size - patches.overlap) // (patch - patches.overlap)))
-        .round()
-        .astype(int)
-        .tolist()
-        for size, patch in ((height, patches.height), (width, patches.width))
-    )
-    return [
-        Window(f"_y{top}x{left}", top, left, patches.height, patches.width)
-        for top in tops
-        for left in lefts
-    ]
 
 
 def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Path) -> str:
@@ -91,7 +57,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
         for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
             assert name in SPLITS
             copies = params.copies if name == "train" else 0
-            cut = _cut(rows, windows)
+            cut = _cut(rows, windows, params)
             packed = [cut.assign(copy=copy) for copy in range(copies + 1)]
             target = partial / f"fold{fold}" / str(name)
             writer = Writer(target, header, pd.concat(packed, ignore_index=True))
@@ -151,12 +117,20 @@ class _Place:
             self.writer.write(copy * self.rows + row, *vary(pipeline, image, mask, key))
 
 
-def _cut(rows: pd.DataFrame, windows: dict[str, list[Window]]) -> pd.DataFrame:
-    """A row for each window of each sample: id, group, stratum."""
+def _cut(rows: pd.DataFrame, windows: dict[str, list[Window]], params: Augment) -> pd.DataFrame:
+    """A row for each window of each sample: id, group, stratum, and where in what it belongs."""
+    if params.patches is None:
+        return rows[["id", "group", "stratum"]].reset_index(drop=True)
+    cut = [window for id in rows["id"] for window in windows[id]]
     counts = [len(windows[id]) for id in rows["id"]]
-    names = [window.name for id in rows["id"] for window in windows[id]]
-    cut = rows[["id", "group", "stratum"]].loc[rows.index.repeat(counts)].reset_index(drop=True)
-    return cut.assign(id=cut["id"] + names)
+    table = rows[["id", "group", "stratum"]].loc[rows.index.repeat(counts)].reset_index(drop=True)
+    down, right = params.height / params.patches.height, params.width / params.patches.width
+    return table.assign(
+        id=table["id"] + [window.name for window in cut],
+        whole=table["id"],
+        top=[round(window.top * down) for window in cut],
+        left=[round(window.left * right) for window in cut],
+    )
 
 
 def _resized_window(

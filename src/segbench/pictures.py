@@ -18,6 +18,7 @@ PRED_COLOUR = (255, 235, 60)
 # Of classes by id, where a dataset names none; told apart likewise.
 CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442")
 GAP = 4
+FRAME_MS, LAST_FRAME_MS = 250, 2000
 LABEL_HEIGHT = 16
 
 
@@ -61,6 +62,19 @@ def outline(
     return canvas
 
 
+def to_colour(image: Pixels) -> Pixels:
+    """(H, W, C) uint8, C 1 or 3, as (H, W, 3)."""
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def paint(mask: Pixels, colours: Sequence[str]) -> Pixels:
+    """A mask (H, W) of class ids as a picture (H, W, 3); ignored pixels are grey."""
+    table = np.full((256, 3), 128, np.uint8)
+    for class_id, colour in enumerate(colours):
+        table[class_id] = ImageColor.getrgb(colour)[:3]
+    return table[mask]
+
+
 def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> Image.Image:
     """Lay pictures of one size out as a sheet, with a name above each column and row.
 
@@ -96,6 +110,18 @@ def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> None:
     """Write `make_sheet` to a PNG file."""
     make_sheet(rows, columns, labels).save(path)
+
+
+def save_animation(
+    path: Path, frames: list[list[Pixels]], columns: list[str], labels: list[str]
+) -> None:
+    """Write a GIF: each frame is a row of pictures, as in `make_sheet`; the last one stays."""
+    sheets = [
+        make_sheet([row], columns, [label]) for row, label in zip(frames, labels, strict=True)
+    ]
+    first, *rest = sheets
+    times = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
+    first.save(path, save_all=True, append_images=rest, duration=times, loop=0)
 
 
 def class_colours(info: Info) -> list[str]:

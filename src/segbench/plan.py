@@ -13,10 +13,10 @@ from dvc.repo import Repo
 
 from segbench.datasets import CATALOGUE
 from segbench.errors import InputError
-from segbench.packing import windows_of
 from segbench.parallel import num_cores
 from segbench.params import Candidate, Params, load_params
 from segbench.samples import Sample, Task, resize
+from segbench.tiling import windows_of
 
 TIMED_SAMPLES = 12
 WARM_STEPS, TIMED_STEPS = 2, 4
@@ -125,11 +125,11 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     """Cost of one training and one evaluation of a candidate, from a few timed steps."""
     import torch
 
+    from segbench.fitting import Fit
     from segbench.hardware import resolve
     from segbench.models import build_network, num_parameters
     from segbench.models.exporting import export_network, load_exported
     from segbench.optimization import make_optimizer
-    from segbench.training import Fit
 
     resolved = resolve(params.train)
     torch.set_num_threads(resolved.threads)
@@ -137,10 +137,13 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     network = build_network(params.model, untrained, num_outputs=1).to(resolved.device)
     binary = params.train.model_copy(update={"loss": {"bce": 1.0}})
     fit = Fit(network, binary, num_classes=2, threshold=0.5).to(resolved.device)
-    optimizer = make_optimizer(network, params.train.optimizer)
+    optimizer = make_optimizer(
+        network, params.train.optimizer, params.train.optimizer.learning_rate
+    )
     size = (params.augment.height, params.augment.width)
     batch = params.train.batch_size
-    pixels = torch.zeros((batch, *size, 3), dtype=torch.uint8, device=resolved.device)
+    channels = params.model.in_channels
+    pixels = torch.zeros((batch, *size, channels), dtype=torch.uint8, device=resolved.device)
     pixels = pixels.permute(0, 3, 1, 2)
     masks = torch.zeros((batch, *size), dtype=torch.uint8, device=resolved.device)
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
@@ -171,16 +174,23 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     per_score = seconds(score)
     started = time.perf_counter()
     with TemporaryDirectory() as folder:
-        export_network(network, 3, Path(folder) / "model.pt2")
+        export_network(network, channels, Path(folder) / "model.pt2")
         load_exported(Path(folder) / "model.pt2")
     export = time.perf_counter() - started
-    epoch = per_image * images.train + per_score * images.val
+    steps = params.train.steps_per_epoch
+    epoch = per_image * (steps * batch if steps else images.train) + per_score * images.val
     held_out = images.val + images.test
     weights = BYTES_PER_PARAMETER * num_parameters(network)
     return {
-        "train": Estimate(epoch * params.train.num_epochs, COPIES * weights),
+        "train": Estimate(epoch * _epochs(params), COPIES * weights),
         "evaluate": Estimate(per_score * held_out + export, MODEL_COPIES * weights),
     }
+
+
+def _epochs(params: Params) -> int:
+    """Of all phases, if none ends early."""
+    second = params.train.fine_tune
+    return params.train.num_epochs + (second.num_epochs if second else 0)
 
 
 def _wait(device: str) -> None:
@@ -217,7 +227,7 @@ def make_plan(params: Params) -> str:
     lines.append(f"{'together':<36}{len(stages):>5}{_time(seconds):>12}{_size(size):>12}")
     lines.append(
         f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "
-        f"({images.all:.0f} images, {params.train.num_epochs} epochs); "
+        f"({images.all:.0f} images, {_epochs(params)} epochs); "
         "early stopping may end sooner"
     )
     return "\n".join(lines)

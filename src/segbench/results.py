@@ -13,7 +13,7 @@ from segbench.hashing import sha256_of, sha256_of_masks
 from segbench.params import Params
 from segbench.samples import Pixels
 
-SCORES = ("dice", "iou", "precision", "recall")
+SCORES = ("dice", "iou", "precision", "recall", "accuracy")
 """Columns of the rows of an evaluation."""
 
 
@@ -43,6 +43,7 @@ class Paths:
     """Where compare reads and writes; see dvc.yaml."""
 
     arrays: Path
+    trained: Path
     metrics: Path
     history: Path
     evaluations: Path

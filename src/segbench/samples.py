@@ -94,7 +94,7 @@ class Task:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table of samples; ids and labels stay text, whatever they look like."""
-    text = dict.fromkeys(("id", "group", "stratum", "previous", "split", "file"), str)
+    text = dict.fromkeys(("id", "group", "stratum", "previous", "split", "file", "whole"), str)
     return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 

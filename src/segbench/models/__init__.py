@@ -1,6 +1,5 @@
-"""Models: any architecture and encoder of segmentation-models-pytorch, by name."""
+"""Models: the published U-Nets and any architecture of segmentation-models-pytorch, by name."""
 
-import inspect
 import json
 import logging
 import warnings
@@ -10,26 +9,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import segmentation_models_pytorch as smp
-import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.models.weights import check_file, load_encoder_weights
+from segbench.models.names import LIBRARY, PUBLISHED, check_names
+from segbench.models.parts import PublishedUNet, tapped_encoder
+from segbench.models.weights import load_encoder_weights
 from segbench.params import Candidate, Model
-from segbench.params.section import did_you_mean
+
+__all__ = ["check_names"]
 
 T = TypeVar("T")
 Channels = tuple[float, ...]
-"""A number for each of red, green and blue."""
+"""A number for each channel of a network's input."""
 
 STRIDE = 32
 """Height and width of a network's input are multiples of this many pixels."""
-
-# Architecture arguments that segbench itself decides.
-OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Blueprint:
 class SegmentationNetwork(nn.Module):
     """Raw pixels in, logits out: input scaling is part of the network.
 
-    Grey images are shown to the encoder as three equal channels, so that pretrained weights fit.
+    Where the network takes three channels, it sees grey images as three equal ones.
     """
 
     def __init__(self, blueprint: Blueprint, network: nn.Module) -> None:
@@ -64,15 +63,15 @@ class SegmentationNetwork(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(blueprint, name)).view(1, 3, 1, 1)
+            values = torch.tensor(getattr(blueprint, name)).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images.
 
         Args:
-            images: (N, C, H, W) uint8 or float, values in [0, 255], C 1 or 3, H and W multiples
-                of 32.
+            images: (N, C, H, W) uint8 or float, values in [0, 255], C 1 (grey) or as many as the
+                network takes, H and W multiples of 32.
 
         Returns:
             (N, num_outputs, H, W).
@@ -80,55 +79,6 @@ class SegmentationNetwork(nn.Module):
         scaled = (images.float() - self.mean) / self.std
         logits: Tensor = self.network(scaled)
         return logits
-
-
-def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
-    """Raise InputError for an architecture, an encoder or a weights file that does not exist.
-
-    All at once, and of all candidates before the first is trained.
-    """
-    problems = []
-    known = _architectures()
-    if model.architecture.lower() not in known:
-        problems.append(
-            f"model.architecture: unknown '{model.architecture}'"
-            f"{did_you_mean(model.architecture, known)}; take from {', '.join(known)}"
-        )
-    else:
-        takes = inspect.signature(known[model.architecture.lower()]).parameters.keys() - OURS
-        for key in sorted(model.architecture_args.keys() - takes):
-            problems.append(
-                f"model.architecture_args.{key}: {model.architecture} does not take it"
-                f"{did_you_mean(key, takes)}"
-            )
-    native = smp.encoders.get_encoder_names()
-    for alias, candidate in candidates.items():
-        name = candidate.encoder
-        where = f"candidates.{alias}"
-        if name.startswith("tu-"):
-            if not timm.is_model(name[3:].split(".")[0]):
-                near = did_you_mean(name, [f"tu-{model}" for model in timm.list_models()])
-                problems.append(f"{where}.encoder: timm has no '{name[3:]}'{near}")
-            elif "." in name and name[3:] not in timm.list_pretrained():
-                tags = [
-                    f"tu-{tagged}" for tagged in timm.list_pretrained(f"{name[3:].split('.')[0]}.*")
-                ]
-                problems.append(f"{where}.encoder: no tag '{name}'; take from {', '.join(tags)}")
-        elif name not in native:
-            near = did_you_mean(name, [*native, *(f"tu-{model}" for model in timm.list_models())])
-            problems.append(
-                f"{where}.encoder: unknown '{name}'{near}; take an encoder of "
-                "segmentation-models-pytorch, or tu- and a timm name"
-            )
-        elif candidate.encoder_args:
-            problems.append(f"{where}.encoder_args: only encoders that begin with tu- take any")
-        if candidate.weights_sha256 is not None:
-            try:
-                check_file(Path(candidate.weights), candidate.weights_sha256)
-            except InputError as problem:
-                problems.append(f"{where}.weights: {problem}")
-    if problems:
-        raise InputError(f"params.yaml: {'; '.join(problems)}")
 
 
 def build_network(model: Model, candidate: Candidate, num_outputs: int) -> SegmentationNetwork:
@@ -139,7 +89,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
     Raises:
         InputError: for names or arguments that do not exist, and weights that cannot be had.
     """
-    mean, std = input_scaling(candidate)
+    mean, std = (values[: model.in_channels] for values in input_scaling(candidate))
     blueprint = Blueprint(
         model.architecture.lower(),
         model.architecture_args,
@@ -154,11 +104,16 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
         network = _reach_hub(candidate, lambda: _build(blueprint, pretrained=True))
     if candidate.weights not in ("none", "imagenet"):
         assert candidate.weights_sha256 is not None
-        path = "network.encoder" + (".model" if candidate.encoder.startswith("tu-") else "")
-        load_encoder_weights(
-            network.get_submodule(path), Path(candidate.weights), candidate.weights_sha256
-        )
+        load_encoder_weights(encoder_of(network), Path(candidate.weights), candidate.weights_sha256)
     return network
+
+
+def encoder_of(network: SegmentationNetwork) -> nn.Module:
+    """The encoder as its library made it, so that names in it are the library's."""
+    encoder: Any = network.network.encoder
+    if isinstance(network.network, PublishedUNet):
+        encoder = encoder.body
+    return encoder.model if isinstance(encoder, TimmUniversalEncoder) else encoder
 
 
 def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
@@ -195,6 +150,20 @@ def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
     return mean, std
 
 
+class FlipAveraged(nn.Module):
+    """A network that looks at an image and at its three mirror images, and averages the logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the network: (N, C, H, W) to (N, num_outputs, H, W)."""
+        axes: tuple[list[int], ...] = ([], [2], [3], [2, 3])
+        logits = [self.network(images.flip(turned)).flip(turned) for turned in axes]
+        return torch.stack(logits).mean(dim=0)
+
+
 def predict_classes(logits: Tensor, threshold: float) -> Tensor:
     """Class ids (N, H, W) of logits (N, C, H, W): a threshold where C is 1, else the largest."""
     if logits.shape[1] == 1:
@@ -228,26 +197,12 @@ def num_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _architectures() -> dict[str, Callable[..., nn.Module]]:
-    kinds = (
-        *(smp.Unet, smp.UnetPlusPlus, smp.MAnet, smp.Linknet, smp.FPN, smp.PSPNet, smp.PAN),
-        *(smp.DeepLabV3, smp.DeepLabV3Plus, smp.UPerNet, smp.Segformer, smp.DPT),
-    )
-    return {kind.__name__.lower(): kind for kind in kinds}
-
-
 def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
     try:
         with warnings.catch_warnings():
             # smp warns that tu- encoders take True, not 'imagenet'; both mean the same to it.
             warnings.filterwarnings("ignore", message="For 'tu-'")
-            network = _architectures()[blueprint.architecture](
-                encoder_name=blueprint.encoder,
-                encoder_weights="imagenet" if pretrained else None,
-                classes=blueprint.num_outputs,
-                **blueprint.architecture_args,
-                **blueprint.encoder_args,
-            )
+            network = _network(blueprint, pretrained)
     except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
         if pretrained:
             raise  # it was built without weights before, so this is the hub's
@@ -257,6 +212,33 @@ def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
             "fix encoder_args or architecture_args, or take another pair"
         ) from None
     return SegmentationNetwork(blueprint, network)
+
+
+def _network(blueprint: Blueprint, pretrained: bool) -> nn.Module:
+    in_channels = len(blueprint.mean)
+    if blueprint.architecture in PUBLISHED:
+        published = PUBLISHED[blueprint.architecture]
+        encoder = tapped_encoder(
+            blueprint.encoder,
+            blueprint.encoder_args,
+            published.TAPS,
+            published.FIRST,
+            published.DEPTH,
+            in_channels,
+            pretrained,
+        )
+        network: nn.Module = published.build(
+            encoder, blueprint.num_outputs, **blueprint.architecture_args
+        )
+        return network
+    return LIBRARY[blueprint.architecture](
+        encoder_name=blueprint.encoder,
+        encoder_weights="imagenet" if pretrained else None,
+        in_channels=in_channels,
+        classes=blueprint.num_outputs,
+        **blueprint.architecture_args,
+        **blueprint.encoder_args,
+    )
 
 
 def _reach_hub(candidate: Candidate, ask: Callable[[], T]) -> T:

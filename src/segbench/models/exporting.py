@@ -11,7 +11,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim
 
-from segbench.models import STRIDE, SegmentationNetwork
+from segbench.models import STRIDE
 
 
 class _StaticSame(nn.Module):
@@ -39,7 +39,7 @@ class _StaticSame(nn.Module):
         )
 
 
-def export_network(network: SegmentationNetwork, channels: int, path: Path) -> None:
+def export_network(network: nn.Module, channels: int, path: Path) -> None:
     """Write a network as `pt2`: any batch, height and width in multiples of 32 from 64 up.
 
     Args:

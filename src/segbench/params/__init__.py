@@ -123,16 +123,21 @@ class Model(Section):
     """What all candidates share."""
 
     architecture: str
-    """Architecture of segmentation-models-pytorch by name: unet, unetplusplus, fpn, ..."""
+    """A published U-Net (cvc-mobilenetv2, pet-mobilenetv2, isbi-unet, flood-vgg19, hgr1-resnet50)
+    or an architecture of segmentation-models-pytorch (unet, unetplusplus, fpn, ...)."""
     architecture_args: dict[str, Any]
-    """Further arguments of that architecture, such as decoder_channels."""
+    """Further arguments of that architecture, such as decoder_channels or dropout."""
+    in_channels: Literal[1, 3]
+    """1: the network sees grey images as one channel, which pretrained weights do not know.
+    3: as three equal ones."""
 
 
 class Candidate(Section):
     """One contender: an encoder with its weights."""
 
     encoder: str
-    """Encoder of segmentation-models-pytorch by name, or `tu-` and a timm name."""
+    """Encoder of segmentation-models-pytorch by name, or `tu-` and a timm name; with a published
+    U-Net also `unet`, the contracting path of 2015."""
     encoder_args: dict[str, Any]
     """Further arguments of a timm encoder, such as pad_type."""
     weights: str
@@ -175,7 +180,8 @@ class Schedule(Section):
     factor: Share
     """Plateau: what the rate is multiplied by."""
     patience: NonNegativeInt
-    """Plateau: epochs without a better validation loss before the rate falls."""
+    """Plateau: epochs without a better validation loss that are let pass; the next one lowers the
+    rate."""
 
 
 class EarlyStopping(Section):
@@ -184,22 +190,62 @@ class EarlyStopping(Section):
     patience: PositiveInt | None
     """Epochs without a better validation loss; null: never stop early."""
     min_delta: NonNegativeFloat
+    min_epochs: NonNegativeInt
+    """Epochs that are run whatever the loss does."""
+
+
+class LossTerm(BaseModel):
+    """A loss that is not taken as it comes: its weight; all further keys are its arguments."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    weight: PositiveFloat
+
+
+class GradientClip(Section):
+    """What is done to gradients before each step."""
+
+    by: Literal["global_norm", "parameter_norm", "value"]
+    """Scale all gradients to one norm, each parameter's to a norm of its own (Keras's clipnorm), or
+    cut single values."""
+    limit: PositiveFloat
+
+
+class FineTune(Section):
+    """A second phase: from the weights that the first one kept, with a fresh optimiser."""
+
+    freeze_encoder: str
+    """As in `train`."""
+    num_epochs: PositiveInt
+    learning_rate: PositiveFloat
+    early_stopping: EarlyStopping
 
 
 class Train(Section):
     """The recipe: the same for every candidate."""
 
     num_epochs: PositiveInt
+    steps_per_epoch: PositiveInt | None
+    """null: as many as whole batches fit into the training split."""
     batch_size: PositiveInt
-    loss: Annotated[dict[str, PositiveFloat], Field(min_length=1)]
-    """Weight of each term by name: dice, tversky, lovasz, focal, and bce (one
-    foreground class) or ce (several)."""
+    loss: Annotated[dict[str, PositiveFloat | LossTerm], Field(min_length=1)]
+    """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
+    ce (several). A weight each, or `{weight: 1.0, smooth: 1.0}` with arguments of the loss of
+    segmentation-models-pytorch."""
     optimizer: Optimizer
     schedule: Schedule
     early_stopping: EarlyStopping
-    gradient_clip_norm: PositiveFloat | None
-    keep: Literal["best", "last"]
-    """Weights of the epoch with the best validation dice, or of the last epoch."""
+    gradient_clip: GradientClip | None
+    freeze_encoder: str
+    """What stays as it came, batch norm's statistics included: `none`, `all`, or the name of the
+    last layer of the encoder that does."""
+    fine_tune: FineTune | None
+    ema_decay: Share | None
+    """Validate and keep the exponential moving average of the weights, with this decay a step;
+    null: the weights themselves."""
+    keep: Literal["best", "best_loss", "last"]
+    """Weights of the epoch with the best validation dice, with the lowest validation loss, or of
+    the last epoch."""
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     threads: PositiveInt | Literal["auto"]
@@ -213,16 +259,22 @@ class Evaluate(Section):
     threshold: Probability
     """Probability from which a pixel is foreground, for datasets of one foreground class."""
     batch_size: PositiveInt
+    flips: bool
+    """Average the logits of an image and its three mirror images, in the exported model too."""
+    num_triptychs: NonNegativeInt
+    """Test images, evenly picked, that are drawn with truth and prediction, a file each."""
 
 
 class Comparison(Section):
     """Who is compared, and over which repetitions."""
 
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    """What the report and MLflow call it."""
     candidates: Annotated[list[Alias], Field(min_length=1)]
     folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     """[0], or folds of split.num_folds."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    metric: Literal["dice", "iou", "precision", "recall"]
+    metric: Literal["dice", "iou", "precision", "recall", "accuracy"]
     """What ranks: its mean over images on validation; the test set confirms or refutes."""
     confidence: Share
     num_resamples: PositiveInt

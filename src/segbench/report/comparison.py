@@ -30,8 +30,9 @@ class Row:
         test: the ranking score on test, with its bootstrap interval.
         runs: the same for each seed.
         behind: difference to the champion on the same test images; None for the champion.
-        scores: dice, iou, precision and recall per image on test.
-        dice_micro: mean over runs, on test.
+        scores: dice, iou, precision, recall and accuracy per image on test.
+        pooled: the same of the pixels of all test images, and the soft dice of batches, by their
+            names in the scores files; means over runs.
     """
 
     rank: int
@@ -45,7 +46,7 @@ class Row:
     runs: list[float]
     behind: Interval | None
     scores: dict[str, float]
-    dice_micro: float
+    pooled: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Content:
     pictures: str
     """embed, link or none."""
     preview: Path
+    progress: dict[str, Path]
+    """By run: the animation of a validation sample's prediction over the epochs."""
     facts: dict[str, str]
     params: Params
     provenance: dict[str, str]
@@ -102,6 +105,7 @@ def write_report(content: Content, folder: Path) -> None:
         "spread": plots.spread([row.alias for row in content.rows], content.image_scores),
         "source": source,
         "preview_path": link_to(content.preview, folder),
+        "progress": {run: link_to(path, folder) for run, path in content.progress.items()},
         "params_yaml": _as_yaml(chosen),
         "version": version("segbench"),
     }

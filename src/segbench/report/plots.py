@@ -44,10 +44,15 @@ def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
 
 
 def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.DataFrame]]) -> str:
-    """Validation dice and loss over the epochs, a line for each run."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.4))
-    titles = {"val_dice_per_image": "validation dice per image", "val_loss": "validation loss"}
-    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+    """Scores and losses over the epochs, a line for each run."""
+    figure, panels = plt.subplots(2, 2, figsize=(9.6, 6.2), layout="constrained")
+    titles = {
+        "val_dice_per_image": "validation dice per image",
+        "val_accuracy_micro": "validation accuracy of pixels",
+        "train_loss": "training loss",
+        "val_loss": "validation loss",
+    }
+    for axes, (column, title) in zip(panels.flat, titles.items(), strict=True):
         _style(axes)
         for alias, seed, fold, history in histories:
             at = aliases.index(alias)
@@ -64,14 +69,14 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.D
         axes.set_xlabel("epoch")
         axes.set_title(title, fontsize=10, color=INK)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    handles, labels = panels[0].get_legend_handles_labels()
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         *(handles, labels),
         loc="lower center",
         ncols=min(4, len(labels)),
         frameon=False,
         labelcolor=INK,
-        bbox_to_anchor=(0.5, -0.12 - 0.06 * (len(labels) // 5)),
+        bbox_to_anchor=(0.5, -0.06 - 0.03 * (len(labels) // 5)),
     )
     return _svg(figure)
 

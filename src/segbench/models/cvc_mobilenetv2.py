@@ -1,0 +1,39 @@
+"""`cvc-mobilenetv2`: the published U-Net for CVC-ClinicDB on a MobileNetV2 of width 0.35.
+
+Taps are the ReLU6 after the expansion of an inverted residual block, and the image itself.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from segbench.models.parts import (
+    Encoder,
+    PublishedUNet,
+    UpStep,
+    double_conv,
+    init_as_keras,
+    nearest,
+)
+
+FIRST, DEPTH = 1, 4
+# Keras's block_1, block_3, block_6 and block_13, each its expand_relu.
+POINTS = ("blocks.1.0.bn1", "blocks.2.0.bn1", "blocks.3.0.bn1", "blocks.5.0.bn1")
+TAPS = {f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "100", "140")}
+
+
+def build(
+    encoder: Encoder,
+    num_outputs: int,
+    decoder_channels: Sequence[int] = (64, 48, 32, 16),
+) -> PublishedUNet:
+    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    *skips, width = encoder.channels
+    steps = []
+    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+        steps.append(UpStep(nearest(), double_conv(width + skip, channels, norm=True)))
+        width = channels
+    network = PublishedUNet(encoder, steps, nn.Conv2d(width, num_outputs, 1))
+    init_as_keras(network.steps)
+    init_as_keras(network.head)
+    return network

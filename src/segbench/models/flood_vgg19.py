@@ -1,0 +1,32 @@
+"""`flood-vgg19`: the published U-Net for Flood Area on a VGG19; no batch norm.
+
+Taps are the last ReLU of each resolution.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from segbench.models.parts import Encoder, PublishedUNet, UpStep, double_conv
+
+FIRST, DEPTH = 1, 4
+TAPS = {
+    "tu-vgg19": ("features.3", "features.8", "features.17", "features.26", "features.35"),
+}
+
+
+def build(
+    encoder: Encoder,
+    num_outputs: int,
+    decoder_channels: Sequence[int] = (512, 256, 128, 64),
+    dropout: float = 0.25,
+) -> PublishedUNet:
+    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    *skips, width = encoder.channels
+    steps = []
+    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+        up = nn.ConvTranspose2d(width, channels, 2, stride=2)
+        convs = double_conv(channels + skip, channels, norm=False)
+        steps.append(UpStep(up, nn.Sequential(*convs, nn.Dropout2d(dropout))))
+        width = channels
+    return PublishedUNet(encoder, steps, nn.Conv2d(width, num_outputs, 3, padding=1))

@@ -1,0 +1,75 @@
+"""Freezing: what of an encoder stays as it came while the rest learns."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from segbench.errors import InputError
+from segbench.models import STRIDE, SegmentationNetwork, encoder_of
+from segbench.params.section import did_you_mean
+
+
+def freeze(network: SegmentationNetwork, up_to: str) -> list[nn.Module]:
+    """Choose which of the encoder's weights learn; everything behind the encoder does.
+
+    Args:
+        network: its parameters' `requires_grad` are set.
+        up_to: `none`, `all`, or the name of the last layer that stays as it is. What comes before
+            it is told by a forward pass, not by the order in which a library lists its layers.
+
+    Returns:
+        The modules that must be held in eval mode, so that batch norm uses the statistics it came
+        with, and keeps them.
+
+    Raises:
+        InputError: if the encoder has no layer of that name.
+    """
+    encoder = encoder_of(network)
+    encoder.requires_grad_(up_to != "all")
+    if up_to == "none":
+        return []
+    if up_to == "all":
+        return list(encoder.modules())
+    modules = dict(encoder.named_modules())
+    order = _order_of_calls(network, modules)
+    reached = [at for at, name in enumerate(order) if f"{name}.".startswith(f"{up_to}.")]
+    if not reached:
+        raise InputError(
+            f"freeze_encoder: {network.blueprint.encoder} has no layer '{up_to}'"
+            f"{did_you_mean(up_to, order)}; it begins with {', '.join(order[:3])} and ends with "
+            f"{', '.join(order[-3:])}; or take none or all"
+        )
+    frozen = [modules[name] for name in order[: reached[-1] + 1]]
+    for module in frozen:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+    return frozen
+
+
+def _order_of_calls(network: SegmentationNetwork, modules: dict[str, nn.Module]) -> list[str]:
+    """Names of modules in the order in which an image reaches them."""
+    order: dict[str, None] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
+        for name, module in modules.items()
+        if name
+    ]
+    device = next(network.parameters()).device
+    image = torch.zeros(1, len(network.blueprint.mean), 2 * STRIDE, 2 * STRIDE, device=device)
+    try:
+        with torch.no_grad(), _in_eval_mode(network):
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(order)
+
+
+@contextmanager
+def _in_eval_mode(network: nn.Module) -> Iterator[None]:
+    training = network.training
+    network.eval()
+    yield
+    network.train(training)

@@ -1,0 +1,50 @@
+"""`hgr1-resnet50`: the published U-Net for HGR1 on a ResNet50 that ends with its third stage.
+
+Taps are outputs of convolutions, before their norm.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from segbench.models.parts import (
+    BN_EPS,
+    BN_MOMENTUM,
+    Encoder,
+    PublishedUNet,
+    UpStep,
+    init_as_keras,
+    nearest,
+)
+
+FIRST, DEPTH = 2, 4
+# Keras's conv1_conv, conv2_block3_3_conv, conv3_block3_2_conv and conv4_block6_3_conv.
+TAPS = {
+    "tu-resnet50": ("conv1", "layer1.2.conv3", "layer2.2.conv2", "layer3.5.conv3"),
+}
+
+
+def build(
+    encoder: Encoder,
+    num_outputs: int,
+    decoder_channels: Sequence[int] = (512, 256, 64),
+    dropout: float = 0.25,
+) -> PublishedUNet:
+    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    *skips, width = encoder.channels
+    steps = []
+    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+        convs = nn.Sequential(
+            nn.Conv2d(channels + skip, channels, 3, padding=1),
+            nn.Dropout(dropout),
+            nn.BatchNorm2d(channels, BN_EPS, BN_MOMENTUM),
+            nn.ReLU(),
+        )
+        steps.append(UpStep(nn.ConvTranspose2d(width, channels, 2, stride=2), convs))
+        width = channels
+    network = PublishedUNet(
+        encoder, steps, nn.Sequential(nearest(), nn.Conv2d(width, num_outputs, 1))
+    )
+    init_as_keras(network.steps)
+    init_as_keras(network.head)
+    return network

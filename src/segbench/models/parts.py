@@ -1,0 +1,140 @@
+"""What the published U-Nets are built from: an encoder tapped at named points, up steps, a head."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+
+from segbench.models.contracting import ContractingPath
+
+# Of Keras, in torch's terms (its momentum is one minus this).
+BN_EPS, BN_MOMENTUM = 1e-3, 0.01
+
+
+class Encoder(nn.Module):
+    """Features of an image, from the finest to the coarsest, each half as high and wide.
+
+    Args:
+        body: gives named points, or features of the strides 1, 2, 4, ..., the finest first.
+        first: stride of the finest feature that is handed out, 1 or 2; where the body names no
+            point of stride 1, that is the image itself.
+        depth: log2 of the stride of the coarsest.
+        in_channels: of the image.
+
+    Attributes:
+        channels: of each feature.
+    """
+
+    def __init__(self, body: nn.Module, first: int, depth: int, in_channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.first = first
+        self.depth = depth
+        size = 2 ** (depth + 1)
+        image = torch.zeros(1, in_channels, size, size, device=next(self.parameters()).device)
+        self.eval()
+        with torch.no_grad():
+            self.channels = [feature.shape[1] for feature in self(image)]
+        self.train()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Features of images (N, C, H, W)."""
+        features: dict[str, Tensor] | list[Tensor] = self.body(image)
+        if not isinstance(features, dict):
+            return list(features[self.first - 1 : self.depth + 1])
+        points = list(features.values())
+        return [image, *points] if len(points) + self.first == self.depth + 1 else points
+
+
+def tapped_encoder(
+    name: str,
+    args: dict[str, Any],
+    taps: dict[str, tuple[str, ...]],
+    first: int,
+    depth: int,
+    in_channels: int,
+    pretrained: bool,
+) -> Encoder:
+    """An encoder as a published decoder taps it.
+
+    Where the publication names points of this encoder they are tapped, and what comes after the
+    last of them is dropped; of any other encoder the last feature of each stride is taken.
+
+    Args:
+        name, args: as in params.yaml.
+        taps: names of the points by encoder, the finest first.
+        first, depth, in_channels: see `Encoder`.
+        pretrained: with the hub's weights.
+    """
+    body: nn.Module
+    if name == ContractingPath.NAME:
+        body = ContractingPath(in_channels, depth, **args)
+    elif (points := taps.get(name.split(".")[0])) is not None:
+        whole = timm.create_model(
+            name.removeprefix("tu-"), pretrained=pretrained, in_chans=in_channels, **args
+        )
+        body = timm.models.create_feature_extractor(whole, list(points))
+    else:
+        weights = "imagenet" if pretrained else None
+        body = smp.encoders.get_encoder(name, in_channels, depth, weights, **args)
+    return Encoder(body, first, depth, in_channels)
+
+
+class UpStep(nn.Module):
+    """One step up: enlarge, set the encoder's feature beside it, convolve."""
+
+    def __init__(self, up: nn.Module, convs: nn.Module) -> None:
+        super().__init__()
+        self.up = up
+        self.convs = convs
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """(N, C, H, W) and (N, S, 2H, 2W) to (N, D, 2H, 2W)."""
+        y: Tensor = self.convs(torch.cat([self.up(x), skip], dim=1))
+        return y
+
+
+class PublishedUNet(nn.Module):
+    """An encoder, a step up for each feature but the coarsest, a head."""
+
+    def __init__(self, encoder: Encoder, steps: Sequence[UpStep], head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.steps = nn.ModuleList(steps)
+        self.head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Scaled images (N, C, H, W) to logits (N, num_outputs, H, W)."""
+        *skips, x = self.encoder(image)
+        for step, skip in zip(self.steps, reversed(skips), strict=True):
+            x = step(x, skip)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def double_conv(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
+    """Twice a 3x3 convolution, batch norm if asked for, ReLU."""
+    layers: list[nn.Module] = []
+    for channels in (in_channels, out_channels):
+        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1))
+        if norm:
+            layers.append(nn.BatchNorm2d(out_channels, BN_EPS, BN_MOMENTUM))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def nearest() -> nn.Upsample:
+    """Nearest upsampling by two."""
+    return nn.Upsample(scale_factor=2.0, mode="nearest")
+
+
+def init_as_keras(module: nn.Module) -> None:
+    """Glorot-uniform kernels and zero biases in every convolution, Keras's default."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

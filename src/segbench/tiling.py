@@ -1,0 +1,157 @@
+"""Tiling: large images cut into windows, and what a network says of windows put together again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from segbench.arrays import Arrays
+from segbench.errors import InputError
+from segbench.params import Patches
+from segbench.samples import IGNORE, Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of an image, in its own pixels; `name` is empty for all of it."""
+
+    name: str
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def windows_of(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
+    """Where an image is cut: as few windows as cover it with the overlap, evenly spread."""
+    if patches is None:
+        return [Window("", 0, 0, height, width)]
+    if height < patches.height or width < patches.width:
+        raise InputError(
+            f"{id}: {width}x{height} is smaller than a patch of {patches.width}x{patches.height}; "
+            "lower augment.patches or take the image away"
+        )
+    tops, lefts = (
+        np.linspace(0, size - patch, -(-(size - patches.overlap) // (patch - patches.overlap)))
+        .round()
+        .astype(int)
+        .tolist()
+        for size, patch in ((height, patches.height), (width, patches.width))
+    )
+    return [
+        Window(f"_y{top}x{left}", top, left, patches.height, patches.width)
+        for top in tops
+        for left in lefts
+    ]
+
+
+class Wholes:
+    """The images of a packed split as they were before they were cut.
+
+    At the scale of the packed windows, whose samples say where they belong (`whole`, `top`,
+    `left`). In a split that was never cut, every sample is whole.
+
+    Attributes:
+        samples: a row for each image: id, group, stratum.
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        self._arrays = arrays
+        table = arrays.samples
+        self.cut = "whole" in table
+        if not self.cut:
+            table = table.assign(whole=table["id"], top=0, left=0)
+        first = ~table["whole"].duplicated()
+        self.samples = pd.DataFrame(
+            {"id": table["whole"], "group": table["group"], "stratum": table["stratum"]}
+        )[first].reset_index(drop=True)
+        self._starts = [*np.flatnonzero(first), len(table)]
+        self._tops, self._lefts = table["top"].to_numpy(int), table["left"].to_numpy(int)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def image(self, index: int) -> Pixels:
+        """(H, W, C)."""
+        return self._assemble(index, self._arrays.images)
+
+    def mask(self, index: int) -> Pixels:
+        """(H, W) class ids."""
+        return self._assemble(index, self._arrays.masks)
+
+    def blend(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a network says of the windows, put together.
+
+        Where windows overlap, each counts the less the nearer its own edge is, since there it sees
+        the least around.
+
+        Args:
+            batches: logits (N, C, H, W) of all windows in order, on any device.
+
+        Yields:
+            Logits (N, C, H, W) and masks (N, H, W) of one or more images, in order.
+        """
+        done = 0
+        if not self.cut:
+            for logits in batches:
+                masks = np.array(self._arrays.masks[done : done + len(logits)])
+                done += len(logits)
+                yield logits.cpu(), torch.from_numpy(masks)
+            return
+        waiting: list[Tensor] = []
+        for logits in batches:
+            waiting += logits.float().cpu().unbind()
+            while done < len(self) and len(waiting) >= len(self._rows(done)):
+                count = len(self._rows(done))
+                yield self._blend(done, waiting[:count]), torch.from_numpy(self.mask(done))[None]
+                del waiting[:count]
+                done += 1
+        assert done == len(self), "there are as many windows as were cut"
+
+    def _rows(self, index: int) -> range:
+        return range(self._starts[index], self._starts[index + 1])
+
+    def _size(self, index: int) -> tuple[int, int]:
+        rows = slice(self._starts[index], self._starts[index + 1])
+        height, width = self._arrays.masks.shape[1:]
+        return int(self._tops[rows].max()) + height, int(self._lefts[rows].max()) + width
+
+    def _assemble(self, index: int, windows: Pixels) -> Pixels:
+        if not self.cut:
+            return np.array(windows[index])
+        whole = np.empty((*self._size(index), *windows.shape[3:]), np.uint8)
+        height, width = windows.shape[1:3]
+        for row in self._rows(index):
+            top, left = self._tops[row], self._lefts[row]
+            whole[top : top + height, left : left + width] = windows[row]
+        return whole
+
+    def _blend(self, index: int, logits: list[Tensor]) -> Tensor:
+        channels, height, width = logits[0].shape
+        weight = _from_edge(height)[:, None] * _from_edge(width)
+        total = torch.zeros(channels, *self._size(index))
+        weights = torch.zeros(self._size(index))
+        for row, window in zip(self._rows(index), logits, strict=True):
+            top, left = self._tops[row], self._lefts[row]
+            place = (slice(top, top + height), slice(left, left + width))
+            total[:, *place] += weight * window
+            weights[place] += weight
+        return (total / weights)[None]
+
+
+def _from_edge(size: int) -> Tensor:
+    """Distance of each pixel of a line from its nearer end, at least 1."""
+    at = torch.arange(size, dtype=torch.float32)
+    return torch.minimum(at, at.flip(0)) + 1
+
+
+def stack(masks: list[Pixels]) -> Pixels:
+    """Masks (H, W) of any sizes as (N, H, W); what a smaller one lacks is ignored."""
+    height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
+    stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
+    for place, mask in zip(stacked, masks, strict=True):
+        place[: mask.shape[0], : mask.shape[1]] = mask
+    return stacked
