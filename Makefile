@@ -6,12 +6,15 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro test check ui plan bench sync lock
+.PHONY: repro recipe test check ui plan bench sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@python -m segbench.params params.yaml
 	@dvc repro
 	@cat data/compare/leaderboard.txt
+
+recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..."
+	@python -m segbench.recipes $(NAME) $(if $(AS),--as $(AS)) $(SET)
 
 test: $(READY)  ## all tests, the end-to-end one included
 	@python -m pytest

@@ -24,6 +24,7 @@ OBSERVERS = {
     "tracking.py",  # replays
     "writing.py",  # whole or not at all
     "plan.py",  # foretells
+    "recipes.py",  # runs all of it elsewhere
 }
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
