@@ -228,6 +228,8 @@ class Replay:
         sent = client.get_run(self._run_id).data.tags.get("segbench.model")
         if sent == str(self.run.started_ms):
             return
+        # Else the model would go to the experiment "Default", whatever its run belongs to.
+        mlflow.set_experiment(experiment_id=self._experiment(client))
         flavour = SimpleNamespace(save_model=_save_exported)
         Model.log(
             artifact_path=None,
