@@ -1,0 +1,138 @@
+"""Tiling: cut, then put together, and nothing is lost, doubled or moved."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import pack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segbench.arrays import Arrays, open_arrays, read_header
+from segbench.errors import InputError
+from segbench.evaluation import predict
+from segbench.params import Params, Patches
+from segbench.samples import IGNORE, read_pixels, read_samples
+from segbench.tiling import Wholes, stack, windows_of
+
+PATCHES = Patches(height=32, width=48, overlap=8)
+
+
+def cut(images: list[np.ndarray], patches: Patches) -> Arrays:
+    """Images (H, W, 3) as the packed windows that augment makes of them."""
+    rows, windows = [], []
+    for number, image in enumerate(images):
+        for window in windows_of(image.shape[1], image.shape[0], patches, "a"):
+            down, right = window.top + window.height, window.left + window.width
+            windows.append(image[window.top : down, window.left : right])
+            place = {"whole": f"i{number}", "top": window.top, "left": window.left}
+            labels = {"id": f"i{number}{window.name}", "group": "g", "stratum": "", "copy": 0}
+            rows.append({**labels, **place})
+    pixels = np.stack(windows)
+    return Arrays(pixels, pixels[..., 0], pd.DataFrame(rows))
+
+
+def random_images(*sizes: tuple[int, int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*size, 3), np.uint8) for size in sizes]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(32, 90), st.integers(48, 130)), min_size=1, max_size=3),
+    batch=st.integers(1, 7),
+)
+def test_what_was_cut_comes_together_again(sizes: list[tuple[int, int]], batch: int) -> None:
+    """A network that repeats its input must give each image back, whatever the batches."""
+    images = random_images(*sizes)
+    arrays = cut(images, PATCHES)
+    wholes = Wholes(arrays)
+    assert len(wholes) == len(images)
+    assert list(wholes.samples["id"]) == [f"i{number}" for number in range(len(images))]
+    logits = torch.from_numpy(arrays.images).permute(0, 3, 1, 2).float()
+    blended = list(wholes.blend(iter(logits.split(batch))))
+    for index, image in enumerate(images):
+        assert (wholes.image(index) == image).all()
+        assert (wholes.mask(index) == image[..., 0]).all()
+        found, mask = blended[index]
+        assert torch.allclose(found[0].permute(1, 2, 0), torch.from_numpy(image).float(), atol=1e-3)
+        assert (mask[0].numpy() == image[..., 0]).all()
+
+
+def test_a_window_counts_the_less_the_nearer_its_edge() -> None:
+    patches = Patches(height=32, width=32, overlap=16)
+    arrays = cut(random_images((32, 48)), patches)
+    says = torch.stack([torch.zeros(1, 32, 32), torch.ones(1, 32, 32)])
+    ((blended, _),) = Wholes(arrays).blend(iter([says]))
+    row = blended[0, 0, 16]
+    assert (row[:16] == 0).all()
+    assert (row[32:] == 1).all()
+    assert (row[16:32].diff() > 0).all()
+    assert row[16:32].mean() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_without_patches_samples_pass_as_they_are() -> None:
+    images = np.stack(random_images((32, 32), (32, 32), (32, 32)))
+    table = pd.DataFrame({"id": ["a", "b", "c"], "group": "g", "stratum": "", "copy": 0})
+    wholes = Wholes(Arrays(images, images[..., 0], table))
+    logits = torch.randn(3, 1, 32, 32)
+    parts = list(wholes.blend(iter(logits.split(2))))
+    assert torch.equal(torch.cat([part for part, _ in parts]), logits)
+    assert (torch.cat([mask for _, mask in parts]).numpy() == images[..., 0]).all()
+
+
+def test_smaller_masks_are_padded_with_what_is_ignored() -> None:
+    stacked = stack([np.zeros((2, 3), np.uint8), np.ones((4, 2), np.uint8)])
+    assert stacked.shape == (2, 4, 3)
+    assert (stacked[0, :2] == 0).all()
+    assert (stacked[0, 2:] == IGNORE).all()
+    assert (stacked[1, :, 2] == IGNORE).all()
+
+
+def test_an_image_smaller_than_a_patch() -> None:
+    with pytest.raises(InputError, match=r"a: 40x40 is smaller than a patch of 48x32; lower augm"):
+        windows_of(40, 40, PATCHES, "a")
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_whole_images_are_scored_not_patches(
+    tree: dict[str, Any], tmp_path: Path, size: int
+) -> None:
+    """Through packing and prediction, also where windows are packed larger or smaller than cut."""
+    tree["augment"].update(height=64, width=64)
+    tree["augment"]["patches"] = {"height": size, "width": size, "overlap": 16}
+    params = Params.model_validate(tree)
+    folder = pack(params, tmp_path)
+    files = read_samples(folder / "dataset").set_index("id")
+    split = open_arrays(folder / "arrays" / "fold0" / "test")
+    wholes = Wholes(split)
+    assert len(wholes) == 3 < len(split.images)
+
+    class Oracle(torch.nn.Module):
+        """Knows the truth of the windows, which it gets in order."""
+
+        done = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            masks = torch.from_numpy(np.array(split.masks[self.done : self.done + len(images)]))
+            self.done += len(images)
+            return torch.where(masks == 1, 5.0, -5.0)[:, None]
+
+    found = predict(Oracle(), split, read_header(folder / "arrays"), params, "cpu")
+    assert found.masks.shape[0] == found.counts.shape[0] == 3
+    tp, fp, fn, tn = found.counts[:, 0].unbind(-1)
+    for index, id in enumerate(wholes.samples["id"]):
+        truth = read_pixels(folder / "dataset" / files["mask"][id])
+        assert wholes.image(index).shape[:2] == found.masks[index].shape
+        if size == 64:  # not resized: pixel for pixel
+            assert (wholes.mask(index) == truth).all()
+            assert (found.masks[index] == truth).all()
+        share = (truth == 1).mean()
+        assert (wholes.mask(index) == 1).mean() == pytest.approx(share, abs=0.02)
+        pixels = int(tp[index] + fp[index] + fn[index] + tn[index])
+        assert pixels == wholes.mask(index).size
+    # Where windows are resized their rounded places may differ by a pixel.
+    assert (fp + fn).sum() <= (0 if size == 64 else 0.02 * (tp + tn).sum())
