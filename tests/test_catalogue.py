@@ -15,8 +15,10 @@ import pytest
 from conftest import SHARED
 from PIL import Image
 from pydantic import TypeAdapter
+from sklearn.model_selection import train_test_split
 
 from segbench.datasets import CATALOGUE, download, hgr1
+from segbench.datasets.cvc_clinicdb import published_split
 from segbench.errors import InputError
 from segbench.params.datasets import Dataset
 from segbench.samples import read_info, read_pixels, read_samples, read_table
@@ -331,6 +333,18 @@ def test_a_foreign_name(name: str, image: str, mask: str, said: str, tmp_path: P
 
 
 # CVC-ClinicDB
+
+
+def test_the_published_split_of_cvc() -> None:
+    """490 / 61 / 61 by two draws of scikit-learn from the sorted file names, seed 42."""
+    split = published_split()
+    names = sorted(f"{frame}.png" for frame in range(1, 613))
+    rest, val = train_test_split(names, test_size=61, random_state=42)
+    train, test = train_test_split(rest, test_size=61, random_state=42)
+    for part, expected in (("train", train), ("val", val), ("test", test)):
+        assert {f"{frame}.png" for frame, name in split.items() if name == part} == set(expected)
+    assert (len(train), len(val), len(test)) == (490, 61, 61)
+    assert len(split) == 612
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

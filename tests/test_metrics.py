@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from segbench import metrics
+from segbench.losses import WeightedLoss
 
 REFERENCES = {
     "dice": f1_score,
@@ -74,3 +75,36 @@ def test_ignored_pixels_count_nowhere() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
         metrics.count(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3), 2)
+
+
+def test_accuracy_is_of_all_pixels_that_count() -> None:
+    mask = torch.tensor([[[0, 1, 2, 255]], [[2, 2, 2, 2]]])
+    pred = torch.tensor([[[0, 2, 2, 1]], [[2, 2, 2, 0]]])
+    correct = metrics.count_correct(pred, mask)
+    assert correct.tolist() == [[2, 3], [3, 4]]
+    summary = metrics.summarise(metrics.count(pred, mask, 3), correct)
+    assert summary["accuracy_micro"] == pytest.approx(5 / 7)
+    assert summary["accuracy_per_image"] == pytest.approx((2 / 3 + 3 / 4) / 2)
+
+
+def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
+    """1 - soft_dice_batch of a batch is the dice loss of that batch."""
+    torch.manual_seed(0)
+    logits, mask = torch.randn(5, 1, 6, 6), torch.randint(0, 2, (5, 6, 6))
+    loss = WeightedLoss({"dice": 1.0}, num_outputs=1)
+    expected = [1 - loss(logits[part], mask[part]).item() for part in (slice(0, 3), slice(3, 5))]
+    sums = metrics.soft_sums(logits, mask)
+    assert metrics.soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
+    several = torch.randn(4, 3, 6, 6)
+    classes = torch.randint(0, 3, (4, 6, 6))
+    classes[0, 0] = 255
+    probs = several.softmax(dim=1)
+    kept = classes != 255
+    dices = [
+        2
+        * (probs[:, c] * (classes == c)).sum()
+        / ((probs[:, c] * kept).sum() + (classes == c).sum())
+        for c in (1, 2)
+    ]
+    found = metrics.soft_dice_batch(metrics.soft_sums(several, classes), 4)
+    assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from segbench.errors import InputError
 from segbench.hashing import sha256_of
 from segbench.models import (
+    FlipAveraged,
     build_network,
     check_names,
     load_network,
@@ -327,3 +328,20 @@ def test_classes_from_logits() -> None:
     assert predict_classes(logits, 0.8).tolist() == [[[0, 0, 1]]]
     several = torch.tensor([[[[0.0, 3.0]], [[1.0, 0.0]], [[0.5, 0.0]]]])
     assert predict_classes(several, 0.5).tolist() == [[[1, 0]]]
+
+
+def test_flips_at_test_time_make_the_network_even(tmp_path: Path) -> None:
+    """A mirrored image gives the mirrored logits, and the exported program does the same."""
+    torch.manual_seed(0)
+    network = build_network(model(), candidate(), 1).eval()
+    even = FlipAveraged(network).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = even(images)
+        assert not torch.allclose(network(images).flip(3), network(images.flip(3)), atol=1e-4)
+        for axes in ([2], [3], [2, 3]):
+            assert torch.allclose(even(images.flip(axes)), logits.flip(axes), atol=1e-5)
+        ways = [network(images.flip(axes)).flip(axes) for axes in ([], [2], [3], [2, 3])]
+        assert torch.allclose(logits, torch.stack(ways).mean(dim=0), atol=1e-6)
+        export_network(even, 3, tmp_path / "model.pt2")
+        assert torch.allclose(load_exported(tmp_path / "model.pt2")(images), logits, atol=1e-4)

@@ -69,9 +69,18 @@ class _MCC(smp_losses.MCCLoss):  # type: ignore[misc]
         return loss
 
 
+def _dice(mode: str, smooth: float = 0.0, **arguments: Any) -> nn.Module:
+    """1 - (2TP + smooth) / (2TP + FP + FN + smooth) of the pixels of a batch, as it is published.
+
+    smp writes it (TP + smooth) / (TP + (FP + FN) / 2 + smooth), which counts smooth twice.
+    """
+    loss: nn.Module = smp_losses.DiceLoss(mode, smooth=smooth / 2, **arguments)
+    return loss
+
+
 def _kinds(mode: str) -> dict[str, Callable[..., nn.Module]]:
     ignoring: dict[str, Any] = {
-        "dice": partial(smp_losses.DiceLoss, mode),
+        "dice": partial(_dice, mode),
         "jaccard": partial(smp_losses.JaccardLoss, mode),
         "tversky": partial(smp_losses.TverskyLoss, mode),
         "lovasz": partial(smp_losses.LovaszLoss, mode),

@@ -18,7 +18,7 @@ from segbench.batches import PlainBatches, TrainBatches
 from segbench.errors import InputError
 from segbench.fitting import Fit, make_trainer, phases_of
 from segbench.hardware import Resolved, resolve
-from segbench.models import build_network, check_names, save_network
+from segbench.models import build_network, check_names, check_size, save_network
 from segbench.params import Params
 from segbench.pictures import class_colours, paint, save_animation, to_colour
 from segbench.records import DatasetInput, Record, Run, flatten, followed, now_ms
@@ -69,6 +69,7 @@ def train(
     with followed(folder, run, params.tracking.max_wait_s), Record(folder, run) as record:
         pl.seed_everything(seed, verbose=False)
         network = build_network(params.model, params.candidates[alias], header.num_outputs)
+        check_size(network, header.height, header.width)
         part = arrays / f"fold{fold}"
         pipeline = load_pipeline(arrays / "pipeline.yaml")
         fit = Fit(network, params.train, len(header.dataset.classes), params.evaluate.threshold)

@@ -108,6 +108,23 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
     return network
 
 
+def check_size(network: SegmentationNetwork, height: int, width: int) -> None:
+    """Raise InputError if a network does not take images of that size; some know only one."""
+    training = network.training
+    image = torch.zeros(1, len(network.blueprint.mean), height, width)
+    try:
+        with torch.no_grad():
+            network.eval()(image.to(next(network.parameters()).device))
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"candidates: {network.blueprint.encoder} does not take images of {width}x{height}: "
+            f"{reason}; set augment.height and augment.width to a size that it takes, or "
+            "encoder_args: {img_size: [height, width]} where it has that argument"
+        ) from None
+    network.train(training)
+
+
 def encoder_of(network: SegmentationNetwork) -> nn.Module:
     """The encoder as its library made it, so that names in it are the library's."""
     encoder: Any = network.network.encoder

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +41,25 @@ LIBRARY: dict[str, Callable[..., Any]] = {
 }
 """The architectures of segmentation-models-pytorch."""
 
+_ONE_STRIDE = "all its features are of one stride"
+_OTHER_STRIDES = "its features are not of the strides 2 or 4, 8, 16, 32"
+_ITS_OWN = "the library names features of it that it does not have"
+UNFIT: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            *("vit_*", "deit_*", "deit3_*", "beit_*", "beitv2_*", "eva_*", "eva02_*", "cait_*"),
+            *("xcit_*", "mixer_*", "gmixer_*", "gmlp_*", "resmlp_*", "convmixer_*", "crossvit_*"),
+            *("volo_*", "sequencer2d_*"),
+        ),
+        _ONE_STRIDE,
+    ),
+    **dict.fromkeys(("levit_*", "visformer_*", "shvit_*"), _OTHER_STRIDES),
+    "nest_*": _ITS_OWN,
+}
+"""Families of timm, by pattern, that no architecture but DPT can be built on, and why. All encoders
+of segmentation-models-pytorch itself can. Some that can be built take images of certain sizes only;
+`segbench.models.check_size` tells."""
+
 # Architecture arguments that segbench itself decides.
 OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"}
 OURS_TOO = {"encoder", "num_outputs"}
@@ -55,6 +75,12 @@ def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
         problems += [f"candidates.{alias}.{text}" for text in _of_candidate(model, candidate)]
     if problems:
         raise InputError(f"params.yaml: {'; '.join(problems)}")
+
+
+def why_unfit(encoder: str) -> str | None:
+    """Why a timm encoder (`tu-...`) cannot be used, None if nothing is known against it."""
+    name = encoder.removeprefix("tu-")
+    return next((why for pattern, why in UNFIT.items() if fnmatchcase(name, pattern)), None)
 
 
 def _of_architecture(model: Model) -> list[str]:
@@ -90,6 +116,11 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
         if not timm.is_model(name[3:].split(".")[0]):
             near = did_you_mean(name, [f"tu-{known}" for known in timm.list_models()])
             problems.append(f"encoder: timm has no '{name[3:]}'{near}")
+        elif model.architecture.lower() != "dpt" and (reason := why_unfit(name)) is not None:
+            problems.append(
+                f"encoder: {model.architecture} cannot stand on {name}, {reason}; take another "
+                "encoder or architecture dpt"
+            )
         elif "." in name and name[3:] not in timm.list_pretrained():
             tags = [
                 f"tu-{tagged}" for tagged in timm.list_pretrained(f"{name[3:].split('.')[0]}.*")

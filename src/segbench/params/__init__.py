@@ -231,7 +231,7 @@ class Train(Section):
     loss: Annotated[dict[str, PositiveFloat | LossTerm], Field(min_length=1)]
     """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
     ce (several). A weight each, or `{weight: 1.0, smooth: 1.0}` with arguments of the loss of
-    segmentation-models-pytorch."""
+    segmentation-models-pytorch; the smooth of dice is that of the formula with 2TP."""
     optimizer: Optimizer
     schedule: Schedule
     early_stopping: EarlyStopping
