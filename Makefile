@@ -6,7 +6,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe test check ui plan bench sync lock
+.PHONY: repro recipe test test-exhaustive check ui plan bench sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@python -m segbench.params params.yaml
@@ -18,6 +18,9 @@ recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="k
 
 test: $(READY)  ## all tests, the end-to-end one included
 	@python -m pytest
+
+test-exhaustive: $(READY)  ## every encoder there is, forward and backward (10 minutes)
+	@python -m pytest -m exhaustive
 
 check: $(READY)  ## style and types
 	ruff check .

@@ -41,7 +41,7 @@ def candidate(encoder: str, **changes: Any) -> Candidate:
     return Candidate.model_validate({**fields, **changes})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [*smp.encoders.get_encoder_names(), *(f"tu-{n}" for n in TIMM)])
 def test_it_runs_forward_and_backward(name: str) -> None:
     chosen = candidate(name)
@@ -63,7 +63,7 @@ def test_it_runs_forward_and_backward(name: str) -> None:
         assert logits.std() > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pattern", UNFIT)
 def test_what_is_refused_cannot_be_built_indeed(pattern: str) -> None:
     name = REFUSED[pattern]
