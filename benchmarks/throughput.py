@@ -107,7 +107,9 @@ def shipped(params: Params, alias: str, root: Path) -> float:
     vary_one = partial(vary, build_pipeline(params.augment))
     batches = TrainBatches(part, recipe.batch_size, vary_one, 0, lambda: fit.current_epoch)
     val = PlainBatches(arrays.open_arrays(root / "arrays" / "fold0" / "val"), recipe.batch_size)
-    make_trainer(recipe, phases_of(recipe)[0], resolve(recipe)).fit(fit, batches, val)
+    phase = phases_of(recipe)[0]
+    fit.begin(phase)
+    make_trainer(recipe, phase, resolve(recipe)).fit(fit, batches, val)
     return len(batches) * batches.batch_size / fit.train_seconds
 
 

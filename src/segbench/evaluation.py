@@ -1,6 +1,7 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from segbench import metrics, provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
-from segbench.batches import PlainBatches
+from segbench.batches import Batch, PlainBatches
 from segbench.hardware import resolve
 from segbench.hashing import sha256_of, sha256_of_masks
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
@@ -161,21 +162,30 @@ def predict(
 ) -> Predicted:
     """Predict and count all images of a split."""
     network = network.to(memory_format=torch.channels_last)
-    batches = tqdm(
-        PlainBatches(split, params.evaluate.batch_size),
-        desc="evaluate",
-        unit="batch",
-        disable=None,
-    )
     masks: list[Pixels] = []
     counts, correct, soft = [], [], []
-    for logits, truth in Wholes(split).blend(network(images.to(device)) for images, _ in batches):
+    for logits, truth in _logits_of_wholes(network, split, params.evaluate.batch_size, device):
         pred = predict_classes(logits, params.evaluate.threshold)
-        masks += [*pred.numpy()]
-        counts.append(metrics.count(pred, truth, len(header.dataset.classes)))
-        correct.append(metrics.count_correct(pred, truth))
-        soft.append(metrics.soft_sums(logits, truth))
+        masks += [*pred.cpu().numpy()]
+        counts.append(metrics.count(pred, truth, len(header.dataset.classes)).cpu())
+        correct.append(metrics.count_correct(pred, truth).cpu())
+        soft.append(metrics.soft_sums(logits, truth).cpu())
     return Predicted(stack(masks), torch.cat(counts), torch.cat(correct), torch.cat(soft))
+
+
+def _logits_of_wholes(
+    network: nn.Module, split: Arrays, batch_size: int, device: str
+) -> Iterator[Batch]:
+    """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time, on the device."""
+    batches = tqdm(PlainBatches(split, batch_size), desc="evaluate", unit="batch", disable=None)
+    wholes = Wholes(split)
+    if not wholes.cut:
+        for images, masks in batches:
+            yield network(images.to(device)), masks.to(device)
+        return
+    windows = (network(images.to(device)).float().cpu().numpy() for images, _ in batches)
+    for logits, mask in wholes.blend(windows):
+        yield torch.from_numpy(logits)[None], torch.from_numpy(mask)[None]
 
 
 def image_table(samples: pd.DataFrame, name: str, found: Predicted) -> pd.DataFrame:

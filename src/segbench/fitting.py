@@ -93,6 +93,8 @@ def _determinism(params: Train, resolved: Resolved) -> bool | Literal["warn"]:
 class Fit(pl.LightningModule):
     """What Lightning needs to know of a training, and what an epoch leaves behind.
 
+    Call `begin` before each phase.
+
     Args:
         network: is trained in place.
         params: the recipe.
@@ -130,7 +132,6 @@ class Fit(pl.LightningModule):
         self._val_losses: list[tuple[Tensor, int]] = []
         self._counts: list[Tensor] = []
         self._correct: list[Tensor] = []
-        self.begin(phases_of(params)[0])
 
     def bind(self, record: Record, steps_per_epoch: int, batch_size: int, shown: int) -> None:
         """Say where epochs are recorded, how many steps of how many images one has, and which

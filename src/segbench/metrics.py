@@ -93,7 +93,7 @@ def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
         mask: (N, H, W) integer class ids, 255 where ignored.
 
     Returns:
-        (N, F, 2) float64: sum of probabilities within the truth, sum of probabilities and truth.
+        (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
     """
     if logits.shape[1] == 1:
         probs = logits.float().sigmoid()
@@ -102,8 +102,8 @@ def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
     ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
     truth = mask[:, None] == ids
     probs = probs * (mask != IGNORE)[:, None]
-    within = (probs * truth).double().sum((2, 3))
-    return torch.stack([within, probs.double().sum((2, 3)) + truth.sum((2, 3))], dim=-1)
+    both = probs.sum((2, 3)) + truth.sum((2, 3))
+    return torch.stack([(probs * truth).sum((2, 3)), both], dim=-1)
 
 
 def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
@@ -116,7 +116,7 @@ def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
         sums: (N, F, 2) of `soft_sums`.
         batch_size: of consecutive images.
     """
-    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums, batch_size)])
+    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums.double(), batch_size)])
     within, both = pooled.unbind(-1)
     return float((2 * within / both).nanmean())
 

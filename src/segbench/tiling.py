@@ -1,17 +1,18 @@
 """Tiling: large images cut into windows, and what a network says of windows put together again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from segbench.arrays import Arrays
 from segbench.errors import InputError
 from segbench.params import Patches
 from segbench.samples import IGNORE, Pixels
+
+Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Wholes:
 
     Attributes:
         samples: a row for each image: id, group, stratum.
+        cut: are there windows to be put together?
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -82,31 +84,25 @@ class Wholes:
         """(H, W) class ids."""
         return self._assemble(index, self._arrays.masks)
 
-    def blend(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """What a network says of the windows, put together.
+    def blend(self, batches: Iterable[Logits]) -> Iterator[tuple[Logits, Pixels]]:
+        """What a network says of windows, put together.
 
         Where windows overlap, each counts the less the nearer its own edge is, since there it sees
         the least around.
 
         Args:
-            batches: logits (N, C, H, W) of all windows in order, on any device.
+            batches: logits (N, C, H, W) of all windows, in order.
 
         Yields:
-            Logits (N, C, H, W) and masks (N, H, W) of one or more images, in order.
+            Logits (C, H, W) and mask (H, W) of each image, in order.
         """
         done = 0
-        if not self.cut:
-            for logits in batches:
-                masks = np.array(self._arrays.masks[done : done + len(logits)])
-                done += len(logits)
-                yield logits.cpu(), torch.from_numpy(masks)
-            return
-        waiting: list[Tensor] = []
+        waiting: list[Logits] = []
         for logits in batches:
-            waiting += logits.float().cpu().unbind()
+            waiting += [*logits]
             while done < len(self) and len(waiting) >= len(self._rows(done)):
                 count = len(self._rows(done))
-                yield self._blend(done, waiting[:count]), torch.from_numpy(self.mask(done))[None]
+                yield self._blend(done, waiting[:count]), self.mask(done)
                 del waiting[:count]
                 done += 1
         assert done == len(self), "there are as many windows as were cut"
@@ -129,23 +125,23 @@ class Wholes:
             whole[top : top + height, left : left + width] = windows[row]
         return whole
 
-    def _blend(self, index: int, logits: list[Tensor]) -> Tensor:
+    def _blend(self, index: int, logits: list[Logits]) -> Logits:
         channels, height, width = logits[0].shape
-        weight = _from_edge(height)[:, None] * _from_edge(width)
-        total = torch.zeros(channels, *self._size(index))
-        weights = torch.zeros(self._size(index))
+        weight = np.outer(_from_edge(height), _from_edge(width))
+        total = np.zeros((channels, *self._size(index)), np.float32)
+        weights = np.zeros(self._size(index), np.float32)
         for row, window in zip(self._rows(index), logits, strict=True):
             top, left = self._tops[row], self._lefts[row]
             place = (slice(top, top + height), slice(left, left + width))
             total[:, *place] += weight * window
             weights[place] += weight
-        return (total / weights)[None]
+        return total / weights
 
 
-def _from_edge(size: int) -> Tensor:
+def _from_edge(size: int) -> Logits:
     """Distance of each pixel of a line from its nearer end, at least 1."""
-    at = torch.arange(size, dtype=torch.float32)
-    return torch.minimum(at, at.flip(0)) + 1
+    at = np.arange(1, size + 1, dtype=np.float32)
+    return np.minimum(at, at[::-1])
 
 
 def stack(masks: list[Pixels]) -> Pixels:

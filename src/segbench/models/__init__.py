@@ -220,7 +220,14 @@ def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
             # smp warns that tu- encoders take True, not 'imagenet'; both mean the same to it.
             warnings.filterwarnings("ignore", message="For 'tu-'")
             network = _network(blueprint, pretrained)
-    except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        LookupError,
+        AssertionError,
+    ) as error:
         if pretrained:
             raise  # it was built without weights before, so this is the hub's
         reason = " ".join(str(error).split())[:200]
