@@ -13,8 +13,10 @@ repro: $(READY)  ## run the pipeline, print the leaderboard and where the report
 	@dvc repro
 	@cat data/compare/leaderboard.txt
 
-recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..."
-	@python -m segbench.recipes $(NAME) $(if $(AS),--as $(AS)) $(SET)
+# To make itself, AS is the assembler.
+recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1
+	@python -m segbench.recipes $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) \
+		$(if $(FRESH),--fresh) $(SET)
 
 test: $(READY)  ## all tests, the end-to-end one included
 	@python -m pytest
@@ -42,7 +44,7 @@ bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@python benchmarks/ingest.py params.yaml
 
 sync: $(READY)  ## replay records into MLflow that it has missed
-	@python -m segbench.tracking $$(find data -type d -name record)
+	@python -m segbench.tracking $$(find data $$(ls -d runs/*/data 2>/dev/null) -type d -name record)
 
 lock:  ## resolve the dependencies anew, for Linux and macOS, Python 3.11 to 3.13
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

@@ -108,7 +108,7 @@ def shipped(params: Params, alias: str, root: Path) -> float:
     batches = TrainBatches(part, recipe.batch_size, vary_one, 0, lambda: fit.current_epoch)
     val = PlainBatches(arrays.open_arrays(root / "arrays" / "fold0" / "val"), recipe.batch_size)
     phase = phases_of(recipe)[0]
-    fit.begin(phase)
+    fit.begin(phase, params.augment.height, params.augment.width)
     make_trainer(recipe, phase, resolve(recipe)).fit(fit, batches, val)
     return len(batches) * batches.batch_size / fit.train_seconds
 

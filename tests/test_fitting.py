@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segbench.arrays import open_arrays, read_header
 from segbench.batches import PlainBatches, TrainBatches
+from segbench.errors import InputError
 from segbench.fitting import Fit, make_trainer, phases_of
 from segbench.hardware import resolve
 from segbench.models import build_network, encoder_of
@@ -44,7 +45,7 @@ class Training:
             self.train, 4, None, 0, lambda: self.fit.epoch, params.train.steps_per_epoch
         )
         for phase in phases_of(params.train):
-            self.fit.begin(phase)
+            self.fit.begin(phase, 64, 64)
             trainer = make_trainer(params.train, phase, resolve(params.train))
             trainer.fit(self.fit, batches, PlainBatches(self.val, 4))
             self.fit.restore_kept()
@@ -171,6 +172,71 @@ def test_early_stopping_waits_for_the_least_number_of_epochs(
     assert len(Training(short, packed).fit.history) == 5
 
 
+def test_a_plateau_before_that_is_forgotten(short: dict[str, Any], packed: Path) -> None:
+    """Early stopping asks what the loss does now, not what it did before the least epochs."""
+    short["train"]["num_epochs"] = 8
+    short["train"]["early_stopping"] = {"patience": 2, "min_delta": 0.0, "min_epochs": 6}
+    losses = iter([1.0, 2.0, 2.0, 2.0, 0.9, 0.8, 0.7, 0.6])
+    original = Fit.on_validation_epoch_end
+
+    def scripted(self: Fit) -> None:
+        self.log("val_loss", next(losses))
+
+    Fit.on_validation_epoch_end = scripted  # type: ignore[method-assign]
+    try:
+        assert len(Training(short, packed).fit.history) == 8
+    finally:
+        Fit.on_validation_epoch_end = original  # type: ignore[method-assign]
+
+
+def test_modes_of_a_traced_encoder(short: dict[str, Any], packed: Path) -> None:
+    """Its graph follows its mode through validation and into the next epoch, or stays if frozen."""
+    short["model"] = {
+        "architecture": "cvc-mobilenetv2",
+        "architecture_args": {},
+        "in_channels": 3,
+    }
+    short["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.9}
+    short["train"].update(num_epochs=2, steps_per_epoch=1)
+    differs: list[bool] = []
+    original = Fit.training_step
+
+    def spy(self: Fit, batch: Any, index: int) -> Tensor:
+        with torch.no_grad():
+            first, second = (encoder_of(self.network)(torch.ones(4, 3, 64, 64)) for _ in range(2))
+        last = list(first)[-1]
+        differs.append(not torch.equal(first[last], second[last]))
+        return original(self, batch, index)
+
+    Fit.training_step = spy  # type: ignore[method-assign]
+    try:
+        Training(short, packed)
+        assert differs == [True, True]
+        differs.clear()
+        short["train"]["freeze_encoder"] = "all"
+        Training(short, packed)
+        assert differs == [False, False]
+    finally:
+        Fit.training_step = original  # type: ignore[method-assign]
+
+
+def test_what_the_second_phase_needs_is_checked_before_the_first(
+    tree: dict[str, Any], packed: Path, tmp_path: Path, offline: Callable[[], str]
+) -> None:
+    tree["train"]["fine_tune"] = {
+        "freeze_encoder": "no.such.layer",
+        "num_epochs": 1,
+        "learning_rate": 1e-4,
+        "early_stopping": NEVER,
+    }
+    with pytest.raises(InputError, match=r"has no layer 'no\.such\.layer'"):
+        train(
+            *(Params.model_validate(tree), "mobilenetv2_035", 0, 0, packed / "arrays", tmp_path),
+            *(tmp_path / "history.csv", tmp_path / "run.json"),
+        )
+    assert (tmp_path / "record" / "metrics.jsonl").read_text() == ""
+
+
 def test_plateau_lets_pass_what_it_is_told_to(short: dict[str, Any], packed: Path) -> None:
     short["train"]["num_epochs"] = 5
     short["train"]["optimizer"].update(name="sgd", learning_rate=1e-30)
@@ -254,8 +320,6 @@ def test_an_epoch_has_the_steps_it_is_given(packed: Path, steps: int) -> None:
 def test_a_grey_network_takes_grey_images_only(
     tree: dict[str, Any], packed: Path, tmp_path: Path, offline: Callable[[], str]
 ) -> None:
-    from segbench.errors import InputError
-
     tree["model"]["in_channels"] = 1
     with pytest.raises(InputError, match=r"model.in_channels: 1, but .* have 3 channels; set 3"):
         train(

@@ -66,7 +66,7 @@ def test_as_many_parameters_as_published(
     architecture: str, up_to: str, total: int, trainable: int
 ) -> None:
     network = build(architecture)
-    freeze(network, up_to)
+    freeze(network, up_to, 64, 64)
     statistics = [value for name, value in network.named_buffers() if ".running_" in name]
     parameters = list(network.parameters())
     assert sum(value.numel() for value in [*parameters, *statistics]) == total
@@ -343,7 +343,7 @@ def test_the_plain_encoder_stays_with_the_published_decoders() -> None:
 
 def test_freezing_up_to_a_layer() -> None:
     network = build("hgr1-resnet50")
-    frozen = freeze(network, "layer3.3.conv2")
+    frozen = freeze(network, "layer3.3.conv2", 64, 64)
     encoder = encoder_of(network)
     learns = {name: value.requires_grad for name, value in encoder.named_parameters()}
     assert not learns["conv1.weight"]
@@ -357,19 +357,19 @@ def test_freezing_up_to_a_layer() -> None:
 
 def test_freezing_a_whole_stage_and_nothing_and_what_is_not_there() -> None:
     network = build("flood-vgg19")
-    freeze(network, "features.33")
+    freeze(network, "features.33", 64, 64)
     learns = {name for name, value in encoder_of(network).named_parameters() if value.requires_grad}
     assert learns == {"features.34.weight", "features.34.bias"}
-    assert freeze(network, "none") == []
+    assert freeze(network, "none", 64, 64) == []
     assert all(value.requires_grad for value in network.parameters())
     with pytest.raises(InputError, match=r"tu-vgg19 has no layer 'features\.99'.*begins with"):
-        freeze(network, "features.99")
+        freeze(network, "features.99", 64, 64)
 
 
 def test_order_is_that_of_the_forward_pass() -> None:
     """A library may list layers in another order than it calls them."""
     network = build("hgr1-resnet50", encoder="resnet18")
-    freeze(network, "layer2")
+    freeze(network, "layer2", 64, 64)
     learns = {n for n, value in encoder_of(network).named_parameters() if value.requires_grad}
     assert not any(name.startswith(("conv1", "layer1", "layer2")) for name in learns)
     assert any(name.startswith("layer3") for name in learns)

@@ -1,7 +1,9 @@
 """Recipes: complete, named after themselves, and run in a copy that leaves the workspace alone."""
 
+import os
 import re
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 from test_end_to_end import Workspace
 
 from segbench.errors import InputError
@@ -36,7 +39,6 @@ def test_a_recipe_opens_with_command_runtime_and_score(path: Path) -> None:
     assert f"make recipe NAME={path.stem}\n" in header
     for said in ("#   command:", "#   runtime:", "#   expected:"):
         assert said in header
-    assert not re.search(r"[A-Z]{4,}_", header), "a figure is still to be filled in"
 
 
 def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,11 @@ def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("best-cvc", ["train.epochs=3"], r"has no key 'train.epochs' \(did you mean num_epochs"),
         ("best-cvc", ["trian.num_epochs=3"], r"has no key 'trian.num_epochs'"),
         ("best-cvc", ["train.num_epochs=[1"], r"'\[1' is not a value of YAML"),
+        (
+            "best-cvc",
+            ["train.steps_per_epoch"],
+            r"'train.steps_per_epoch' sets nothing; write KEY=",
+        ),
         ("best-cvc", ["train.num_epochs=0"], r"train.num_epochs: input should be greater than 0"),
     ],
 )
@@ -111,6 +118,7 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     """Params, lock file, reports and what is not committed stay; runs stand in the same MLflow."""
     make_flood(workspace.path("datasets/flood-area"), 24)
     workspace.path("notes.txt").write_text("mine\n")
+    workspace.path("src/segbench/extra.py").write_text("# mine\n")
     before = workspace.run("git", "status", "--porcelain")
     head = workspace.run("git", "rev-parse", "HEAD")
     params = workspace.path("params.yaml").read_text()
@@ -132,7 +140,8 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     )
     (progress,) = re.findall(r'href="\.\./([^"]*progress\.gif)"', report)
     assert (copy / progress).exists()
-    assert (copy / "notes.txt").read_text() == "mine\n"  # the code as it lies there
+    assert not (copy / "notes.txt").exists()  # what is no code stays here
+    assert (copy / "src/segbench/extra.py").read_text() == "# mine\n"
 
     history = pd.read_csv(copy / "reports/history/vgg19-fold0-seed0.csv")
     assert list(history["learning_rate"]) == [1e-3] * 3 + [1e-5] * 2
@@ -151,6 +160,60 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     # Again: nothing to do.
     again = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=none")
     assert "Running stage" not in again
+
+
+@pytest.mark.parametrize("alias", ["..", ".", "a/b", "x.lock", ".x", "-x", ""])
+def test_names_that_are_none(
+    alias: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.folder)
+    with pytest.raises(InputError, match="cannot name a run; use letters"):
+        run_recipe("best-cvc", alias, [])
+    assert (workspace.folder / "src").is_dir()
+
+
+def test_a_folder_that_is_no_copy_is_left_alone(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.folder)
+    mine = workspace.path("runs/mine")
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"runs/mine: not the copy of a recipe; move it away"):
+        run_recipe("best-cvc", "mine", [])
+    assert (mine / "thesis.txt").exists()
+
+
+def test_a_copy_is_used_by_one_at_a_time(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.folder)
+    workspace.path("runs").mkdir(exist_ok=True)
+    with (
+        FileLock(workspace.path("runs/.busy.lock")),
+        pytest.raises(InputError, match="busy is running already; wait for it"),
+    ):
+        run_recipe("best-cvc", "busy", [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["NAME=best-cvc"], "best-cvc"),
+        (["NAME=best-cvc", "AS=mine"], "best-cvc --as mine"),
+        (["NAME=a", "FRESH=1", "SET=x=1 y=[0]"], "a --fresh x=1 y=[0]"),
+        ([], ""),
+    ],
+)
+def test_what_make_runs(asked: list[str], expected: str) -> None:
+    """To make itself, AS is the name of the assembler."""
+    command = ["make", "--dry-run", "--no-print-directory", "recipe", *asked]
+    environment = {name: value for name, value in os.environ.items() if name != "AS"}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    line = " ".join(done.stdout.replace("\\\n", " ").split())
+    assert line.endswith(f"python -m segbench.recipes {expected}".strip())
 
 
 @pytest.mark.slow

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from segbench.arrays import Arrays, open_arrays, read_header
 from segbench.errors import InputError
 from segbench.evaluation import predict
+from segbench.hashing import sha256_of_masks
 from segbench.params import Params, Patches
-from segbench.samples import IGNORE, read_pixels, read_samples
-from segbench.tiling import Wholes, stack, windows_of
+from segbench.results import Paths, Scored, flat, read_predictions
+from segbench.samples import read_pixels, read_samples
+from segbench.tiling import Wholes, windows_of
 
 PATCHES = Patches(height=32, width=48, overlap=8)
 
@@ -85,12 +87,18 @@ def test_without_patches_samples_are_whole() -> None:
     assert (wholes.mask(2) == images[2, ..., 0]).all()
 
 
-def test_smaller_masks_are_padded_with_what_is_ignored() -> None:
-    stacked = stack([np.zeros((2, 3), np.uint8), np.ones((4, 2), np.uint8)])
-    assert stacked.shape == (2, 4, 3)
-    assert (stacked[0, :2] == 0).all()
-    assert (stacked[0, 2:] == IGNORE).all()
-    assert (stacked[1, :, 2] == IGNORE).all()
+def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 3, size, np.uint8) for size in ((2, 3), (4, 2), (1, 7))]
+    arrays = flat({"val": masks[:1], "test": masks})
+    np.savez_compressed(tmp_path / "predictions.npz", **arrays)
+    (tmp_path / "evaluations" / "a").mkdir(parents=True)
+    (tmp_path / "predictions.npz").rename(tmp_path / "evaluations" / "a" / "predictions.npz")
+    paths = Paths(**{field: tmp_path / field for field in Paths.__annotations__})
+    hashes = {"sha256": {"predictions": sha256_of_masks(arrays)}}
+    run = Scored("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame())
+    read = read_predictions(paths, run)
+    assert all((one == other).all() for one, other in zip(read, masks, strict=True))
 
 
 def test_an_image_smaller_than_a_patch() -> None:
@@ -123,7 +131,7 @@ def test_whole_images_are_scored_not_patches(
             return torch.where(masks == 1, 5.0, -5.0)[:, None]
 
     found = predict(Oracle(), split, read_header(folder / "arrays"), params, "cpu")
-    assert found.masks.shape[0] == found.counts.shape[0] == 3
+    assert len(found.masks) == len(found.counts) == 3
     tp, fp, fn, tn = found.counts[:, 0].unbind(-1)
     for index, id in enumerate(wholes.samples["id"]):
         truth = read_pixels(folder / "dataset" / files["mask"][id])

@@ -12,7 +12,7 @@ from PIL import Image
 from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
 from segbench.params import Candidate, Params
-from segbench.pictures import outline, picture_mode
+from segbench.pictures import outline, picture_mode, shrink
 from segbench.records import Record, Run, flatten, followed, now_ms
 from segbench.report.comparison import (
     Cell,
@@ -260,13 +260,15 @@ def write_samples(
     with whole_folder(folder) as partial:
         for id in picked:
             index = at[id]
-            image, truth = wholes.image(index), wholes.mask(index)
+            image, truth, *preds = shrink(
+                *(wholes.image(index), wholes.mask(index)),
+                *(predictions[row.alias][index] for row in rows),
+            )
             cells = [
                 _draw(partial, folder, f"{id}--image", outline(image), None),
                 _draw(partial, folder, f"{id}--truth", outline(image, truth), None),
             ]
-            for row in rows:
-                pred = predictions[row.alias][index, : truth.shape[0], : truth.shape[1]]
+            for row, pred in zip(rows, preds, strict=True):
                 score = float(scores[row.alias][id])
                 drawn = outline(image, truth, pred)
                 cells.append(_draw(partial, folder, f"{id}--{row.alias}", drawn, score))

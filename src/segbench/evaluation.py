@@ -19,10 +19,11 @@ from segbench.hashing import sha256_of, sha256_of_masks
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
 from segbench.params import Params
-from segbench.pictures import class_colours, outline, paint, save_sheet, to_colour
+from segbench.pictures import class_colours, outline, paint, save_sheet, shrink, to_colour
 from segbench.records import DatasetInput, ModelFile, Record, flatten, followed, now_ms, read_run
+from segbench.results import flat
 from segbench.samples import Info, Pixels
-from segbench.tiling import Wholes, stack
+from segbench.tiling import Wholes
 from segbench.writing import whole_file, whole_folder
 
 SPLITS = ("val", "test")
@@ -49,7 +50,7 @@ def evaluate(
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
         out: receives images.csv (a row an image, with counts), predictions.npz (class ids of val
-            and test), model.pt2, pictures/, triptychs/ and record/.
+            and test, as `results.flat` has them), model.pt2, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -86,7 +87,7 @@ def evaluate(
         trained_network = load_network(trained / "weights.safetensors")
         network = FlipAveraged(trained_network) if params.evaluate.flips else trained_network
         network = network.to(resolved.device).eval()
-        tables, predictions, wholes = [], {}, {}
+        tables, predictions, wholes = [], dict[str, list[Pixels]](), {}
         summary: dict[str, float] = {}
         for name in SPLITS:
             split = open_arrays(arrays / f"fold{fold}" / name)
@@ -103,7 +104,7 @@ def evaluate(
         with whole_file(out / "images.csv") as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
         with whole_file(out / "predictions.npz") as partial:
-            np.savez_compressed(partial, val=predictions["val"], test=predictions["test"])
+            np.savez_compressed(partial, **flat(predictions))  # type: ignore[arg-type]
         with whole_file(out / "model.pt2") as partial:
             export_network(network, header.channels, partial)
             _check_export(partial, network, open_arrays(arrays / f"fold{fold}" / "val"), params)
@@ -126,7 +127,7 @@ def evaluate(
                 "weights": record.tags["segbench.weights_sha256"],
                 "images": sha256_of(out / "images.csv"),
                 # Of the pixels: the archive itself holds times.
-                "predictions": sha256_of_masks(predictions),
+                "predictions": sha256_of_masks(flat(predictions)),
                 "dataset": header.digest,
             },
         }
@@ -144,13 +145,13 @@ class Predicted:
     """What a network says of a split.
 
     Attributes:
-        masks: (N, H, W) class ids; where an image is smaller than the largest, 255.
+        masks: class ids (H, W) of each image.
         counts: (N, F, 4), see `metrics.count`.
         correct: (N, 2), see `metrics.count_correct`.
         soft: (N, F, 2), see `metrics.soft_sums`.
     """
 
-    masks: Pixels
+    masks: list[Pixels]
     counts: Tensor
     correct: Tensor
     soft: Tensor
@@ -170,13 +171,16 @@ def predict(
         counts.append(metrics.count(pred, truth, len(header.dataset.classes)).cpu())
         correct.append(metrics.count_correct(pred, truth).cpu())
         soft.append(metrics.soft_sums(logits, truth).cpu())
-    return Predicted(stack(masks), torch.cat(counts), torch.cat(correct), torch.cat(soft))
+    return Predicted(masks, torch.cat(counts), torch.cat(correct), torch.cat(soft))
 
 
 def _logits_of_wholes(
     network: nn.Module, split: Arrays, batch_size: int, device: str
 ) -> Iterator[Batch]:
-    """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time, on the device."""
+    """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time.
+
+    On the device, or on the CPU where they had to be put together.
+    """
     batches = tqdm(PlainBatches(split, batch_size), desc="evaluate", unit="batch", disable=None)
     wholes = Wholes(split)
     if not wholes.cut:
@@ -201,7 +205,9 @@ def image_table(samples: pd.DataFrame, name: str, found: Predicted) -> pd.DataFr
     return table
 
 
-def write_pictures(folder: Path, wholes: Wholes, table: pd.DataFrame, predictions: Pixels) -> None:
+def write_pictures(
+    folder: Path, wholes: Wholes, table: pd.DataFrame, predictions: list[Pixels]
+) -> None:
     """Sheets of the best, median and worst test predictions: image, truth, prediction."""
     scores = table[table["split"] == "test"]["dice"].to_numpy()
     order = np.argsort(-scores, kind="stable")
@@ -225,7 +231,7 @@ def write_pictures(folder: Path, wholes: Wholes, table: pd.DataFrame, prediction
         save_sheet(folder / f"{name}.png", rows, columns, labels)
 
 
-def write_grid(path: Path, wholes: Wholes, predictions: Pixels, info: Info) -> None:
+def write_grid(path: Path, wholes: Wholes, predictions: list[Pixels], info: Info) -> None:
     """A sheet of fixed test samples: image, true mask, predicted mask."""
     rows, labels = [], []
     for index in _evenly(len(wholes), GRID_ROWS):
@@ -235,7 +241,7 @@ def write_grid(path: Path, wholes: Wholes, predictions: Pixels, info: Info) -> N
 
 
 def write_triptychs(
-    folder: Path, wholes: Wholes, predictions: Pixels, info: Info, count: int
+    folder: Path, wholes: Wholes, predictions: list[Pixels], info: Info, count: int
 ) -> None:
     """A file for each of `count` test samples: image, true mask, predicted mask."""
     for index in _evenly(len(wholes), count):
@@ -244,13 +250,13 @@ def write_triptychs(
         save_sheet(folder / f"{id}.png", [row], list(TRIPTYCH), [id])
 
 
-def _triple(wholes: Wholes, predictions: Pixels, index: int) -> tuple[Pixels, Pixels, Pixels]:
-    """Image, truth and prediction of a sample, of one size."""
-    truth = wholes.mask(index)
-    return wholes.image(index), truth, predictions[index, : truth.shape[0], : truth.shape[1]]
+def _triple(wholes: Wholes, predictions: list[Pixels], index: int) -> tuple[Pixels, Pixels, Pixels]:
+    """Image, truth and prediction of a sample, of one size that can be shown."""
+    image, truth, pred = shrink(wholes.image(index), wholes.mask(index), predictions[index])
+    return image, truth, pred
 
 
-def _triptych(wholes: Wholes, predictions: Pixels, index: int, info: Info) -> list[Pixels]:
+def _triptych(wholes: Wholes, predictions: list[Pixels], index: int, info: Info) -> list[Pixels]:
     image, *masks = _triple(wholes, predictions, index)
     return [to_colour(image), *(paint(mask, class_colours(info)) for mask in masks)]
 
@@ -265,7 +271,7 @@ def _add_to(record: Record, folder: Path, name: str) -> None:
         record.artifact(f"{name}/{picture.name}").write_bytes(picture.read_bytes())
 
 
-def _show_fixed_samples(record: Record, wholes: Wholes, predictions: Pixels) -> None:
+def _show_fixed_samples(record: Record, wholes: Wholes, predictions: list[Pixels]) -> None:
     """The same validation samples under the same names in every run, for the tracking UI."""
     for index in _evenly(len(wholes), SHOWN):
         id = wholes.samples["id"][index]

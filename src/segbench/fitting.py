@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping as StopEarly
+from lightning.pytorch.callbacks import EarlyStopping as EarlyStoppingCallback
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -54,14 +55,7 @@ def make_trainer(params: Train, phase: Phase, resolved: Resolved) -> pl.Trainer:
     callbacks: list[pl.Callback] = []
     stopping = phase.early_stopping
     if stopping.patience is not None:
-        callbacks.append(
-            StopEarly(
-                "val_loss",
-                patience=stopping.patience,
-                min_delta=stopping.min_delta,
-                check_on_train_epoch_end=True,
-            )
-        )
+        callbacks.append(_StopEarly(stopping.patience, stopping.min_delta, stopping.min_epochs))
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # It counts workers of torch's loaders; ours is none of them.
     warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -74,7 +68,6 @@ def make_trainer(params: Train, phase: Phase, resolved: Resolved) -> pl.Trainer:
         devices=1,
         precision=resolved.precision,  # type: ignore[arg-type]
         max_epochs=phase.num_epochs,
-        min_epochs=stopping.min_epochs,
         deterministic=_determinism(params, resolved),
         callbacks=callbacks,
         logger=False,
@@ -83,6 +76,21 @@ def make_trainer(params: Train, phase: Phase, resolved: Resolved) -> pl.Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+class _StopEarly(EarlyStoppingCallback):
+    """Lightning's, not before `min_epochs`; a trainer's own would stop there for what is past."""
+
+    def __init__(self, patience: int, min_delta: float, min_epochs: int) -> None:
+        super().__init__(
+            "val_loss", min_delta=min_delta, patience=patience, check_on_train_epoch_end=True
+        )
+        self.min_epochs = min_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.current_epoch + 1 < self.min_epochs:
+            trainer.should_stop = False
 
 
 def _determinism(params: Train, resolved: Resolved) -> bool | Literal["warn"]:
@@ -150,11 +158,16 @@ class Fit(pl.LightningModule):
         """End what `bind` began."""
         self._bar.close()
 
-    def begin(self, phase: Phase) -> None:
-        """Freeze what a phase freezes, and start its optimiser, its schedule and its average."""
+    def begin(self, phase: Phase, height: int, width: int) -> None:
+        """Freeze what a phase freezes, and start its optimiser, its schedule and its average.
+
+        Args:
+            phase: of the recipe.
+            height, width: of the images.
+        """
         self.phase = phase
         self._epochs_before = len(self.history)
-        self._frozen = freeze(self.network, phase.freeze_encoder)
+        self._frozen = freeze(self.network, phase.freeze_encoder, height, width)
         if self.params.ema_decay is not None:
             average = get_ema_multi_avg_fn(self.params.ema_decay)  # type: ignore[no-untyped-call]
             # Batch norm's statistics too: the average of weights needs those that go with it.
@@ -172,9 +185,16 @@ class Fit(pl.LightningModule):
         return self.network if self._averaged is None else self._averaged.module
 
     def train(self, mode: bool = True) -> Self:
-        """As ever, but what is frozen stays in eval mode."""
+        """As ever, but what is frozen stays in eval mode.
+
+        A traced encoder has a graph for each mode and changes it when its mode changes; Lightning
+        restores modes behind its back. To and fro, so that it changes for certain.
+        """
+        super().train(not mode)
         super().train(mode)
         for module in self._frozen:
+            if isinstance(module, GraphModule):
+                module.train(False)
             module.training = False
         return self
 
@@ -183,6 +203,7 @@ class Fit(pl.LightningModule):
         self.network.load_state_dict(self._kept_weights)
 
     def on_train_epoch_start(self) -> None:
+        self.train()
         self._train_losses.clear()
         self._epoch_started = time.perf_counter()
 

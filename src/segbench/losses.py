@@ -72,7 +72,8 @@ class _MCC(smp_losses.MCCLoss):  # type: ignore[misc]
 def _dice(mode: str, smooth: float = 0.0, **arguments: Any) -> nn.Module:
     """1 - (2TP + smooth) / (2TP + FP + FN + smooth) of the pixels of a batch, as it is published.
 
-    smp writes it (TP + smooth) / (TP + (FP + FN) / 2 + smooth), which counts smooth twice.
+    smp writes it (TP + smooth) / (TP + (FP + FN) / 2 + smooth), which counts smooth twice. Of a
+    batch without a pixel of the class it makes 0, whatever is predicted.
     """
     loss: nn.Module = smp_losses.DiceLoss(mode, smooth=smooth / 2, **arguments)
     return loss

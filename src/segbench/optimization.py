@@ -46,6 +46,15 @@ def clip_gradients(parameters: Iterable[nn.Parameter], params: GradientClip) -> 
             nn.utils.clip_grad_value_(learning, params.limit)
 
 
+def check_steps(params: Schedule, total_steps: int) -> None:
+    """Raise InputError for a run that is too short for its schedule."""
+    if params.name == "one_cycle" and total_steps < 4:
+        raise InputError(
+            f"train.schedule: one_cycle needs at least 4 steps, this run has {total_steps}; train "
+            "longer, use smaller batches or another schedule"
+        )
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, params: Schedule, learning_rate: float, total_steps: int
 ) -> dict[str, Any]:
@@ -62,11 +71,6 @@ def make_schedule(
             )
             return {"lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
         case "one_cycle":
-            if total_steps < 4:
-                raise InputError(
-                    f"train.schedule: one_cycle needs at least 4 steps, this run has "
-                    f"{total_steps}; train longer, use smaller batches or another schedule"
-                )
             scheduler = schedulers.OneCycleLR(
                 optimizer,
                 learning_rate,

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +17,8 @@ TRUTH_COLOUR = (86, 222, 120)
 PRED_COLOUR = (255, 235, 60)
 # Of classes by id, where a dataset names none; told apart likewise.
 CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442")
+SHOWN_SIZE = 512
+"""Longer side of a picture that is shown, at most, in pixels."""
 GAP = 4
 FRAME_MS, LAST_FRAME_MS = 250, 2000
 LABEL_HEIGHT = 16
@@ -62,6 +64,19 @@ def outline(
     return canvas
 
 
+def shrink(image: Pixels, *masks: Pixels, most: int = SHOWN_SIZE) -> list[Pixels]:
+    """An image (H, W, C) and its masks (H, W), made smaller if the longer side exceeds `most`."""
+    factor = most / max(image.shape[:2])
+    if factor >= 1:
+        return [image, *masks]
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+    return [
+        small.reshape(size[1], size[0], -1),
+        *(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks),
+    ]
+
+
 def to_colour(image: Pixels) -> Pixels:
     """(H, W, C) uint8, C 1 or 3, as (H, W, 3)."""
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
@@ -76,14 +91,14 @@ def paint(mask: Pixels, colours: Sequence[str]) -> Pixels:
 
 
 def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> Image.Image:
-    """Lay pictures of one size out as a sheet, with a name above each column and row.
+    """Lay pictures out as a sheet, with a name above each column and row.
 
     Args:
         rows: pictures, (H, W, 3) uint8, as many in each row as there are columns.
         columns: names of the columns.
         labels: a text for each row.
     """
-    height, width = rows[0][0].shape[:2]
+    height, width = (max(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
     step_x, step_y = width + GAP, height + LABEL_HEIGHT + GAP
     size = (len(columns) * step_x + GAP, len(rows) * step_y + LABEL_HEIGHT + GAP)
     sheet = Image.new("RGB", size, "white")
@@ -113,21 +128,20 @@ def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels:
 
 
 def save_animation(
-    path: Path, frames: list[list[Pixels]], columns: list[str], labels: list[str]
+    path: Path, frames: Iterable[list[Pixels]], columns: list[str], labels: list[str]
 ) -> None:
     """Write a GIF: each frame is a row of pictures, as in `make_sheet`; the last one stays."""
-    sheets = [
+    sheets = (
         make_sheet([row], columns, [label]) for row, label in zip(frames, labels, strict=True)
-    ]
-    first, *rest = sheets
-    times = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
-    first.save(path, save_all=True, append_images=rest, duration=times, loop=0)
+    )
+    times = [FRAME_MS] * (len(labels) - 1) + [LAST_FRAME_MS]
+    next(sheets).save(path, save_all=True, append_images=sheets, duration=times, loop=0)
 
 
 def class_colours(info: Info) -> list[str]:
     """A colour for each class, the dataset's own if it names them."""
-    own = info.colours or CLASS_COLOURS
-    return [own[at % len(own)] for at in range(len(info.classes))]
+    background, *others = info.colours or CLASS_COLOURS
+    return [background, *(others[at % len(others)] for at in range(len(info.classes) - 1))]
 
 
 def picture_mode(asked: str, redistributable: bool) -> str:

@@ -183,7 +183,10 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     weights = BYTES_PER_PARAMETER * num_parameters(network)
     return {
         "train": Estimate(epoch * _epochs(params), COPIES * weights),
-        "evaluate": Estimate(per_score * held_out + export, MODEL_COPIES * weights),
+        "evaluate": Estimate(
+            per_score * held_out * (4 if params.evaluate.flips else 1) + export,
+            MODEL_COPIES * weights,
+        ),
     }
 
 

@@ -1,7 +1,7 @@
 """Recipes: a complete params file run under its own name, in a copy beside the workspace.
 
     python -m segbench.recipes                         what recipes there are
-    python -m segbench.recipes NAME [--as OTHER] [KEY=VALUE...]
+    python -m segbench.recipes NAME [--as OTHER] [--fresh] [KEY=VALUE...]
 
 The copy is a clone in runs/<name>: its params.yaml is the recipe, with what is set on the command
 line; it shares the workspace's DVC cache, its folders datasets/ and weights/, and its MLflow. The
@@ -14,75 +14,89 @@ import html
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segbench.errors import InputError
 from segbench.params import load_params
 from segbench.params.section import did_you_mean
-from segbench.writing import whole_file
+from segbench.writing import whole_file, whole_folder
 
 RECIPES, RUNS = Path("recipes"), Path("runs")
 LENT = ("datasets", "weights")
 """Folders of the user's own files, which recipes name relative to the workspace."""
-OWN = ("params.yaml", "dvc.lock", "reports", "data")
+OWN = ("params.yaml", "dvc.lock", "reports", "data", *LENT)
 """What the copy has of its own."""
+CODE = ("src", "stages")
+"""Where files count that git does not know yet."""
+# No signature, no hook, nobody's name: these commits are made by a program, in its own clone.
+SETTINGS = (
+    *("-c", "user.name=segbench", "-c", "user.email=segbench@localhost"),
+    *("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"),
+)
 
 
 def describe() -> str:
     """Each recipe with the first line of its header."""
     lines = []
     for path in sorted(RECIPES.glob("*.yaml")):
-        first = path.read_text().splitlines()[0].lstrip("# ")
+        first = path.read_text().partition("\n")[0].lstrip("# ")
         lines.append(f"{path.stem:<18}{first}")
     return "\n".join(lines)
 
 
-def run_recipe(name: str, alias: str, changes: list[str]) -> str:
+def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -> str:
     """Run a recipe in its copy.
 
     Args:
         name: of the file in recipes/.
         alias: what the copy, the report and MLflow call it.
         changes: `key=value`, keys with dots.
+        fresh: read the dataset's files anew.
 
     Returns:
         The leaderboard, and where the report is.
 
     Raises:
-        InputError: for a recipe, a key or a value that does not exist, and stages that fail.
+        InputError: for a recipe, a key or a value that does not exist, a copy in which a recipe is
+            running, and stages that fail.
     """
     recipe = RECIPES / f"{name}.yaml"
     if not recipe.exists():
         known = [path.stem for path in sorted(RECIPES.glob("*.yaml"))]
-        raise InputError(f"no recipe '{name}'{did_you_mean(name, known)}; take from {known}")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", alias):
-        raise InputError(f"'{alias}' cannot name a run; use letters, digits, '.', '_' and '-'")
-    copy = RUNS / alias
-    _bring_up_to_date(copy)
-    params = copy / "params.yaml"
-    with whole_file(params) as partial:
-        _write_params(recipe, alias, changes, partial)
-    load_params(params)
-    _commit(copy, f"Recipe {name}")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str((copy / "src").resolve()),
-        "MLFLOW_TRACKING_URI": _output("python", "-m", "segbench.tracking", "--uri"),
-    }
-    done = subprocess.run(["dvc", "repro"], cwd=copy, env=environment, check=False)
-    if done.returncode != 0:
         raise InputError(
-            f"{alias}: a stage failed, see above; mend the cause and run the same command again, "
-            f"what is done stays done (in {copy})"
+            f"no recipe '{name}'{did_you_mean(name, known)}; take from {', '.join(known)}"
         )
-    _commit(copy, f"Recipe {name}: what came out")
-    _output("git", "fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", alias):
+        raise InputError(f"'{alias}' cannot name a run; use letters, digits, '_' and '-'")
+    RUNS.mkdir(exist_ok=True)
+    try:
+        with FileLock(RUNS / f".{alias}.lock", timeout=0):
+            return _run_in(RUNS / alias, recipe, alias, changes, fresh)
+    except Timeout:
+        raise InputError(
+            f"{alias} is running already; wait for it, or name another run with AS=..."
+        ) from None
+
+
+def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: bool) -> str:
+    _bring_up_to_date(copy)
+    with whole_file(copy / "params.yaml") as partial:
+        _write_params(recipe, alias, changes, partial)
+    load_params(copy / "params.yaml")
+    _commit(copy, f"Recipe {recipe.stem}")
+    if fresh:
+        _repro(copy, alias, "--single-item", "--force", "download")
+    _repro(copy, alias)
+    _commit(copy, f"Recipe {recipe.stem}: what came out")
+    _git("fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
     _write_index()
     return (
         f"{(copy / 'data/compare/leaderboard.txt').read_text().rstrip()}\n"
@@ -91,37 +105,77 @@ def run_recipe(name: str, alias: str, changes: list[str]) -> str:
     )
 
 
+def _repro(copy: Path, alias: str, *arguments: str) -> None:
+    """Run the stages; Ctrl-C is theirs to answer, so that they end and leave nothing half done."""
+    paths = [str((copy / "src").resolve()), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **_without_git(),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "MLFLOW_TRACKING_URI": _output([sys.executable, "-m", "segbench.tracking", "--uri"]),
+    }
+    command = [sys.executable, "-m", "dvc", "repro", *arguments]
+    process = subprocess.Popen(command, cwd=copy, env=environment)
+    former = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
+    }
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if status != 0:
+        raise InputError(
+            f"{alias}: a stage failed or was stopped, see above; mend the cause and run the same "
+            f"command again, finished stages are kept (in {copy})"
+        )
+
+
 def _bring_up_to_date(copy: Path) -> None:
-    """Clone the workspace if need be, and bring its files into the copy as they lie here now."""
-    if not (copy / ".git").exists():
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.parent.mkdir(exist_ok=True)
-        _output("git", "clone", "--quiet", "--no-checkout", str(Path.cwd()), str(copy))
-    _output("git", "fetch", "--quiet", str(Path.cwd()), "HEAD", at=copy)
-    _output("git", "reset", "--quiet", "--soft", "FETCH_HEAD", at=copy)
-    # What is new here and not committed belongs to the workspace as well.
-    listed = _output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    files = [Path(name) for name in listed.split("\0") if name]
-    files = [path for path in files if path.parts[0] not in OWN and path.is_file()]
-    files.append(Path("data/.gitignore"))
+    """Clone the workspace if need be, and bring its files into the copy as they lie here now.
+
+    The copy keeps its own history, so that what came out of earlier runs stays reachable.
+    """
+    if not copy.exists():
+        with whole_folder(copy) as partial:
+            _git("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(partial))
+    elif not (copy / ".git").is_dir():
+        raise InputError(f"{copy}: not the copy of a recipe; move it away, or use AS=...")
+    else:
+        _commit(copy, "What an unfinished run left")
+        _git("fetch", "--quiet", str(Path.cwd()), "HEAD", at=copy)
+        _git("merge", "--quiet", "--strategy", "ours", "--no-edit", "FETCH_HEAD", at=copy)
     for path in copy.iterdir():
         if path.name not in (*OWN, ".git", ".dvc"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for path in files:
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy / path)
+    known = _git("ls-files", "-z", "--cached")
+    new = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE)
+    for name in f"{known}\0{new}".split("\0"):
+        path = Path(name)
+        if name and (path.parts[0] not in OWN or name == "data/.gitignore") and _is_file(path):
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy / path, follow_symlinks=False)
     for folder in LENT:
-        if Path(folder).exists():
+        if not (copy / folder).is_symlink() and Path(folder).exists():
             (copy / folder).symlink_to(Path(folder).resolve())
-    _output("dvc", "cache", "dir", "--local", _output("dvc", "cache", "dir"), at=copy)
+    dvc = [sys.executable, "-m", "dvc", "cache", "dir"]
+    _output([*dvc, "--local", _output(dvc)], at=copy)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
 
 
 def _write_params(recipe: Path, alias: str, changes: list[str], path: Path) -> None:
     yaml = YAML()
     yaml.width = 1000
+    load_params(recipe)  # says what is wrong with it
     tree = yaml.load(recipe.read_text())
-    for change in [f"comparison.name={alias}", *changes]:
-        key, _, text = change.partition("=")
+    tree["comparison"]["name"] = alias
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InputError(f"'{change}' sets nothing; write KEY=VALUE")
         *sections, last = key.split(".")
         place: Any = tree
         for section in sections:
@@ -138,20 +192,18 @@ def _write_params(recipe: Path, alias: str, changes: list[str], path: Path) -> N
 
 
 def _commit(copy: Path, message: str) -> None:
-    _output("git", "add", "--all", at=copy)
-    if _output("git", "status", "--porcelain", at=copy):
-        who = ("-c", "user.name=segbench", "-c", "user.email=segbench@localhost")
-        _output("git", *who, "commit", "--quiet", "--no-verify", "-m", message, at=copy)
+    _git("add", "--all", at=copy)
+    if _git("status", "--porcelain", at=copy):
+        _git("commit", "--quiet", "-m", message, at=copy)
 
 
 def _write_index() -> None:
     """A page with a link to the report of each recipe that was run."""
     items = []
-    for report in sorted(RUNS.glob("*/reports/comparison.html")):
-        text = report.with_suffix(".md").read_text()
-        verdict = re.search(r"\*\*(.+?)\*\*", text)
+    for report in sorted(RUNS.glob("*/reports/comparison.md")):
+        verdict = re.search(r"\*\*(.+?)\*\*", report.read_text())
         said = html.escape(verdict[1] if verdict else "")
-        link = report.relative_to(RUNS).as_posix()
+        link = report.with_suffix(".html").relative_to(RUNS).as_posix()
         items.append(f'<dt><a href="{link}">{report.parts[1]}</a></dt><dd>{said}</dd>')
     with whole_file(RUNS / "index.html") as partial:
         partial.write_text(
@@ -162,11 +214,27 @@ def _write_index() -> None:
         )
 
 
-def _output(*command: str, at: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
+def _git(*arguments: str, at: Path | None = None) -> str:
+    """Run git on the workspace, or on a copy and on nothing else."""
+    place = () if at is None else (f"--git-dir={at / '.git'}", f"--work-tree={at}")
+    return _output(["git", *place, *SETTINGS, *arguments])
+
+
+def _without_git() -> dict[str, str]:
+    """The environment without what would send git to another repository."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
+def _output(command: list[str], at: Path | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=at, env=_without_git(), capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise InputError(f"{command[0]}: not found; install it") from None
     if done.returncode != 0:
-        reason = " ".join(done.stderr.split())[-300:]
-        raise InputError(f"'{' '.join(command[:3])}' failed: {reason}; mend it and try again")
+        said = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise InputError(f"'{' '.join(command)[:120]}' failed: {said}; mend it and try again")
     return done.stdout.strip("\n")
 
 
@@ -176,12 +244,13 @@ def main() -> None:
     parser.add_argument("name", nargs="?")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--as", dest="alias", metavar="OTHER")
-    arguments = parser.parse_intermixed_args()
-    if arguments.name is None:
-        print(describe())
-        return
+    parser.add_argument("--fresh", action="store_true", help="read the dataset's files anew")
+    given = parser.parse_intermixed_args()
     try:
-        print(run_recipe(arguments.name, arguments.alias or arguments.name, arguments.changes))
+        if given.name is None:
+            print(describe())
+        else:
+            print(run_recipe(given.name, given.alias or given.name, given.changes, given.fresh))
     except InputError as mistake:
         sys.exit(f"error: recipe: {mistake}")
     except KeyboardInterrupt:

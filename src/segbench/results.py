@@ -1,12 +1,14 @@
 """Results: what evaluated runs left behind, read back and checked against its hashes."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segbench.errors import InputError
 from segbench.hashing import sha256_of, sha256_of_masks
@@ -108,8 +110,17 @@ def image_scores(
     return np.stack(scores), groups
 
 
-def read_predictions(paths: Paths, run: Scored) -> Pixels:
-    """Predicted class ids (N, H, W) of a run's test images, checked against its scores file."""
+def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
+    """Masks (H, W) of any sizes as arrays: `<split>` their pixels, `<split>_sizes` (N, 2)."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, parts in masks.items():
+        arrays[name] = np.concatenate([part.ravel() for part in parts])
+        arrays[f"{name}_sizes"] = np.array([part.shape for part in parts], np.int64)
+    return arrays
+
+
+def read_predictions(paths: Paths, run: Scored) -> list[Pixels]:
+    """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
     path = paths.evaluations / run.name / "predictions.npz"
     try:
         with np.load(path) as archive:
@@ -118,4 +129,6 @@ def read_predictions(paths: Paths, run: Scored) -> Pixels:
         masks = {}
     if sha256_of_masks(masks) != run.summary["sha256"]["predictions"]:
         raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'dvc repro'")
-    return masks["test"]
+    sizes = masks["test_sizes"]
+    parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])
+    return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segbench.arrays import Arrays
 from segbench.errors import InputError
 from segbench.params import Patches
-from segbench.samples import IGNORE, Pixels
+from segbench.samples import Pixels
 
 Logits = NDArray[np.float32]
 
@@ -142,12 +142,3 @@ def _from_edge(size: int) -> Logits:
     """Distance of each pixel of a line from its nearer end, at least 1."""
     at = np.arange(1, size + 1, dtype=np.float32)
     return np.minimum(at, at[::-1])
-
-
-def stack(masks: list[Pixels]) -> Pixels:
-    """Masks (H, W) of any sizes as (N, H, W); what a smaller one lacks is ignored."""
-    height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
-    stacked = np.full((len(masks), height, width), IGNORE, np.uint8)
-    for place, mask in zip(stacked, masks, strict=True):
-        place[: mask.shape[0], : mask.shape[1]] = mask
-    return stacked

@@ -19,11 +19,16 @@ from segbench.errors import InputError
 from segbench.fitting import Fit, make_trainer, phases_of
 from segbench.hardware import Resolved, resolve
 from segbench.models import build_network, check_names, check_size, save_network
+from segbench.models.freezing import freeze
+from segbench.optimization import check_steps
 from segbench.params import Params
-from segbench.pictures import class_colours, paint, save_animation, to_colour
+from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
 from segbench.records import DatasetInput, Record, Run, flatten, followed, now_ms
 from segbench.samples import IGNORE, Pixels
 from segbench.writing import whole_file
+
+FRAME_SIZE = 256
+"""Longer side of a picture in the animation, in pixels."""
 
 
 def train(
@@ -85,8 +90,13 @@ def train(
         shown = _sample_to_show(held_out)
         fit.bind(record, len(batches), batches.batch_size, shown)
         val = PlainBatches(held_out, params.train.batch_size)
+        size = (header.height, header.width)
+        # Of all phases, before the first has trained.
         for phase in phases_of(params.train):
-            fit.begin(phase)
+            freeze(network, phase.freeze_encoder, *size)
+            check_steps(params.train.schedule, len(batches) * phase.num_epochs)
+        for phase in phases_of(params.train):
+            fit.begin(phase, *size)
             make_trainer(params.train, phase, resolved).fit(fit, batches, val)
             fit.restore_kept()
         fit.close()
@@ -167,8 +177,11 @@ def _show_progress(
 ) -> None:
     """An animation of one sample's prediction, a frame an epoch, beside image and truth."""
     colours = class_colours(header.dataset)
-    fixed = [to_colour(arrays.images[index]), paint(arrays.masks[index], colours)]
-    frames = [[*fixed, paint(prediction, colours)] for prediction in predictions]
+    image, truth, *shown = shrink(
+        arrays.images[index], arrays.masks[index], *predictions, most=FRAME_SIZE
+    )
+    fixed = [to_colour(image), paint(truth, colours)]
+    frames = ([*fixed, paint(prediction, colours)] for prediction in shown)
     id = str(arrays.samples["id"][index])
-    labels = [f"{id}   epoch {number} of {len(frames)}" for number in range(1, len(frames) + 1)]
+    labels = [f"{id}   epoch {number} of {len(shown)}" for number in range(1, len(shown) + 1)]
     save_animation(path, frames, ["image", "ground truth", "prediction"], labels)

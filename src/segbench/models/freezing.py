@@ -7,17 +7,18 @@ import torch
 from torch import nn
 
 from segbench.errors import InputError
-from segbench.models import STRIDE, SegmentationNetwork, encoder_of
+from segbench.models import SegmentationNetwork, encoder_of
 from segbench.params.section import did_you_mean
 
 
-def freeze(network: SegmentationNetwork, up_to: str) -> list[nn.Module]:
+def freeze(network: SegmentationNetwork, up_to: str, height: int, width: int) -> list[nn.Module]:
     """Choose which of the encoder's weights learn; everything behind the encoder does.
 
     Args:
         network: its parameters' `requires_grad` are set.
         up_to: `none`, `all`, or the name of the last layer that stays as it is. What comes before
             it is told by a forward pass, not by the order in which a library lists its layers.
+        height, width: of images that the network takes.
 
     Returns:
         The modules that must be held in eval mode, so that batch norm uses the statistics it came
@@ -33,7 +34,7 @@ def freeze(network: SegmentationNetwork, up_to: str) -> list[nn.Module]:
     if up_to == "all":
         return list(encoder.modules())
     modules = dict(encoder.named_modules())
-    order = _order_of_calls(network, modules)
+    order = _order_of_calls(network, modules, height, width)
     reached = [at for at, name in enumerate(order) if f"{name}.".startswith(f"{up_to}.")]
     if not reached:
         raise InputError(
@@ -48,7 +49,9 @@ def freeze(network: SegmentationNetwork, up_to: str) -> list[nn.Module]:
     return frozen
 
 
-def _order_of_calls(network: SegmentationNetwork, modules: dict[str, nn.Module]) -> list[str]:
+def _order_of_calls(
+    network: SegmentationNetwork, modules: dict[str, nn.Module], height: int, width: int
+) -> list[str]:
     """Names of modules in the order in which an image reaches them."""
     order: dict[str, None] = {}
     hooks = [
@@ -57,7 +60,7 @@ def _order_of_calls(network: SegmentationNetwork, modules: dict[str, nn.Module])
         if name
     ]
     device = next(network.parameters()).device
-    image = torch.zeros(1, len(network.blueprint.mean), 2 * STRIDE, 2 * STRIDE, device=device)
+    image = torch.zeros(1, len(network.blueprint.mean), height, width, device=device)
     try:
         with torch.no_grad(), _in_eval_mode(network):
             network(image)

@@ -33,8 +33,12 @@ class Encoder(nn.Module):
         self.body = body
         self.first = first
         self.depth = depth
-        size = 2 ** (depth + 1)
-        image = torch.zeros(1, in_channels, size, size, device=next(self.parameters()).device)
+        known: list[int] | None = getattr(body, "out_channels", None)
+        if known is not None:
+            # No image is tried: some encoders take images of one size only.
+            self.channels = list(known[first - 1 : depth + 1])
+            return
+        image = torch.zeros(1, in_channels, 64, 64, device=next(self.parameters()).device)
         self.eval()
         with torch.no_grad():
             self.channels = [feature.shape[1] for feature in self(image)]
