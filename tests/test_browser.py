@@ -19,6 +19,7 @@ from segbench.auditing import split_and_audit
 from segbench.params import Params
 from segbench.pictures import outline, picture_mode
 from segbench.report.comparison import Cell, Content, Row, SampleRow, write_report
+from segbench.results import SCORES
 from segbench.samples import Info, read_table
 from segbench.statistics import Interval
 from segbench.tracking import replay
@@ -60,12 +61,17 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         Row(
             *(rank, alias, alias, "from scratch", 10**6, 2, 0.8, Interval(0.7, 0.6, 0.8)),
             *([0.69, 0.71], Interval(-0.1, -0.2, 0.1) if rank > 1 else None),
-            *(dict.fromkeys(("dice", "iou", "precision", "recall"), 0.7), 0.75),
+            *(dict.fromkeys(SCORES, 0.7), {"dice_micro": 0.75}),
         )
         for rank, alias in enumerate(["resnet18", "mobilenet"], start=1)
     ]
     history = pd.DataFrame(
-        {"epoch": [0, 1], "val_dice_per_image": [0.5, 0.7], "val_loss": [1.0, 0.5]}
+        {
+            "epoch": [0, 1],
+            "train_loss": [1.1, 0.6],
+            **dict.fromkeys(("val_dice_per_image", "val_accuracy_micro"), [0.5, 0.7]),
+            "val_loss": [1.0, 0.5],
+        }
     )
     cell = Cell(picture, 0.5)
     return Content(
@@ -79,6 +85,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         samples=[SampleRow("s1", [cell] * 4)],
         pictures=picture_mode(params.report.pictures, redistributable),
         preview=picture,
+        progress={"resnet18-fold0-seed0": folder / "progress.gif"},
         facts={"Dataset": "polyps"},
         params=params,
         provenance={"version.torch": "2"},

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.comparison import leaderboard, verdict
+from segbench.comparison import POOLED, leaderboard, verdict
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.pictures import picture_mode
-from segbench.results import Paths, Scored, image_scores, read_scored
+from segbench.results import SCORES, Paths, Scored, image_scores, read_scored
 
 
 def scored(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Scored:
@@ -24,9 +24,10 @@ def scored(alias: str, seed: int, val: float, test: float, groups: int = 30) -> 
         scores = (mean + rng.normal(0, 0.05, 2 * groups)).clip(0, 1)
         for at, score in enumerate(scores):
             group = f"g{at // 2:03d}"
-            four = dict.fromkeys(("dice", "iou", "precision", "recall"), score)
-            rows.append({"split": split, "id": f"i{at:03d}", "group": group, **four})
-    summary: dict[str, Any] = {"parameters": 10, "test/dice_micro": test, "sha256": {}}
+            same = dict.fromkeys(SCORES, score)
+            rows.append({"split": split, "id": f"i{at:03d}", "group": group, **same})
+    pooled = {f"test/{name}": test for name in POOLED}
+    summary: dict[str, Any] = {"parameters": 10, **pooled, "sha256": {}}
     name = f"{alias}-fold0-seed{seed}"
     return Scored(name, alias, 0, seed, summary, pd.DataFrame(rows), pd.DataFrame())
 

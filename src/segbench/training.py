@@ -184,4 +184,4 @@ def _show_progress(
     frames = ([*fixed, paint(prediction, colours)] for prediction in shown)
     id = str(arrays.samples["id"][index])
     labels = [f"{id}   epoch {number} of {len(shown)}" for number in range(1, len(shown) + 1)]
-    save_animation(path, frames, ["image", "ground truth", "prediction"], labels)
+    save_animation(path, frames, ["image", "ground truth", "prediction"], labels, colours)

@@ -1,5 +1,6 @@
 """What the published U-Nets are built from: an encoder tapped at named points, up steps, a head."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,10 @@ def tapped_encoder(
         whole = timm.create_model(
             name.removeprefix("tu-"), pretrained=pretrained, in_chans=in_channels, **args
         )
-        body = timm.models.create_feature_extractor(whole, list(points))
+        with warnings.catch_warnings():
+            # Drop path is traced in training only; both graphs have the points.
+            warnings.filterwarnings("ignore", message="NOTE: The nodes obtained by tracing")
+            body = timm.models.create_feature_extractor(whole, list(points))
     else:
         weights = "imagenet" if pretrained else None
         body = smp.encoders.get_encoder(name, in_channels, depth, weights, **args)
