@@ -222,7 +222,7 @@ def test_a_recipe_that_fails_says_what_to_do(workspace: Workspace) -> None:
     said = workspace.run(*command, fails=True)
     assert "datasets/isbi-2012" in said
     last = said.strip().splitlines()[-1]
-    assert last.startswith("error: recipe: isbi-unet: a stage failed, see above; mend the cause")
+    assert last.startswith("error: recipe: isbi-unet: a stage failed or was stopped, see above")
 
 
 LEARN = {
