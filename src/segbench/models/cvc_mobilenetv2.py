@@ -23,17 +23,16 @@ TAPS = {f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "10
 
 
 def build(
-    encoder: Encoder,
-    num_outputs: int,
-    decoder_channels: Sequence[int] = (64, 48, 32, 16),
+    encoder: Encoder, num_outputs: int, decoder_channels: Sequence[int] = (64, 48, 32, 16)
 ) -> PublishedUNet:
     """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
-    *skips, width = encoder.channels
-    steps = []
-    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
-        steps.append(UpStep(nearest(), double_conv(width + skip, channels, norm=True)))
-        width = channels
-    network = PublishedUNet(encoder, steps, nn.Conv2d(width, num_outputs, 1))
-    init_as_keras(network.steps)
-    init_as_keras(network.head)
+
+    def step(width: int, skip: int, channels: int) -> UpStep:
+        return UpStep(nearest(), double_conv(width + skip, channels, norm=True), channels)
+
+    def head(width: int) -> nn.Module:
+        return nn.Conv2d(width, num_outputs, 1)
+
+    network = PublishedUNet(encoder, decoder_channels, step, head)
+    init_as_keras(network.steps, network.head)
     return network

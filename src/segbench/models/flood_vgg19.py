@@ -22,11 +22,13 @@ def build(
     dropout: float = 0.25,
 ) -> PublishedUNet:
     """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
-    *skips, width = encoder.channels
-    steps = []
-    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+
+    def step(width: int, skip: int, channels: int) -> UpStep:
         up = nn.ConvTranspose2d(width, channels, 2, stride=2)
         convs = double_conv(channels + skip, channels, norm=False)
-        steps.append(UpStep(up, nn.Sequential(*convs, nn.Dropout2d(dropout))))
-        width = channels
-    return PublishedUNet(encoder, steps, nn.Conv2d(width, num_outputs, 3, padding=1))
+        return UpStep(up, nn.Sequential(*convs, nn.Dropout2d(dropout)), channels)
+
+    def head(width: int) -> nn.Module:
+        return nn.Conv2d(width, num_outputs, 3, padding=1)
+
+    return PublishedUNet(encoder, decoder_channels, step, head)

@@ -31,20 +31,19 @@ def build(
     dropout: float = 0.25,
 ) -> PublishedUNet:
     """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
-    *skips, width = encoder.channels
-    steps = []
-    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+
+    def step(width: int, skip: int, channels: int) -> UpStep:
         convs = nn.Sequential(
             nn.Conv2d(channels + skip, channels, 3, padding=1),
             nn.Dropout(dropout),
             nn.BatchNorm2d(channels, BN_EPS, BN_MOMENTUM),
             nn.ReLU(),
         )
-        steps.append(UpStep(nn.ConvTranspose2d(width, channels, 2, stride=2), convs))
-        width = channels
-    network = PublishedUNet(
-        encoder, steps, nn.Sequential(nearest(), nn.Conv2d(width, num_outputs, 1))
-    )
-    init_as_keras(network.steps)
-    init_as_keras(network.head)
+        return UpStep(nn.ConvTranspose2d(width, channels, 2, stride=2), convs, channels)
+
+    def head(width: int) -> nn.Module:
+        return nn.Sequential(nearest(), nn.Conv2d(width, num_outputs, 1))
+
+    network = PublishedUNet(encoder, decoder_channels, step, head)
+    init_as_keras(network.steps, network.head)
     return network

@@ -23,26 +23,25 @@ TAPS: dict[str, tuple[str, ...]] = {}
 
 
 def build(
-    encoder: Encoder,
-    num_outputs: int,
-    decoder_channels: Sequence[int] = (512, 256, 128, 64),
+    encoder: Encoder, num_outputs: int, decoder_channels: Sequence[int] = (512, 256, 128, 64)
 ) -> PublishedUNet:
     """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
-    *skips, width = encoder.channels
-    steps = []
-    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+
+    def step(width: int, skip: int, channels: int) -> UpStep:
         up = nn.Sequential(nearest(), nn.Conv2d(width, channels, 3, padding=1), nn.ReLU())
-        steps.append(UpStep(up, double_conv(channels + skip, channels, norm=False)))
-        width = channels
-    network = PublishedUNet(encoder, steps, nn.Conv2d(width, num_outputs, 1))
+        return UpStep(up, double_conv(channels + skip, channels, norm=False), channels)
+
+    def head(width: int) -> nn.Module:
+        return nn.Conv2d(width, num_outputs, 1)
+
+    network = PublishedUNet(encoder, decoder_channels, step, head)
     _init(network)
     return network
 
 
 def _init(network: PublishedUNet) -> None:
     """He-normal for the first of each pair, what enlarges, and the coarsest level; else Glorot."""
-    init_as_keras(network.steps)
-    init_as_keras(network.head)
+    init_as_keras(network.steps, network.head)
     steps: Any = network.steps
     he = [conv for step in steps for conv in (step.up[1], step.convs[0])]
     body: Any = network.encoder.body

@@ -1,7 +1,7 @@
 """What the published U-Nets are built from: an encoder tapped at named points, up steps, a head."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -92,27 +92,52 @@ def tapped_encoder(
 
 
 class UpStep(nn.Module):
-    """One step up: enlarge, set the encoder's feature beside it, convolve."""
+    """One step up: enlarge, set the encoder's feature beside it, convolve.
 
-    def __init__(self, up: nn.Module, convs: nn.Module) -> None:
+    Args:
+        up: (N, C, H, W) to (N, D, 2H, 2W).
+        convs: of what stands side by side.
+        channels: that come out.
+    """
+
+    def __init__(self, up: nn.Module, convs: nn.Module, channels: int) -> None:
         super().__init__()
         self.up = up
         self.convs = convs
+        self.channels = channels
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(N, C, H, W) and (N, S, 2H, 2W) to (N, D, 2H, 2W)."""
+        """(N, C, H, W) and (N, S, 2H, 2W) to (N, channels, 2H, 2W)."""
         y: Tensor = self.convs(torch.cat([self.up(x), skip], dim=1))
         return y
 
 
 class PublishedUNet(nn.Module):
-    """An encoder, a step up for each feature but the coarsest, a head."""
+    """An encoder, a step up for each feature but the coarsest, a head.
 
-    def __init__(self, encoder: Encoder, steps: Sequence[UpStep], head: nn.Module) -> None:
+    Args:
+        encoder: of any features.
+        decoder_channels: of the steps, from the coarsest to the finest.
+        make_step: from the channels that come up, those of the skip and those asked for.
+        make_head: from the channels of the last step.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder_channels: Sequence[int],
+        make_step: Callable[[int, int, int], UpStep],
+        make_head: Callable[[int], nn.Module],
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.steps = nn.ModuleList(steps)
-        self.head = head
+        *skips, width = encoder.channels
+        self.steps = nn.ModuleList()
+        for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+            step = make_step(width, skip, channels)
+            self.steps.append(step)
+            width = step.channels
+        self.head = make_head(width)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scaled images (N, C, H, W) to logits (N, num_outputs, H, W)."""
@@ -139,9 +164,9 @@ def nearest() -> nn.Upsample:
     return nn.Upsample(scale_factor=2.0, mode="nearest")
 
 
-def init_as_keras(module: nn.Module) -> None:
+def init_as_keras(*modules: nn.Module) -> None:
     """Glorot-uniform kernels and zero biases in every convolution, Keras's default."""
-    for part in module.modules():
+    for part in (part for module in modules for part in module.modules()):
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(part.weight)
             if part.bias is not None:

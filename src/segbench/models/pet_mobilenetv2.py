@@ -45,15 +45,17 @@ def build(
     dropout: float = 0.0,
 ) -> PublishedUNet:
     """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
-    *skips, width = encoder.channels
-    steps = []
-    for skip, channels in zip(reversed(skips), decoder_channels, strict=True):
+
+    def step(width: int, skip: int, channels: int) -> UpStep:
         conv = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False)
         nn.init.normal_(conv.weight, std=INIT_STD)
         norm = nn.BatchNorm2d(channels, BN_EPS, BN_MOMENTUM)
         up = nn.Sequential(conv, norm, nn.Dropout(dropout), nn.ReLU())
-        steps.append(UpStep(up, nn.Identity()))
-        width = channels + skip
-    head = SameTransposed(width, num_outputs)
-    init_as_keras(head)
-    return PublishedUNet(encoder, steps, head)
+        return UpStep(up, nn.Identity(), channels + skip)
+
+    def head(width: int) -> nn.Module:
+        return SameTransposed(width, num_outputs)
+
+    network = PublishedUNet(encoder, decoder_channels, step, head)
+    init_as_keras(network.head)
+    return network
