@@ -8,8 +8,8 @@ import timm
 import torch
 
 from segbench.errors import InputError
-from segbench.models import build_network, check_names, check_size, input_scaling
-from segbench.models.names import UNFIT, why_unfit
+from segbench.models import build_network, check_size, input_scaling
+from segbench.models.names import UNFIT, check_names, why_unfit
 from segbench.params import Candidate, Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -24,12 +24,12 @@ from segbench.hashing import sha256_of
 from segbench.models import (
     FlipAveraged,
     build_network,
-    check_names,
     load_network,
     predict_classes,
     save_network,
 )
 from segbench.models.exporting import export_network, load_exported
+from segbench.models.names import check_names
 from segbench.params import Candidate, Model
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}

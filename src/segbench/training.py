@@ -18,8 +18,9 @@ from segbench.batches import PlainBatches, TrainBatches
 from segbench.errors import InputError
 from segbench.fitting import Fit, make_trainer, phases_of
 from segbench.hardware import Resolved, resolve
-from segbench.models import build_network, check_names, check_size, save_network
+from segbench.models import build_network, check_size, save_network
 from segbench.models.freezing import freeze
+from segbench.models.names import check_names
 from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour

@@ -16,12 +16,10 @@ from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEnc
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.models.names import LIBRARY, PUBLISHED, check_names
+from segbench.models.names import LIBRARY, PUBLISHED
 from segbench.models.parts import PublishedUNet, tapped_encoder
 from segbench.models.weights import load_encoder_weights
 from segbench.params import Candidate, Model
-
-__all__ = ["check_names"]
 
 T = TypeVar("T")
 Channels = tuple[float, ...]
