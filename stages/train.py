@@ -16,6 +16,7 @@ args = stage.arguments(
     out=Path,
     history=Path,
     run=Path,
+    checkpoints=Path,
 )
 stage.run(
     "train",
@@ -28,5 +29,6 @@ stage.run(
         args.out,
         args.history,
         args.run,
+        args.checkpoints,
     ),
 )

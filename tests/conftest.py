@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from segbench import auditing, datasets, packing
 from segbench.params import Params
+from segbench.training import train
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -75,6 +76,14 @@ def pack(params: Params, folder: Path) -> Path:
         *(folder / "arrays", folder / "preview.png"),
     )
     return folder
+
+
+def fit_one(params: Params, packed: Path, out: Path, seed: int = 0) -> str:
+    """Train a candidate; out/ has what the stage writes to several places."""
+    return train(
+        *(params, "mobilenetv2_035", 0, seed, packed / "arrays", out / "train"),
+        *(out / "history.csv", out / "run.json", out / "checkpoints"),
+    )
 
 
 @pytest.fixture

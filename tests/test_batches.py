@@ -2,22 +2,23 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from segbench.arrays import open_arrays
 from segbench.augmentation import load_pipeline, vary
-from segbench.batches import PlainBatches, TrainBatches
+from segbench.batches import PlainBatches, TrainBatches, as_tensors, on_device
 from segbench.samples import Pixels
 
 
 def passes(packed: Path, seed: int, epochs: list[int]) -> list[torch.Tensor]:
     part = open_arrays(packed / "arrays" / "fold0" / "train")
     pipeline = load_pipeline(packed / "arrays" / "pipeline.yaml")
-    epoch = iter(epochs)
-    batches = TrainBatches(part, 4, partial(vary, pipeline), seed, lambda: next(epoch))
-    return [torch.cat([images for images, _ in batches]) for _ in epochs]
+    batches = TrainBatches(part, 4, partial(vary, pipeline), seed)
+    return [torch.cat([images for images, _ in batches.of(epoch)]) for epoch in epochs]
 
 
 def test_an_epoch_repeats_whatever_came_before(packed: Path) -> None:
@@ -38,7 +39,7 @@ def test_order_and_variations_are_drawn_anew_each_epoch(packed: Path) -> None:
     orders = []
     for epoch in (0, 1):
         keys.clear()
-        list(TrainBatches(part, 4, spy, 5, lambda epoch=epoch: epoch))  # type: ignore[misc]
+        list(TrainBatches(part, 4, spy, 5).of(epoch))
         assert {key[:2] for key in keys} == {(5, epoch)}
         orders.append([key[2] for key in keys])
     assert orders[0] != orders[1]
@@ -46,8 +47,8 @@ def test_order_and_variations_are_drawn_anew_each_epoch(packed: Path) -> None:
 
 def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
     part = open_arrays(packed / "arrays" / "fold0" / "train")
-    batches = TrainBatches(part, 5, None, 0, lambda: 0)
-    images = torch.cat([images for images, _ in batches]).permute(0, 2, 3, 1).numpy()
+    batches = TrainBatches(part, 5, None, 0)
+    images = torch.cat([images for images, _ in batches.of(0)]).permute(0, 2, 3, 1).numpy()
     assert len(images) == len(batches) * 5 == len(part.images) // 5 * 5
     known = {image.tobytes() for image in np.asarray(part.images)}
     seen = [np.ascontiguousarray(image).tobytes() for image in images]
@@ -57,7 +58,7 @@ def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
 
 def test_a_batch_larger_than_the_split_is_the_split(packed: Path) -> None:
     part = open_arrays(packed / "arrays" / "fold0" / "train")
-    ((images, masks),) = list(TrainBatches(part, 1000, None, 0, lambda: 0))
+    ((images, masks),) = list(TrainBatches(part, 1000, None, 0).of(0))
     assert len(images) == len(masks) == len(part.images)
 
 
@@ -67,3 +68,53 @@ def test_images_are_channels_last_in_memory(packed: Path) -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert images.shape[1:] == (3, 64, 64)
     assert masks.shape[1:] == (64, 64)
+
+
+def epoch_of(packed: Path, **how: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The batches of an epoch that goes through the split more than once."""
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    pipeline = load_pipeline(packed / "arrays" / "pipeline.yaml")
+    start = how.pop("start", 0)
+    batches = TrainBatches(part, 4, partial(vary, pipeline), 3, num_steps=15, **how)
+    return [(images.clone(), masks.clone()) for images, masks in batches.of(2, start)]
+
+
+def same(ours: list[Any], theirs: list[Any]) -> bool:
+    pairs = list(zip(ours, theirs, strict=True))
+    return all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(packed: Path, workers: int) -> None:
+    assert same(epoch_of(packed, workers=workers), epoch_of(packed))
+
+
+def test_an_epoch_can_be_entered_at_any_step(packed: Path) -> None:
+    assert same(epoch_of(packed, start=11), epoch_of(packed)[11:])
+
+
+def test_processes_divide_each_batch(packed: Path) -> None:
+    whole = epoch_of(packed)
+    shares = [epoch_of(packed, part=(rank, 2)) for rank in (0, 1)]
+    for at, batch in enumerate(whole):
+        for mixed, *halves in zip(batch, *(share[at] for share in shares), strict=True):
+            assert torch.equal(mixed[0::2], halves[0])
+            assert torch.equal(mixed[1::2], halves[1])
+
+
+def test_batches_of_arrays_that_stay_on_a_device(packed: Path) -> None:
+    """Here on the CPU, as if it were a GPU."""
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    there = as_tensors(part, torch.device("cpu"))
+    assert same(list(PlainBatches(there, 3)), list(PlainBatches(part, 3)))
+    batches = (TrainBatches(arrays, 4, None, 0) for arrays in (there, part))
+    ours, theirs = (list(found.of(1)) for found in batches)
+    assert same(ours, theirs)
+    assert on_device(part, torch.device("cuda"), 1e-9) is part  # too large
+    assert on_device(part, torch.device("cpu"), 1.0) is part
+
+
+def test_validation_batches_are_dealt_out(packed: Path) -> None:
+    batches = PlainBatches(open_arrays(packed / "arrays" / "fold0" / "val"), 2)
+    dealt = dict([*batches.part(1, 2), *batches.part(0, 2)])
+    assert same([dealt[number] for number in range(len(batches))], list(batches))

@@ -114,7 +114,7 @@ def test_training_runs_without_a_test_set(author: Workspace, tmp_path: Path) -> 
         *("python", "stages/train.py", "--params", "params.yaml", "--candidate", "regnetx_002"),
         *("--fold", "0", "--seed", "7", "--arrays", str(tmp_path / "arrays")),
         *("--out", str(tmp_path / "out"), "--history", str(tmp_path / "history.csv")),
-        *("--run", str(tmp_path / "run.json")),
+        *("--run", str(tmp_path / "run.json"), "--checkpoints", str(tmp_path / "checkpoints")),
     )
     assert (tmp_path / "out" / "weights.safetensors").exists()
 

@@ -79,7 +79,7 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
     trained = tmp_path / "trained"
     train(
         *(params, "mobilenetv2_035", 0, 0, arrays, trained),
-        *(paths.history / f"{name}.csv", paths.runs / f"{name}.json"),
+        *(paths.history / f"{name}.csv", paths.runs / f"{name}.json", tmp_path / "checkpoints"),
     )
     scores = paths.metrics / f"{name}.json"
     evaluate(params, trained, arrays, 0, paths.evaluations / name, scores)

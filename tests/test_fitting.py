@@ -1,6 +1,7 @@
 """What a recipe asks of a training is what happens: phases, freezing, clipping, what is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +9,48 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import fit_one
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from segbench.arrays import open_arrays, read_header
-from segbench.batches import PlainBatches, TrainBatches
+from segbench.batches import Batch, PlainBatches, TrainBatches
 from segbench.errors import InputError
-from segbench.fitting import Fit, make_trainer, phases_of
-from segbench.hardware import resolve
+from segbench.fitting import Fit
+from segbench.hardware import prepare, resolve
 from segbench.models import build_network, encoder_of
 from segbench.optimization import clip_gradients
-from segbench.params import GradientClip, Params
-from segbench.training import train
+from segbench.params import Params
+from segbench.params.train import GradientClip
+from segbench.processes import make_fabric
 
 NEVER = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
+
+
+class Watched(Fit):
+    """A training that keeps the weights of every step, and those that each phase ends with."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.after_step: list[dict[str, Tensor]] = []
+        self.after_phase: list[dict[str, Tensor]] = []
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def train_step(self, batch: Batch) -> None:
+        super().train_step(batch)
+        self.after_step.append(self.weights())
+
+    def begin(self, phase: int) -> None:
+        if phase:
+            self.after_phase.append(self.weights())
+        super().begin(phase)
+
+    def run(self, *arguments: Any) -> None:
+        super().run(*arguments)
+        self.after_phase.append(self.weights())
 
 
 class Training:
@@ -34,25 +62,17 @@ class Training:
         header = read_header(packed / "arrays")
         self.network = build_network(
             params.model, params.candidates["mobilenetv2_035"], header.num_outputs
-        )
-        self.fit = Fit(self.network, params.train, 2, 0.5)
-        self.before = self.state()
-        self.after_phase: list[dict[str, Tensor]] = []
+        ).to(memory_format=torch.channels_last)
+        resolved = resolve(params.hardware)
+        prepare(resolved)
+        self.fit = Watched(make_fabric(resolved), self.network, params.train, 2, 0.5, 64, 64)
+        self.before = self.fit.weights()
         part = packed / "arrays" / "fold0"
-        self.train = open_arrays(part / "train")
         self.val = open_arrays(part / "val")
         batches = TrainBatches(
-            self.train, 4, None, 0, lambda: self.fit.epoch, params.train.steps_per_epoch
+            open_arrays(part / "train"), 4, None, 0, params.train.steps_per_epoch
         )
-        for phase in phases_of(params.train):
-            self.fit.begin(phase, 64, 64)
-            trainer = make_trainer(params.train, phase, resolve(params.train))
-            trainer.fit(self.fit, batches, PlainBatches(self.val, 4))
-            self.fit.restore_kept()
-            self.after_phase.append(self.state())
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.fit.run(batches, PlainBatches(self.val, 4))
 
     def changed(self, before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
         return {name for name in before if not torch.equal(before[name], after[name])}
@@ -60,7 +80,8 @@ class Training:
 
 @pytest.fixture
 def short(tree: dict[str, Any]) -> dict[str, Any]:
-    tree["train"].update(num_epochs=2, precision="32-true")
+    tree["train"].update(num_epochs=2)
+    tree["hardware"].update(precision="32-true", workers=0)
     tree["train"]["schedule"]["name"] = "constant"
     return tree
 
@@ -70,7 +91,7 @@ def test_a_frozen_encoder_stays_as_it_came_batch_norm_included(
 ) -> None:
     short["train"]["freeze_encoder"] = "all"
     done = Training(short, packed)
-    changed = done.changed(done.before, done.state())
+    changed = done.changed(done.before, done.fit.weights())
     assert changed
     assert not any(".encoder." in name for name in changed)
 
@@ -90,7 +111,7 @@ def test_two_phases(short: dict[str, Any], packed: Path) -> None:
     done = Training(short, packed)
     assert [row["epoch"] for row in done.fit.history] == [0, 1, 2, 3, 4]
     assert [row["learning_rate"] for row in done.fit.history] == [3e-3] * 2 + [1e-4] * 3
-    first, second = done.after_phase
+    first, second = done.fit.after_phase
     assert not any(".encoder." in name for name in done.changed(done.before, first))
     tuned = {name for name in done.changed(first, second) if ".encoder." in name}
     assert tuned
@@ -114,7 +135,7 @@ def test_the_best_epoch_of_both_phases_is_kept(short: dict[str, Any], packed: Pa
     done = Training(short, packed)
     assert done.fit.kept == min(done.fit.history, key=lambda row: row["val_loss"])
     assert done.fit.kept["epoch"] < 3
-    assert done.changed(*done.after_phase) == set()
+    assert done.changed(*done.fit.after_phase) == set()
 
 
 @pytest.mark.parametrize("keep", ["best", "best_loss", "last"])
@@ -143,25 +164,15 @@ def test_the_moving_average_is_what_is_validated_and_kept(
     short: dict[str, Any], packed: Path
 ) -> None:
     short["train"].update(ema_decay=0.9, keep="last", num_epochs=1, steps_per_epoch=5)
-    steps: list[dict[str, Tensor]] = []
-    original = Fit.on_train_batch_end
-
-    def spy(self: Fit, *arguments: Any) -> None:
-        original(self, *arguments)
-        steps.append({name: value.clone() for name, value in self.network.state_dict().items()})
-
-    Fit.on_train_batch_end = spy  # type: ignore[method-assign]
-    try:
-        done = Training(short, packed)
-    finally:
-        Fit.on_train_batch_end = original  # type: ignore[method-assign]
+    done = Training(short, packed)
+    steps = done.fit.after_step
     assert len(steps) == 5
     name = "network.segmentation_head.0.weight"
     average = steps[0][name]  # the first step is where it starts
     for step in steps[1:]:
         average = 0.9 * average + 0.1 * step[name]
-    assert torch.allclose(done.state()[name], average, atol=1e-6)
-    assert not torch.allclose(done.state()[name], steps[-1][name], atol=1e-6)
+    assert torch.allclose(done.fit.weights()[name], average, atol=1e-6)
+    assert not torch.allclose(done.fit.weights()[name], steps[-1][name], atol=1e-6)
 
 
 def test_early_stopping_waits_for_the_least_number_of_epochs(
@@ -172,24 +183,21 @@ def test_early_stopping_waits_for_the_least_number_of_epochs(
     assert len(Training(short, packed).fit.history) == 5
 
 
-def test_a_plateau_before_that_is_forgotten(short: dict[str, Any], packed: Path) -> None:
+def test_a_plateau_before_that_is_forgotten(
+    short: dict[str, Any], packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Early stopping asks what the loss does now, not what it did before the least epochs."""
     short["train"]["num_epochs"] = 8
     short["train"]["early_stopping"] = {"patience": 2, "min_delta": 0.0, "min_epochs": 6}
     losses = iter([1.0, 2.0, 2.0, 2.0, 0.9, 0.8, 0.7, 0.6])
-    original = Fit.on_validation_epoch_end
-
-    def scripted(self: Fit) -> None:
-        self.log("val_loss", next(losses))
-
-    Fit.on_validation_epoch_end = scripted  # type: ignore[method-assign]
-    try:
-        assert len(Training(short, packed).fit.history) == 8
-    finally:
-        Fit.on_validation_epoch_end = original  # type: ignore[method-assign]
+    validate = Fit.validate
+    monkeypatch.setattr(Fit, "validate", lambda self: replace(validate(self), loss=next(losses)))
+    assert len(Training(short, packed).fit.history) == 8
 
 
-def test_modes_of_a_traced_encoder(short: dict[str, Any], packed: Path) -> None:
+def test_modes_of_a_traced_encoder(
+    short: dict[str, Any], packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its graph follows its mode through validation and into the next epoch, or stays if frozen."""
     short["model"] = {
         "architecture": "cvc-mobilenetv2",
@@ -199,25 +207,22 @@ def test_modes_of_a_traced_encoder(short: dict[str, Any], packed: Path) -> None:
     short["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.9}
     short["train"].update(num_epochs=2, steps_per_epoch=1)
     differs: list[bool] = []
-    original = Fit.training_step
+    original = Watched.train_step
 
-    def spy(self: Fit, batch: Any, index: int) -> Tensor:
+    def spy(self: Watched, batch: Batch) -> None:
         with torch.no_grad():
             first, second = (encoder_of(self.network)(torch.ones(4, 3, 64, 64)) for _ in range(2))
         last = list(first)[-1]
         differs.append(not torch.equal(first[last], second[last]))
-        return original(self, batch, index)
+        original(self, batch)
 
-    Fit.training_step = spy  # type: ignore[method-assign]
-    try:
-        Training(short, packed)
-        assert differs == [True, True]
-        differs.clear()
-        short["train"]["freeze_encoder"] = "all"
-        Training(short, packed)
-        assert differs == [False, False]
-    finally:
-        Fit.training_step = original  # type: ignore[method-assign]
+    monkeypatch.setattr(Watched, "train_step", spy)
+    Training(short, packed)
+    assert differs == [True, True]
+    differs.clear()
+    short["train"]["freeze_encoder"] = "all"
+    Training(short, packed)
+    assert differs == [False, False]
 
 
 def test_what_the_second_phase_needs_is_checked_before_the_first(
@@ -230,11 +235,8 @@ def test_what_the_second_phase_needs_is_checked_before_the_first(
         "early_stopping": NEVER,
     }
     with pytest.raises(InputError, match=r"has no layer 'no\.such\.layer'"):
-        train(
-            *(Params.model_validate(tree), "mobilenetv2_035", 0, 0, packed / "arrays", tmp_path),
-            *(tmp_path / "history.csv", tmp_path / "run.json"),
-        )
-    assert (tmp_path / "record" / "metrics.jsonl").read_text() == ""
+        fit_one(Params.model_validate(tree), packed, tmp_path)
+    assert (tmp_path / "train/record/metrics.jsonl").read_text() == ""
 
 
 def test_plateau_lets_pass_what_it_is_told_to(short: dict[str, Any], packed: Path) -> None:
@@ -273,7 +275,7 @@ def test_clipping_reaches_the_training(short: dict[str, Any], packed: Path, by: 
     short["train"]["gradient_clip"] = {"by": by, "limit": 1e-3}
     done = Training(short, packed)
     names = [name for name, _ in done.network.named_parameters()]
-    steps = [done.state()[name] - done.before[name] for name in names]
+    steps = [done.fit.weights()[name] - done.before[name] for name in names]
     measured = {
         "global_norm": torch.cat([step.flatten() for step in steps]).norm(),
         "parameter_norm": max(step.norm() for step in steps),
@@ -298,7 +300,7 @@ def test_optimisers_take_their_arguments(
     short["train"].update(num_epochs=1)
     short["train"]["optimizer"].update(name=name, args=args, learning_rate=1e-4)
     done = Training(short, packed)
-    assert done.changed(done.before, done.state())
+    assert done.changed(done.before, done.fit.weights())
 
 
 @pytest.mark.parametrize("steps", [2, 30])
@@ -310,8 +312,8 @@ def test_an_epoch_has_the_steps_it_is_given(packed: Path, steps: int) -> None:
         keys.append(key)
         return image, mask
 
-    batches = TrainBatches(arrays, 4, vary, 0, lambda: 3, steps)
-    assert len(list(batches)) == len(batches) == steps
+    batches = TrainBatches(arrays, 4, vary, 0, steps)
+    assert len(list(batches.of(3))) == len(batches) == steps
     assert len(set(keys)) == len(keys) == 4 * steps  # no variation twice
     seen = np.bincount([key[2] for key in keys], minlength=len(arrays.images))
     assert seen.max() - seen.min() <= 1
@@ -322,22 +324,15 @@ def test_a_grey_network_takes_grey_images_only(
 ) -> None:
     tree["model"]["in_channels"] = 1
     with pytest.raises(InputError, match=r"model.in_channels: 1, but .* have 3 channels; set 3"):
-        train(
-            *(Params.model_validate(tree), "mobilenetv2_035", 0, 0, packed / "arrays", tmp_path),
-            *(tmp_path / "history.csv", tmp_path / "run.json"),
-        )
+        fit_one(Params.model_validate(tree), packed, tmp_path)
 
 
 def test_a_training_leaves_an_animation_of_one_sample(
     short: dict[str, Any], packed: Path, tmp_path: Path, offline: Callable[[], str]
 ) -> None:
     short["train"]["num_epochs"] = 3
-    params = Params.model_validate(short)
-    train(
-        *(params, "mobilenetv2_035", 0, 0, packed / "arrays", tmp_path),
-        *(tmp_path / "history.csv", tmp_path / "run.json"),
-    )
-    with Image.open(tmp_path / "record/artifacts/pictures/progress.gif") as movie:
+    fit_one(Params.model_validate(short), packed, tmp_path)
+    with Image.open(tmp_path / "train/record/artifacts/pictures/progress.gif") as movie:
         assert movie.n_frames == 3
         frames = []
         for at in range(3):
@@ -349,4 +344,4 @@ def test_a_training_leaves_an_animation_of_one_sample(
     assert (frames[0][below, : 2 * third - 4] == frames[2][below, : 2 * third - 4]).all()
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["val_accuracy_micro"].between(0, 1).all()
-    assert "network.segmentation_head.0.weight" in load_file(tmp_path / "weights.safetensors")
+    assert "network.segmentation_head.0.weight" in load_file(tmp_path / "train/weights.safetensors")

@@ -5,7 +5,7 @@ import torch
 
 from segbench.errors import InputError
 from segbench.losses import WeightedLoss
-from segbench.params import LossTerm
+from segbench.params.train import LossTerm
 
 
 def test_weighted_sum_of_known_losses() -> None:

@@ -17,6 +17,7 @@ OBSERVERS = {
     "params/__init__.py",  # checks values that DVC itself follows
     "params/datasets.py",
     "params/section.py",
+    "params/train.py",
     "pictures.py",  # draws
     "provenance.py",  # describes
     "records.py",  # writes down

@@ -4,23 +4,29 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import fit_one
 from PIL import Image
 
+from segbench.fitting import Fit
 from segbench.models import build_network
 from segbench.models.exporting import export_network
-from segbench.params import Candidate, Model
-from segbench.records import DatasetInput, ModelFile, Record, Run, followed, now_ms
+from segbench.params import Candidate, Model, Params
+from segbench.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -185,13 +191,49 @@ def _finish(folder: Path) -> None:
     (folder / "end.json").write_text('{"status": "FINISHED", "time_ms": 1, "tags": {}}')
 
 
-def test_an_unreachable_server_does_not_disturb_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@contextmanager
+def ill_server(stalls: bool) -> Iterator[str]:
+    """A server that answers everything with 500, or not at all."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if stalls:
+                over.wait(60)
+            with suppress(OSError):  # who asked has hung up
+                self.send_error(500)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{web.server_port}"
+    finally:
+        over.set()
+        web.shutdown()
+        web.server_close()
+
+
+@pytest.mark.parametrize("illness", ["gone", "answers 500", "stalls"])
+def test_an_ill_server_does_not_disturb_the_work(
+    illness: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
     run = Run("e" * 32, "train", "polyps", "alone", now_ms())
-    with followed(tmp_path / "record", run, 30), Record(tmp_path / "record", run) as record:
-        record.log(0, {"loss": 1.0})
+    with ill_server(illness == "stalls") as uri:
+        # Nobody listens at port 9.
+        uri = "http://127.0.0.1:9" if illness == "gone" else uri
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        started = time.monotonic()
+        with recorded(tmp_path / "record", run, 20) as record:
+            record.log(0, {"loss": 1.0})
+        assert time.monotonic() - started < 25
     assert (tmp_path / "record" / "end.json").exists()
     said = capfd.readouterr().err
     assert "MLflow did not take the run; it is whole in" in said
@@ -203,7 +245,7 @@ def test_a_follower_brings_the_run_while_it_grows(
     tmp_path: Path, offline: Callable[[], str]
 ) -> None:
     run = Run("f" * 32, "train", "polyps", "live", now_ms())
-    with followed(tmp_path / "record", run, 60), Record(tmp_path / "record", run) as record:
+    with recorded(tmp_path / "record", run, 60) as record:
         record.log(0, {"loss": 1.0})
         for _ in range(300):
             if "live" in everything(offline()):
@@ -298,3 +340,61 @@ def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait() for process in processes] == [0] * 4
     assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4
+
+
+def test_a_locked_database_is_filled_later(
+    offline: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "other", name="other", id="9" * 32)
+    replay([tmp_path / "other"], offline())
+    run = Run("e" * 32, "train", "polyps", "late", now_ms())
+    with sqlite3.connect(offline().removeprefix("sqlite:///")) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with recorded(tmp_path / "record", run, 20) as record:
+            record.log(0, {"loss": 1.0})
+        assert "MLflow did not take the run" in capfd.readouterr().err
+        database.rollback()
+    replay([tmp_path / "record"], offline())
+    status, points, *_ = everything(offline())["late"]  # type: ignore[misc]
+    assert status == "FINISHED"
+    assert [(step, value) for step, value, _ in points["loss"]] == [(0, 1.0)]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_mid_training(
+    tree: dict[str, Any], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And started again: every metric of every epoch is there once."""
+    tree["train"]["num_epochs"] = 8
+    tree["tracking"]["max_wait_s"] = 90
+    original = Fit.end_epoch
+    with ExitStack() as first, ExitStack() as second:
+        uri = first.enter_context(server(tmp_path / "server"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        seen: list[int] = []
+
+        def slowly(self: Fit, *arguments: Any) -> None:
+            original(self, *arguments)
+            if self.epoch == 2:
+                while "epoch/val_loss" not in _points(uri):
+                    time.sleep(0.2)
+                seen.append(len(_points(uri)["epoch/val_loss"]))
+                first.close()
+            if self.epoch == 6:
+                second.enter_context(server(tmp_path / "server", int(uri.rsplit(":", 1)[1])))
+            time.sleep(1)
+
+        monkeypatch.setattr(Fit, "end_epoch", slowly)
+        fit_one(Params.model_validate(tree), packed, tmp_path)
+        assert 1 <= seen[0] <= 2
+        points = _points(uri)
+        status, *_ = everything(uri)["mobilenetv2_035-fold0-seed0"]  # type: ignore[misc]
+    assert status == "FINISHED"
+    assert {tuple(step for step, _, _ in rows) for rows in points.values()} == {tuple(range(8))}
+    assert "epoch/train_loss" in points
+
+
+def _points(uri: str) -> dict[str, list[tuple[int, float, int]]]:
+    """Of the training that is in MLflow, as far as it is."""
+    found = everything(uri).get("mobilenetv2_035-fold0-seed0")
+    return found[1] if found else {}  # type: ignore[index]

@@ -1,6 +1,7 @@
 """Packed arrays: what trains and tests, as a few uint8 files that are read by memory map."""
 
 import json
+import mmap
 import os
 from dataclasses import asdict, dataclass
 from io import BufferedWriter
@@ -51,6 +52,12 @@ class Arrays:
     images: Pixels
     masks: Pixels
     samples: pd.DataFrame
+
+    def let_go(self) -> None:
+        """Give back the pages read so far, which would count as this process's memory."""
+        for part in (self.images, self.masks):
+            if isinstance(part, np.memmap):
+                part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 class Writer:

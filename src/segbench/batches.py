@@ -1,12 +1,15 @@
-"""Batches: packed samples, varied and stacked ahead of the network by a thread."""
+"""Batches: packed samples, varied and stacked ahead of the network by worker processes."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segbench.arrays import Arrays
 from segbench.samples import Pixels
@@ -17,21 +20,27 @@ Batch = tuple[Tensor, Tensor]
 Vary = Callable[[Pixels, Pixels, tuple[int, ...]], tuple[Pixels, Pixels]]
 """(image, mask, key) to a variation of them that depends on the key only."""
 
+Step = tuple[int, int]
+"""Number of an epoch, and of a step in it."""
+
 
 class TrainBatches:
     """A training split in a new order and with new variations each epoch.
 
-    Order and variations are functions of (seed, epoch, sample). A batch is made by one thread
-    while the network works on the one before; OpenCV and torch both let go of the interpreter.
+    Order and variations are functions of (seed, epoch, sample), so neither the number of workers
+    nor of processes that share a batch changes them, nor where in an epoch one begins.
 
     Args:
         arrays: of the training split.
-        batch_size: a last, smaller batch is left out, unless it is the only one.
+        batch_size: of all processes together; a last, smaller batch is left out, unless it is the
+            only one.
         vary: draws a variation of a sample; None leaves samples as they are.
         seed: of the run.
-        epoch: asked at the start of each pass for the number of the epoch.
         num_steps: batches in an epoch, which may go through the split more than once, or through a
             part of it; None: as many whole batches as fit into it.
+        workers: processes that make batches; 0: made when they are asked for.
+        part: this process's number, and how many share each batch.
+        pinned: in memory that a GPU can read while it computes.
     """
 
     def __init__(
@@ -40,45 +49,92 @@ class TrainBatches:
         batch_size: int,
         vary: Vary | None,
         seed: int,
-        epoch: Callable[[], int],
         num_steps: int | None = None,
+        workers: int = 0,
+        part: tuple[int, int] = (0, 1),
+        pinned: bool = False,
     ) -> None:
-        self.arrays = arrays
-        self.batch_size = min(batch_size, len(arrays.images))
-        self.vary = vary
+        whole = min(batch_size, len(arrays.images))
+        self.batch_size = whole // part[1] * part[1]
         self.seed = seed
-        self.epoch = epoch
         self.num_steps = num_steps or len(arrays.images) // self.batch_size
+        self._samples = arrays.samples
+        self._made = _Made(arrays, self.batch_size, vary, seed, self.num_steps, part)
+        self._steps = _Steps()
+        self._loader: DataLoader[Batch] = DataLoader(
+            self._made,
+            batch_size=None,  # a sample of the dataset is a batch already
+            sampler=self._steps,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned,
+        )
 
     def __len__(self) -> int:
         return self.num_steps
 
-    def __iter__(self) -> Iterator[Batch]:
-        epoch = self.epoch()
-        rng = np.random.default_rng([self.seed, epoch])
-        count, needed = len(self.arrays.images), len(self) * self.batch_size
-        passes = [rng.permutation(count) for _ in range(-(-needed // count))]
-        order = np.concatenate(passes)[:needed]
-        with ThreadPoolExecutor(1, "batches") as thread:
-            waiting = None
-            for start in range(0, needed, self.batch_size):
-                made = thread.submit(self._make, order, start, epoch)
-                if waiting is not None:
-                    yield waiting.result()
-                waiting = made
-            assert waiting is not None
-            yield waiting.result()
+    def of(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This process's part of each batch of an epoch, from a step on."""
+        self._steps.steps = [(epoch, step) for step in range(start, self.num_steps)]
+        return iter(self._loader)
 
-    def _make(self, order: NDArray[np.int64], start: int, epoch: int) -> Batch:
-        indices = order[start : start + self.batch_size]
+    def ids(self, epoch: int, step: int) -> list[str]:
+        """Which samples the batch of a step has, in all processes."""
+        return [str(id) for id in self._samples["id"].iloc[self._made.indices(epoch, step)]]
+
+
+class _Steps(Sampler[Step]):
+    """The steps that are asked for; a loader whose workers stay has its sampler for good."""
+
+    steps: list[Step] = []  # noqa: RUF012
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+
+class _Made(Dataset[Batch]):
+    """Whole batches by epoch and step, as a worker makes them."""
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        batch_size: int,
+        vary: Vary | None,
+        seed: int,
+        num_steps: int,
+        part: tuple[int, int],
+    ) -> None:
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.vary = vary
+        self.seed = seed
+        self.num_steps = num_steps
+        self.part = part
+        self._order = lru_cache(maxsize=2)(self._draw_order)
+
+    def __getitem__(self, step: Step) -> Batch:
+        epoch, number = step
+        rank, world = self.part
+        indices = self.indices(epoch, number)[rank::world]
         images, masks = self.arrays.images[indices], self.arrays.masks[indices]
         if self.vary is not None:
             for at, index in enumerate(indices):
                 key: tuple[int, ...] = (self.seed, epoch, int(index))
-                if (again := (start + at) // len(self.arrays.images)) > 0:
+                place = number * self.batch_size + rank + at * world
+                if (again := place // len(self.arrays.images)) > 0:
                     key = (*key, again)  # another variation each time round
                 images[at], masks[at] = self.vary(images[at], masks[at], key)
+        self.arrays.let_go()
         return to_batch(images, masks)
+
+    def indices(self, epoch: int, number: int) -> NDArray[np.int64]:
+        """Of the samples in a batch."""
+        return self._order(epoch)[number * self.batch_size :][: self.batch_size]
+
+    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, epoch])
+        count, needed = len(self.arrays.images), self.num_steps * self.batch_size
+        return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])
 
 
 class PlainBatches:
@@ -92,12 +148,33 @@ class PlainBatches:
         return -(-len(self.arrays.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.arrays.images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            # Copies, since torch takes no read-only memory.
-            yield to_batch(np.array(self.arrays.images[part]), np.array(self.arrays.masks[part]))
+        return (batch for _, batch in self.part(0, 1))
+
+    def part(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
+        """The batches that one of several processes takes, with their numbers."""
+        for number in range(rank, len(self), world):
+            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            indices = np.arange(len(self.arrays.masks))[part]
+            yield number, to_batch(self.arrays.images[indices], self.arrays.masks[indices])
+            self.arrays.let_go()
 
 
-def to_batch(images: Pixels, masks: Pixels) -> Batch:
+def to_batch(images: Pixels | Tensor, masks: Pixels | Tensor) -> Batch:
     """Wrap (N, H, W, C) images and (N, H, W) masks as a batch, without a copy."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks)
+    return torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(masks)
+
+
+def on_device(arrays: Arrays, device: torch.device, most_gib: float) -> Arrays:
+    """Arrays that stay on a GPU, if they take no more memory than that; else as they are."""
+    size = sum(part.size for part in (arrays.images, arrays.masks))
+    if device.type == "cpu" or size > most_gib * 2**30:
+        return arrays
+    return as_tensors(arrays, device)
+
+
+def as_tensors(arrays: Arrays, device: torch.device) -> Arrays:
+    """Arrays of which a batch is taken on the device."""
+    tensors: Any = [
+        torch.tensor(np.array(part), device=device) for part in (arrays.images, arrays.masks)
+    ]
+    return replace(arrays, images=tensors[0], masks=tensors[1])

@@ -13,7 +13,7 @@ from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
 from segbench.params import Candidate, Params
 from segbench.pictures import outline, picture_mode, shrink
-from segbench.records import Record, Run, flatten, followed, now_ms
+from segbench.records import Run, flatten, now_ms, recorded
 from segbench.report.comparison import (
     Cell,
     Content,
@@ -63,10 +63,7 @@ def compare(params: Params, paths: Paths) -> str:
     rows = leaderboard(params, runs)
     record_folder = paths.out / "record"
     run = _describe(params, header, paths, names)
-    with (
-        followed(record_folder, run, params.tracking.max_wait_s),
-        Record(record_folder, run) as record,
-    ):
+    with recorded(record_folder, run, params.tracking.max_wait_s) as record:
         pictures = paths.out / "pictures"
         samples = write_samples(params, header, paths, rows, runs, pictures)
         content = Content(

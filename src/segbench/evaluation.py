@@ -14,13 +14,21 @@ from tqdm import tqdm
 from segbench import metrics, provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.batches import Batch, PlainBatches
-from segbench.hardware import resolve
+from segbench.hardware import prepare, resolve
 from segbench.hashing import sha256_of, sha256_of_masks
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
 from segbench.params import Params
 from segbench.pictures import class_colours, outline, paint, save_sheet, shrink, to_colour
-from segbench.records import DatasetInput, ModelFile, Record, flatten, followed, now_ms, read_run
+from segbench.records import (
+    DatasetInput,
+    ModelFile,
+    Record,
+    flatten,
+    now_ms,
+    read_run,
+    recorded,
+)
 from segbench.results import flat
 from segbench.samples import Info, Pixels
 from segbench.tiling import Wholes
@@ -57,10 +65,8 @@ def evaluate(
         A line that says what was made.
     """
     header = read_header(arrays)
-    resolved = resolve(params.train)
-    torch.set_num_threads(resolved.threads)
-    on_cuda = resolved.device == "cuda"
-    torch.use_deterministic_algorithms(params.train.deterministic, warn_only=on_cuda)
+    resolved = resolve(params.hardware)
+    prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     training = read_run(trained / "record")
     data = DatasetInput(header.dataset.name, header.digest[:16], f"{arrays}/fold{fold}", {})
@@ -82,8 +88,7 @@ def evaluate(
         inputs=[data],
         model=ModelFile("../model.pt2", header.channels, header.num_outputs),
     )
-    folder = out / "record"
-    with followed(folder, run, params.tracking.max_wait_s), Record(folder, run) as record:
+    with recorded(out / "record", run, params.tracking.max_wait_s) as record:
         trained_network = load_network(trained / "weights.safetensors")
         network = FlipAveraged(trained_network) if params.evaluate.flips else trained_network
         network = network.to(resolved.device).eval()

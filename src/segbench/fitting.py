@@ -1,290 +1,429 @@
-"""Fitting: the epochs of one training, by Lightning, and what each of them leaves behind."""
+"""Fitting: the epochs and steps of one training, and where it stands after each.
+
+The loop is written out, on Lightning Fabric, which brings devices, precision and processes: what it
+takes to go on from any step is then a handful of values in one place, `Fit.state`.
+"""
 
 import copy
-import logging
+import sys
 import time
-import warnings
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping as EarlyStoppingCallback
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from segbench import metrics
-from segbench.batches import Batch
+from segbench.batches import Batch, PlainBatches, TrainBatches
+from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
-from segbench.hardware import Resolved
+from segbench.hardware import is_out_of_memory
 from segbench.losses import WeightedLoss
-from segbench.models import SegmentationNetwork, predict_classes
+from segbench.models import SegmentationNetwork
 from segbench.models.freezing import freeze
+from segbench.models.synchronised import synchronise_batch_norm
 from segbench.optimization import clip_gradients, make_optimizer, make_schedule
-from segbench.params import EarlyStopping, Train
-from segbench.records import Record
-from segbench.samples import Pixels
+from segbench.params.train import Checkpointing, Train
+from segbench.phases import Patience, phases_of
+from segbench.processes import of_all
+from segbench.records import Record, metrics_line
+from segbench.validation import Validated, validate
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A part of a training with an optimiser of its own; see `Train` and `FineTune`."""
-
-    freeze_encoder: str
-    num_epochs: int
-    learning_rate: float
-    early_stopping: EarlyStopping
+class _RewindError(Exception):
+    """A step that must not stand: back to the last checkpoint, with something changed."""
 
 
-def phases_of(params: Train) -> list[Phase]:
-    """One phase, or two with fine-tuning."""
-    rate = params.optimizer.learning_rate
-    first = Phase(params.freeze_encoder, params.num_epochs, rate, params.early_stopping)
-    then = params.fine_tune
-    if then is None:
-        return [first]
-    second = Phase(then.freeze_encoder, then.num_epochs, then.learning_rate, then.early_stopping)
-    return [first, second]
-
-
-def make_trainer(params: Train, phase: Phase, resolved: Resolved) -> pl.Trainer:
-    """A Lightning trainer that loops, and leaves saving and logging to segbench."""
-    callbacks: list[pl.Callback] = []
-    stopping = phase.early_stopping
-    if stopping.patience is not None:
-        callbacks.append(_StopEarly(stopping.patience, stopping.min_delta, stopping.min_epochs))
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # It counts workers of torch's loaders; ours is none of them.
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
-    # Lightning's own use of torch.
-    warnings.filterwarnings("ignore", message=".*LeafSpec")
-    # It counts frozen layers, which are so on purpose.
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(resolved.device, resolved.device),
-        devices=1,
-        precision=resolved.precision,  # type: ignore[arg-type]
-        max_epochs=phase.num_epochs,
-        deterministic=_determinism(params, resolved),
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-
-
-class _StopEarly(EarlyStoppingCallback):
-    """Lightning's, not before `min_epochs`; a trainer's own would stop there for what is past."""
-
-    def __init__(self, patience: int, min_delta: float, min_epochs: int) -> None:
-        super().__init__(
-            "val_loss", min_delta=min_delta, patience=patience, check_on_train_epoch_end=True
-        )
-        self.min_epochs = min_epochs
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        if trainer.current_epoch + 1 < self.min_epochs:
-            trainer.should_stop = False
-
-
-def _determinism(params: Train, resolved: Resolved) -> bool | Literal["warn"]:
-    # On CUDA some losses have no deterministic kernel; there a warning says which.
-    return "warn" if params.deterministic and resolved.device == "cuda" else params.deterministic
-
-
-class Fit(pl.LightningModule):
-    """What Lightning needs to know of a training, and what an epoch leaves behind.
-
-    Call `begin` before each phase.
+class Fit:
+    """A training and where it stands; `run` takes it from there to its end.
 
     Args:
+        fabric: launched.
         network: is trained in place.
         params: the recipe.
         num_classes: with the background.
         threshold: probability from which a pixel is foreground.
+        height, width: of the images.
 
     Attributes:
         history: a row for each epoch of all phases.
         kept: the row of the epoch whose weights are kept.
         shown_predictions: class ids (H, W) of one validation sample, for each epoch.
+        lines: what the record has, or is about to have, of each epoch.
+        rewinds: how often it went back and lowered the learning rate.
+        rate_factor: what the learning rate of the schedule is multiplied by for it.
+        pieces: how many a batch is cut into, to fit into memory.
         train_seconds: of the last epoch, without validation.
     """
 
     def __init__(
-        self, network: SegmentationNetwork, params: Train, num_classes: int, threshold: float
+        self,
+        fabric: Fabric,
+        network: SegmentationNetwork,
+        params: Train,
+        num_classes: int,
+        threshold: float,
+        height: int,
+        width: int,
     ) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.fabric = fabric
+        self.network = network.to(fabric.device)
+        if fabric.world_size > 1:
+            synchronise_batch_norm(self.network)
         self.params = params
         self.num_classes = num_classes
         self.threshold = threshold
+        self.size = (height, width)
         self.loss = WeightedLoss(params.loss, network.blueprint.num_outputs)
+        self.phases = phases_of(params)
         self.history: list[dict[str, float]] = []
         self.kept: dict[str, float] = {}
-        self.shown_predictions: list[Pixels] = []
+        self.shown_predictions: list[Tensor] = []
+        self.lines: list[str] = []
+        self.rewinds = 0
+        self.rate_factor = 1.0
+        self.pieces = 1
         self.train_seconds = 0.0
-        self._averaged: AveragedModel | None = None
+        self.epoch = 0
+        self.step = 0
+        self.total_steps = 0
+        self._phase = 0
+        self._phase_began = 0
+        self._ended = False
+        self._patience = Patience()
         self._kept_weights: dict[str, Tensor] = {}
-        self._frozen: list[nn.Module] = []
+        self._losses: list[Tensor] = []
+        self._unchecked: tuple[Tensor, int, list[float]] | None = None
         self._record: Record | None = None
-        self._images_per_epoch = 0
-        self._shown = 0
-        self._seen = 0
-        self._train_losses: list[Tensor] = []
-        self._val_losses: list[tuple[Tensor, int]] = []
-        self._counts: list[Tensor] = []
-        self._correct: list[Tensor] = []
+        self._checkpoints: Checkpoints | None = None
+        self._bar = tqdm(disable=True)
 
-    def bind(self, record: Record, steps_per_epoch: int, batch_size: int, shown: int) -> None:
-        """Say where epochs are recorded, how many steps of how many images one has, and which
-        validation sample's predictions to keep."""
+    def bind(
+        self, record: Record | None, checkpoints: Checkpoints | None, often: Checkpointing
+    ) -> None:
+        """Say where epochs are recorded, and where and how often checkpoints are written."""
         self._record = record
-        self._images_per_epoch = steps_per_epoch * batch_size
-        self._shown = shown
-        self._bar = tqdm(
-            total=steps_per_epoch * sum(phase.num_epochs for phase in phases_of(self.params)),
-            desc=record.run.name,
-            unit="step",
-            disable=None,
-        )
+        self._checkpoints = checkpoints
+        self._often = often
 
-    def close(self) -> None:
-        """End what `bind` began."""
-        self._bar.close()
-
-    def begin(self, phase: Phase, height: int, width: int) -> None:
-        """Freeze what a phase freezes, and start its optimiser, its schedule and its average.
+    def run(
+        self,
+        batches: TrainBatches,
+        val: PlainBatches,
+        shown: int = 0,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        """Train to the end; the network then has the weights that are kept.
 
         Args:
-            phase: of the recipe.
-            height, width: of the images.
+            batches: to train on.
+            val: to validate on after each epoch.
+            shown: number of the validation sample whose predictions are kept.
+            state: of the checkpoint to go on from.
+
+        Raises:
+            InputError: if it diverges or runs out of memory, and may not go back or has too often.
         """
-        self.phase = phase
-        self._epochs_before = len(self.history)
-        self._frozen = freeze(self.network, phase.freeze_encoder, height, width)
+        self._batches, self._val, self._shown = batches, val, shown
+        total = len(batches) * sum(phase.num_epochs for phase in self.phases)
+        name = self._record.run.name if self._record else ""
+        self._bar = tqdm(total=total, desc=name, unit="step", disable=None if name else True)
+        self._saved = time.monotonic()
+        self.begin(self._phase)
+        if state is not None:
+            self._restore(state)
+        elif self.params.on_non_finite.rewinds or self.params.on_out_of_memory == "accumulate":
+            self._save()
+        with self._bar:
+            while True:
+                try:
+                    self._run_phases()
+                    return
+                except _RewindError as problem:
+                    print(f"warning: {problem}", file=sys.stderr)
+
+    def _run_phases(self) -> None:
+        while True:
+            while not self._ended:
+                self.train_epoch()
+                self.end_epoch(self.validate())
+            self.network.load_state_dict(self._kept_weights)
+            if self._phase + 1 == len(self.phases):
+                return
+            self.begin(self._phase + 1)
+
+    def begin(self, phase: int) -> None:
+        """Freeze what a phase freezes, and start its optimiser, its schedule and its average."""
+        self._phase, self._phase_began, self._ended = phase, self.epoch, False
+        plan = self.phases[phase]
+        self._patience = Patience()
+        self._frozen = freeze(self.network, plan.freeze_encoder, *self.size)
+        self._averaged: AveragedModel | None = None
         if self.params.ema_decay is not None:
             average = get_ema_multi_avg_fn(self.params.ema_decay)  # type: ignore[no-untyped-call]
             # Batch norm's statistics too: the average of weights needs those that go with it.
             self._averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        self.train()
-
-    @property
-    def epoch(self) -> int:
-        """Number of the running epoch, counted through all phases."""
-        return self._epochs_before + int(self.current_epoch)
+        rate = plan.learning_rate
+        optimizer = make_optimizer(self.network, self.params.optimizer, rate)
+        steps = plan.num_epochs * len(self._batches)
+        self._schedule = make_schedule(optimizer, self.params.schedule, rate, steps)
+        self._model, self._optimizer = self.fabric.setup(self.network, optimizer)
 
     @property
     def scored(self) -> nn.Module:
         """The network that is validated and kept: the average of the weights, if there is one."""
         return self.network if self._averaged is None else self._averaged.module
 
-    def train(self, mode: bool = True) -> Self:
-        """As ever, but what is frozen stays in eval mode.
+    def train_epoch(self) -> None:
+        self._train_mode()
+        started, first = time.perf_counter(), self.step
+        for batch in self._batches.of(self.epoch, self.step):
+            # Of the step and not of the process: a resumed run draws what an unbroken one draws.
+            key = (self._batches.seed, self.total_steps, self.fabric.global_rank)
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+            self.train_step(batch)
+            self.step += 1
+            self.total_steps += 1
+            self._bar.update()
+            if self._is_due():
+                self._check()
+                self._save()
+        self._check()
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.train_seconds = time.perf_counter() - started
+        self._speed = (self.step - first) * self._batches.batch_size / self.train_seconds
 
-        A traced encoder has a graph for each mode and changes it when its mode changes; Lightning
-        restores modes behind its back. To and fro, so that it changes for certain.
+    def _train_mode(self) -> None:
+        """What is frozen stays in eval mode.
+
+        A traced encoder has a graph for each mode and changes it when its mode changes. To and fro,
+        so that it changes for certain.
         """
-        super().train(not mode)
-        super().train(mode)
+        self.network.train(False)
+        self.network.train(True)
         for module in self._frozen:
             if isinstance(module, GraphModule):
                 module.train(False)
             module.training = False
-        return self
 
-    def restore_kept(self) -> None:
-        """Go back to the weights that are kept."""
-        self.network.load_state_dict(self._kept_weights)
-
-    def on_train_epoch_start(self) -> None:
-        self.train()
-        self._train_losses.clear()
-        self._epoch_started = time.perf_counter()
-
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        images, masks = batch
-        loss: Tensor = self.loss(self.network(images), masks)
-        self._train_losses.append(loss.detach())
-        if self._record is not None:
-            self._bar.update()
-        return loss
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Lightning's own knows no norm of single parameters."""
+    def train_step(self, batch: Batch) -> None:
+        images, masks = self.fabric.to_device(batch)
+        self._optimizer.zero_grad()
+        full = False
+        try:
+            loss = self._backward(images, masks)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            full = True
+        if full:  # out of the handler, whose traceback holds on to the memory
+            self._make_room(len(images))
+        self._check()  # of the step before, which the device has done by now
+        learning = [
+            parameter.grad for parameter in self.network.parameters() if parameter.grad is not None
+        ]
+        if self.fabric.strategy.precision.precision == "16-mixed":
+            watched = loss  # its scaler looks for gradients that overflow, and leaves them out
+        else:
+            watched = torch.stack([loss, nn.utils.get_total_norm(learning).to(loss)])
+        rates = [group["lr"] * self.rate_factor for group in self._optimizer.param_groups]
+        self._unchecked = (watched, self.step, rates)
+        self._losses.append(loss)
         if self.params.gradient_clip is not None:
+            self.fabric.strategy.precision.unscale_gradients(self._optimizer.optimizer)
             clip_gradients(self.network.parameters(), self.params.gradient_clip)
-
-    def on_train_batch_end(self, *_: Any) -> None:
+        with _rates(self._optimizer, rates):
+            self._optimizer.step()
+        if self._schedule is not None and not self._follows_loss:
+            self._schedule.step()
         if self._averaged is not None:
             self._averaged.update_parameters(self.network)
 
-    def on_validation_epoch_start(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.train_seconds = time.perf_counter() - self._epoch_started
-        self._seen = 0
-        for collected in (self._val_losses, self._counts, self._correct):
-            collected.clear()  # type: ignore[attr-defined]
+    def _backward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Gradients of a batch, which may be cut into pieces; its loss."""
+        total = torch.zeros((), device=images.device)
+        parts = list(zip(images.chunk(self.pieces), masks.chunk(self.pieces), strict=True))
+        for image, mask in parts:
+            logits = self._model(image)
+            if self.fabric.world_size > 1:
+                # A loss of a whole batch is not the mean of its parts' losses.
+                logits, mask = of_all(logits), of_all(mask)
+            loss = self.loss(logits, mask) * (len(image) / len(images))
+            self.fabric.backward(loss)
+            total += loss.detach()
+        return total
 
-    def validation_step(self, batch: Batch, index: int) -> None:
-        images, masks = batch
-        logits = self.scored(images)
-        self._val_losses.append((self.loss(logits, masks), len(images)))
-        pred = predict_classes(logits, self.threshold)
-        self._counts.append(metrics.count(pred, masks, self.num_classes))
-        self._correct.append(metrics.count_correct(pred, masks))
-        if self._seen <= self._shown < self._seen + len(images):
-            self.shown_predictions.append(pred[self._shown - self._seen].cpu().numpy())
-        self._seen += len(images)
+    def _check(self) -> None:
+        """Look whether the last step was sound.
 
-    def on_validation_epoch_end(self) -> None:
-        losses = torch.stack([loss for loss, _ in self._val_losses]).cpu().double()
-        sizes = torch.tensor([size for _, size in self._val_losses], dtype=torch.float64)
-        self.log("val_loss", float((losses * sizes).sum() / sizes.sum()))
-
-    def on_train_epoch_end(self) -> None:
-        train_loss = float(torch.stack(self._train_losses).cpu().double().mean())
-        if not np.isfinite(train_loss):
+        A step late on purpose: by then the device has done it, and nothing waits.
+        """
+        if self._unchecked is None:
+            return
+        (watched, step, rates), self._unchecked = self._unchecked, None
+        if bool(torch.isfinite(watched).all()):
+            return
+        what = "the loss" if not torch.isfinite(watched.flatten()[0]) else "a gradient"
+        ids = ", ".join(self._batches.ids(self.epoch, step))
+        found = (
+            f"training diverged: {what} is not finite at epoch {self.epoch}, step {step} "
+            f"(samples {ids}; learning rate {rates[0]:.3g})"
+        )
+        policy = self.params.on_non_finite
+        if self.rewinds == policy.rewinds:
+            again = f" after going back {self.rewinds} times" if self.rewinds else ""
             raise InputError(
-                f"training diverged: the loss of epoch {self.epoch} is {train_loss}; "
-                "lower train.optimizer.learning_rate or set train.gradient_clip"
+                f"{found}{again}; lower train.optimizer.learning_rate, set train.gradient_clip, or "
+                "let it go back and on at a lower rate: train.on_non_finite.rewinds"
             )
-        scores = metrics.summarise(torch.cat(self._counts).cpu(), torch.cat(self._correct).cpu())
+        rewinds, factor = self.rewinds + 1, self.rate_factor * policy.factor
+        self._go_back()
+        self.rewinds, self.rate_factor = rewinds, factor
+        onward = f"going on from step {self.total_steps} at {factor:g} of the rate"
+        raise _RewindError(f"{found}; {onward}")
+
+    def _make_room(self, size: int) -> None:
+        """Cut batches into more pieces, if that may be; the last batch was of `size`."""
+        short = (
+            f"out of memory on {self.fabric.device.type}: {-(-size // self.pieces)} images "
+            f"{self.size[1]}x{self.size[0]} at a time"
+        )
+        allowed = self.params.on_out_of_memory == "accumulate" and self.fabric.world_size == 1
+        if not allowed or self.pieces >= size:
+            raise InputError(
+                f"{short} do not fit; try train.batch_size: {max(1, size // 2)}, or "
+                "train.on_out_of_memory: accumulate on one device, or smaller images"
+            )
+        pieces = 2 * self.pieces
+        self._go_back()
+        self.pieces = pieces
+        raise _RewindError(f"{short} do not fit; going on with {pieces} pieces a batch")
+
+    def _go_back(self) -> None:
+        """To the last checkpoint."""
+        state = self._checkpoints.newest() if self._checkpoints else None
+        assert state is not None, "run() saves one at the start wherever going back is allowed"
+        self._unchecked = None
+        self._optimizer.zero_grad()
+        if self.fabric.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._restore(state)
+
+    def validate(self) -> Validated:
+        """Score the network as it is now."""
+        return validate(
+            self.fabric,
+            self.scored,
+            self.loss,
+            self._val,
+            self.threshold,
+            self.num_classes,
+            self._shown,
+        )
+
+    def end_epoch(self, found: Validated) -> None:
+        scores = found.scores
         row = {
             "epoch": self.epoch,
-            "train_loss": train_loss,
-            "val_loss": float(self.trainer.callback_metrics["val_loss"]),
+            "train_loss": float(torch.stack([loss.cpu() for loss in self._losses]).double().mean()),
+            "val_loss": found.loss,
             "val_dice_per_image": scores["dice_per_image"],
             "val_iou_per_image": scores["iou_per_image"],
             "val_accuracy_micro": scores["accuracy_micro"],
-            "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": self._optimizer.param_groups[0]["lr"] * self.rate_factor,
         }
         self.history.append(row)
+        self.shown_predictions.append(found.shown)
         if not self.kept or self.params.keep == "last" or self._merit(row) > self._merit(self.kept):
             self.kept = row
             self._kept_weights = copy.deepcopy(self.scored.state_dict())
+        self.epoch += 1
+        self.step = 0
+        self._losses.clear()
+        plan, done = self.phases[self._phase], self.epoch - self._phase_began
+        stops = self._patience.ends(plan.early_stopping, found.loss, done)
+        self._ended = stops or done == plan.num_epochs
+        if self._follows_loss:
+            self._schedule.step(found.loss)
         if self._record is not None:
-            speed = {"images_per_second": self._images_per_epoch / self.train_seconds}
             values = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
-            self._record.log(self.epoch, {**values, **speed})
-            self._bar.set_postfix(val_dice=f"{row['val_dice_per_image']:.3f}")
+            values["images_per_second"] = self._speed
+            self.lines.append(metrics_line(row["epoch"], values))
+        # First the checkpoint, which holds the line: no epoch is ever recorded at two times.
+        self._save()
+        if self._record is not None:
+            self._record.write(self.lines[-1])
+        self._bar.set_postfix(val_dice=f"{row['val_dice_per_image']:.3f}")
+
+    @property
+    def _follows_loss(self) -> bool:
+        return self.params.schedule.name == "plateau"
 
     def _merit(self, row: dict[str, float]) -> float:
         """What makes an epoch the best; without any score it is the worst."""
         merit = -row["val_loss"] if self.params.keep == "best_loss" else row["val_dice_per_image"]
         return -np.inf if np.isnan(merit) else merit
 
-    def configure_optimizers(self) -> Any:
-        rate = self.phase.learning_rate
-        optimizer = make_optimizer(self.network, self.params.optimizer, rate)
-        total = int(self.trainer.estimated_stepping_batches)
-        return {
-            "optimizer": optimizer,
-            **make_schedule(optimizer, self.params.schedule, rate, total),
+    def _is_due(self) -> bool:
+        """Is a checkpoint to be written within the epoch?"""
+        if self._checkpoints is None or self.step == len(self._batches):
+            return False
+        steps, minutes = self._often.steps, self._often.minutes
+        if steps is not None and self.total_steps % steps == 0:
+            return True
+        return minutes is not None and time.monotonic() - self._saved > 60 * minutes
+
+    # What `_save` writes is what `_restore` reads: everything that a next step depends on.
+    PLAIN = (
+        *("epoch", "step", "total_steps", "history", "kept", "lines", "shown_predictions"),
+        *("rewinds", "rate_factor", "pieces", "_phase_began", "_ended", "_kept_weights", "_losses"),
+    )
+
+    def _save(self) -> None:
+        if self._checkpoints is None or not self.fabric.is_global_zero:
+            return
+        state = {name: getattr(self, name) for name in self.PLAIN}
+        state |= {
+            "phase": self._phase,
+            "patience": asdict(self._patience),
+            **{name: part.state_dict() for name, part in self._parts().items()},
         }
+        self._checkpoints.save(state, self.total_steps)
+        self._saved = time.monotonic()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.begin(state["phase"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self._patience = Patience(**state["patience"])
+        for name in self.PLAIN:
+            setattr(self, name, state[name])
+        self._bar.update(self.total_steps - self._bar.n)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "network": self.network,
+            "optimizer": self._optimizer.optimizer,
+            "schedule": self._schedule,
+            "average": self._averaged,
+            "precision": self.fabric.strategy.precision,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+@contextmanager
+def _rates(optimizer: Any, rates: list[float]) -> Iterator[None]:
+    """Let an optimiser step at other rates than its schedule says."""
+    planned = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    yield
+    for group, rate in zip(optimizer.param_groups, planned, strict=True):
+        group["lr"] = rate

@@ -1,4 +1,4 @@
-"""Hardware: what `auto` comes to on this machine."""
+"""Hardware: what `auto` comes to on this machine, and how torch is told."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from segbench.errors import InputError
-from segbench.params import Train
+from segbench.params.train import Hardware
 
 # Without it cuBLAS refuses to be deterministic; it is read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -14,20 +14,32 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 @dataclass(frozen=True)
 class Resolved:
-    """What `auto` came to on this machine; it changes bits, so it is recorded.
+    """What `auto` came to on this machine, and the rest of `Hardware`; it is recorded.
 
     Attributes:
         device: cpu, cuda or mps.
         precision: as Lightning names it.
-        threads: of torch on the CPU.
+        threads: of torch on the CPU, in each process.
+        workers: processes that make batches, for each process that trains.
     """
 
     device: str
+    devices: int
+    strategy: str
     precision: str
     threads: int
+    workers: int
+    channels_last: bool
+    compile: bool
+    deterministic: bool
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """How images and weights lie in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def resolve(params: Train) -> Resolved:
+def resolve(params: Hardware) -> Resolved:
     """Replace every `auto`.
 
     Raises:
@@ -42,12 +54,51 @@ def resolve(params: Train) -> Resolved:
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if there[name])
     elif not there[device]:
-        raise InputError(f"train.device: no {device} on this machine; set auto or cpu")
+        raise InputError(f"hardware.device: no {device} on this machine; set auto or cpu")
+    count = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device, params.devices)
+    if params.devices > count:
+        raise InputError(
+            f"hardware.devices: {params.devices}, but this machine has {count} of {device}; "
+            f"set {count}"
+        )
     precision = params.precision
     if precision == "auto":
         precision = "bf16-mixed" if _computes_bf16(device) else "32-true"
-    threads = torch.get_num_threads() if params.threads == "auto" else params.threads
-    return Resolved(device, precision, threads)
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+    share = max(1, (cores or 1) // params.devices)
+    threads = params.threads
+    if threads == "auto":
+        threads = torch.get_num_threads() if params.devices == 1 else share
+    # On the CPU a worker has to take from the cores that train; one is enough to be ahead.
+    usual = 1 if device == "cpu" else max(1, min(8, share - 1))
+    workers = usual if params.workers == "auto" else params.workers
+    return Resolved(
+        device=device,
+        devices=params.devices,
+        strategy=params.strategy,
+        precision=precision,
+        threads=threads,
+        workers=workers,
+        channels_last=params.channels_last,
+        compile=params.compile,
+        deterministic=params.deterministic,
+    )
+
+
+def prepare(resolved: Resolved) -> None:
+    """Tell torch: threads, and whether the same input must give the same bits."""
+    torch.set_num_threads(resolved.threads)
+    # On CUDA some losses have no deterministic kernel; there a warning says which.
+    torch.use_deterministic_algorithms(resolved.deterministic, warn_only=resolved.device == "cuda")
+    torch.backends.cudnn.deterministic = resolved.deterministic
+    # Trying kernels out picks another one on another day.
+    torch.backends.cudnn.benchmark = not resolved.deterministic
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Is that what a device says when its memory is full?"""
+    said = ("DefaultCPUAllocator: can't allocate", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in said)
 
 
 def _computes_bf16(device: str) -> bool:

@@ -9,8 +9,8 @@ from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.params import LossTerm
 from segbench.params.section import did_you_mean
+from segbench.params.train import LossTerm
 from segbench.samples import IGNORE
 
 

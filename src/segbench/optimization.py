@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segbench.errors import InputError
-from segbench.params import GradientClip, Optimizer, Schedule
+from segbench.params.train import GradientClip, Optimizer, Schedule
 
 
 def make_optimizer(
@@ -57,21 +57,22 @@ def check_steps(params: Schedule, total_steps: int) -> None:
 
 def make_schedule(
     optimizer: torch.optim.Optimizer, params: Schedule, learning_rate: float, total_steps: int
-) -> dict[str, Any]:
-    """The learning-rate schedule that the params name, as Lightning takes it."""
+) -> Any:
+    """The learning-rate schedule that the params name; None if the rate is constant.
+
+    A plateau's is told the validation loss after each epoch, others step after each batch.
+    """
     schedulers = torch.optim.lr_scheduler
     warmup = max(1, round(params.warmup_share * total_steps)) if params.warmup_share else 0
-    scheduler: Any
     match params.name:
         case "constant":
-            return {}
+            return None
         case "plateau":
-            scheduler = schedulers.ReduceLROnPlateau(
+            return schedulers.ReduceLROnPlateau(
                 optimizer, factor=params.factor, patience=params.patience
             )
-            return {"lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
         case "one_cycle":
-            scheduler = schedulers.OneCycleLR(
+            return schedulers.OneCycleLR(
                 optimizer,
                 learning_rate,
                 total_steps=total_steps,
@@ -79,8 +80,7 @@ def make_schedule(
             )
         case "cosine":
             falling = schedulers.CosineAnnealingLR(optimizer, max(1, total_steps - warmup))
-            scheduler = falling
-            if warmup:
-                rising = schedulers.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
-                scheduler = schedulers.SequentialLR(optimizer, [rising, falling], [warmup])
-    return {"lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            if not warmup:
+                return falling
+            rising = schedulers.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
+            return schedulers.SequentialLR(optimizer, [rising, falling], [warmup])

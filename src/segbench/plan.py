@@ -125,18 +125,18 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     """Cost of one training and one evaluation of a candidate, from a few timed steps."""
     import torch
 
-    from segbench.fitting import Fit
-    from segbench.hardware import resolve
+    from segbench.hardware import prepare, resolve
+    from segbench.losses import WeightedLoss
     from segbench.models import build_network, num_parameters
     from segbench.models.exporting import export_network, load_exported
     from segbench.optimization import make_optimizer
 
-    resolved = resolve(params.train)
-    torch.set_num_threads(resolved.threads)
+    resolved = resolve(params.hardware)
+    prepare(resolved)
     untrained = candidate.model_copy(update={"weights": "none", "weights_sha256": None})
     network = build_network(params.model, untrained, num_outputs=1).to(resolved.device)
-    binary = params.train.model_copy(update={"loss": {"bce": 1.0}})
-    fit = Fit(network, binary, num_classes=2, threshold=0.5).to(resolved.device)
+    network = network.to(memory_format=resolved.memory_format)
+    loss_of = WeightedLoss({"bce": 1.0}, 1)
     optimizer = make_optimizer(
         network, params.train.optimizer, params.train.optimizer.learning_rate
     )
@@ -150,7 +150,7 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
 
     def step() -> None:
         with torch.autocast(resolved.device, kind, enabled=kind is not None):
-            loss = fit.loss(network(pixels), masks)
+            loss = loss_of(network(pixels), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

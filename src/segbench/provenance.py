@@ -56,9 +56,14 @@ def dvc_tags() -> dict[str, str]:
     return found
 
 
+def versions() -> dict[str, str]:
+    """Of the libraries that compute."""
+    return {name: version(name) for name in PACKAGES}
+
+
 def machine_tags() -> dict[str, str]:
     """Versions of what computes, and the processor."""
-    found = {f"version.{name}": version(name) for name in PACKAGES}
+    found = {f"version.{name}": number for name, number in versions().items()}
     found["version.python"] = platform.python_version()
     found["machine.system"] = f"{platform.system()} {platform.machine()}"
     found["machine.cpu"] = f"{_cpu_model()}, {os.cpu_count()} logical cores"

@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,13 +83,26 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Record:
-    """Writes a record while a stage runs; leaving the `with` block ends it, also by exception."""
+def metrics_line(step: int, values: Mapping[str, float]) -> str:
+    """The values of a step as a line of metrics.jsonl, with the time, by which a tracking server
+    knows a point again."""
+    return json.dumps({"step": step, "time_ms": now_ms(), "values": dict(values)}) + "\n"
 
-    def __init__(self, folder: Path, run: Run) -> None:
+
+class Record:
+    """Writes a record while a stage runs; leaving the `with` block ends it, also by exception.
+
+    Args:
+        folder: is made anew.
+        run: what is known at the start.
+        lines: of the metrics that the run has from before it was interrupted.
+    """
+
+    def __init__(self, folder: Path, run: Run, lines: Iterable[str] = ()) -> None:
         with whole_folder(folder) as partial:
             (partial / "artifacts").mkdir()
-            (partial / "run.json").write_text(json.dumps(asdict(run), indent=2) + "\n")
+            (partial / "metrics.jsonl").write_text("".join(lines))
+            write_run(partial, run)
         self.folder = folder
         self.run = run
         self.tags: dict[str, str] = {}
@@ -98,8 +111,11 @@ class Record:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append the values of a step, and bring them to disk."""
-        line = {"step": step, "time_ms": now_ms(), "values": dict(values)}
-        self._metrics.write(json.dumps(line) + "\n")
+        self.write(metrics_line(step, values))
+
+    def write(self, line: str) -> None:
+        """Append a line that `metrics_line` made, and bring it to disk."""
+        self._metrics.write(line)
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
 
@@ -126,6 +142,12 @@ class Record:
             partial.write_text(json.dumps(end, indent=2) + "\n")
 
 
+def write_run(folder: Path, run: Run) -> None:
+    """Write run.json."""
+    with whole_file(folder / "run.json") as partial:
+        partial.write_text(json.dumps(asdict(run), indent=2) + "\n")
+
+
 def read_run(folder: Path) -> Run:
     """Read run.json."""
     fields = json.loads((folder / "run.json").read_text())
@@ -150,14 +172,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 @contextmanager
-def followed(folder: Path, run: Run, max_wait_s: float) -> Iterator[None]:
-    """Replay the record of a run into MLflow while the block runs, from a process of its own.
+def recorded(
+    folder: Path, run: Run, max_wait_s: float, lines: Iterable[str] = ()
+) -> Iterator[Record]:
+    """Open a record, and replay it into MLflow while the block runs, from a process of its own.
 
     When the block is over, the replay may take `max_wait_s` seconds more. Whatever happens to it,
     the block is not disturbed: the worst is a warning that says how to replay later.
     """
-    since = str(run.started_ms)  # an older record may still lie there
-    command = [sys.executable, "-m", "segbench.tracking", "--follow", since, str(folder)]
+    record = Record(folder, run, lines)
+    command = [sys.executable, "-m", "segbench.tracking", "--follow", str(folder)]
     # One thread: what follows must not take the processor from what trains.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # A session of its own: Ctrl-C ends the stage, and the follower still brings how it ended.
@@ -165,12 +189,8 @@ def followed(folder: Path, run: Run, max_wait_s: float) -> Iterator[None]:
         command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        yield
-    except BaseException:
-        # Without a record there is nothing that would tell the follower to stop.
-        if not (folder / "end.json").exists():
-            follower.terminate()
-        raise
+        with record:
+            yield record
     finally:
         try:
             follower.wait(timeout=max_wait_s)
@@ -179,7 +199,7 @@ def followed(folder: Path, run: Run, max_wait_s: float) -> Iterator[None]:
             follower.kill()
             follower.wait()
             reached = False
-        if not reached and (folder / "end.json").exists():
+        if not reached:
             print(
                 f"warning: MLflow did not take the run; it is whole in {folder}, "
                 "'make sync' brings it later",

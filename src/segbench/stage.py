@@ -33,14 +33,15 @@ def arguments(description: str | None, **kinds: Callable[[str], object]) -> argp
 
 
 def run(name: str, work: Callable[[], str]) -> None:
-    """Do a stage's work and print, as the last line, what it made.
+    """Do a stage's work and print, as the last line, what it made, if it says so.
 
     A user's mistake becomes one line on stderr and exit status 1, without a traceback.
     """
     # As an exception, so that records end and temporary files go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        print(f"{name}: {work()}")
+        if said := work():
+            print(f"{name}: {said}")
     except InputError as mistake:
         sys.exit(f"error: {name}: {mistake}")
     except OSError as problem:

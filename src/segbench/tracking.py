@@ -94,18 +94,18 @@ class Replay:
         lock = Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock"
         with FileLock(lock):  # two processes may replay one record
             client = self._client()
-            if not self._run_id:
-                self._run_id = self._open(client)
-            if self.done:
-                return
             ended = self.folder / "end.json"
             end = json.loads(ended.read_text()) if ended.exists() else None
+            if not self._run_id:
+                self._run_id = self._open(client, end)
+            if self.done:
+                return
             self._send_metrics(client)
             if end is not None:
                 self._send_artifacts(client)
                 self._send_model(client)
                 self._adopt(client)
-                tags = {**end["tags"], self._replayed_tag(): str(self.run.started_ms)}
+                tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
                 self._close(client, end)
                 self.done = True
@@ -123,16 +123,18 @@ class Replay:
     def _replayed_tag(self) -> str:
         return f"segbench.replayed.{self.run.part}"
 
-    def _open(self, client: MlflowClient) -> str:
+    def _open(self, client: MlflowClient, end: dict[str, Any] | None) -> str:
         """Find or create the run, and send what is known at its start."""
         run = self.run
         experiment_id = self._experiment(client)
         found = _find(client, [experiment_id], run.id)
         if found is not None:
-            if found.data.tags.get(self._replayed_tag()) == str(run.started_ms):
-                self.done = True
-                return str(found.info.run_id)
             run_id = found.info.run_id
+            if end is None and run.part == "train":
+                client.update_run(run_id, "RUNNING")  # it was interrupted, and goes on
+            elif end and found.data.tags.get(self._replayed_tag()) == str(end["time_ms"]):
+                self.done = True
+                return str(run_id)
         else:
             created = client.create_run(
                 experiment_id,
@@ -313,19 +315,14 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
     return [folder for folder in folders if not (folder / "end.json").exists()]
 
 
-def follow(folder: Path, since_ms: int, uri: str) -> None:
+def follow(folder: Path, uri: str) -> None:
     """Replay a record while it grows, until it has ended and all of it is in MLflow.
 
     Args:
-        folder: of the record, which may not be there yet.
-        since_ms: an older record in that folder is not meant.
+        folder: of the record.
         uri: of the tracking server; when it does not answer, the next try waits longer.
     """
     parent = os.getppid()
-    while not _is_newer(folder, since_ms):
-        if os.getppid() != parent:
-            return
-        time.sleep(0.2)
     current = Replay(folder, uri)
     pause = POLL_S
     failed = False
@@ -335,7 +332,7 @@ def follow(folder: Path, since_ms: int, uri: str) -> None:
             current.advance()
             pause = POLL_S
         except UNREACHABLE as problem:
-            if not failed:
+            if not failed and os.getppid() == parent:
                 reason = " ".join(str(problem).split())[:160]
                 print(f"warning: MLflow at {uri} does not answer: {reason}", file=sys.stderr)
             failed = True
@@ -346,13 +343,6 @@ def follow(folder: Path, since_ms: int, uri: str) -> None:
             return  # the stage was killed; nothing will be added
         if not current.done:
             _sleep_until_ended(folder, pause)
-
-
-def _is_newer(folder: Path, since_ms: int) -> bool:
-    try:
-        return read_run(folder).started_ms >= since_ms
-    except FileNotFoundError:
-        return False
 
 
 def _sleep_until_ended(folder: Path, seconds: float) -> None:
@@ -367,7 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="segbench.tracking")
     parser.add_argument("records", nargs="*", type=Path)
     parser.add_argument("--uri", action="store_true", help="print where runs go")
-    parser.add_argument("--follow", type=int, metavar="SINCE_MS", help=argparse.SUPPRESS)
+    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     uri = tracking_uri(Path.cwd())
     if arguments.uri:
@@ -376,9 +366,9 @@ def main() -> None:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        if arguments.follow is not None:
+        if arguments.follow:
             os.nice(10)  # what trains goes first
-            follow(arguments.records[0], arguments.follow, uri)
+            follow(arguments.records[0], uri)
         else:
             unfinished = replay(arguments.records, uri)
             print(f"{len(arguments.records) - len(unfinished)} records are in {uri}")

@@ -1,30 +1,37 @@
 """Training: one candidate, one fold, one seed."""
 
+import hashlib
 import json
+import sys
 import time
 import uuid
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
-import torch
+from lightning.fabric import seed_everything
 
 from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.augmentation import load_pipeline, vary
-from segbench.batches import PlainBatches, TrainBatches
+from segbench.batches import PlainBatches, TrainBatches, on_device
+from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
-from segbench.fitting import Fit, make_trainer, phases_of
-from segbench.hardware import Resolved, resolve
+from segbench.fitting import Fit
+from segbench.hardware import Resolved, prepare, resolve
+from segbench.hashing import sha256_of
 from segbench.models import build_network, check_size, save_network
 from segbench.models.freezing import freeze
 from segbench.models.names import check_names
 from segbench.optimization import check_steps
 from segbench.params import Params
+from segbench.phases import phases_of
 from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
-from segbench.records import DatasetInput, Record, Run, flatten, followed, now_ms
+from segbench.processes import make_fabric
+from segbench.records import DatasetInput, Run, flatten, now_ms, recorded
 from segbench.samples import IGNORE, Pixels
 from segbench.writing import whole_file
 
@@ -41,8 +48,12 @@ def train(
     out: Path,
     history: Path,
     run_file: Path,
+    checkpoints: Path,
 ) -> str:
     """Fit one candidate and write its weights, its history and its record.
+
+    A training that was killed goes on from its last checkpoint, as the same run, and ends as if it
+    had not been.
 
     Args:
         params: all of them, for the record.
@@ -52,72 +63,128 @@ def train(
         out: receives weights.safetensors and record/.
         history: a CSV file with a row an epoch; no times, so that it repeats.
         run_file: a JSON file with the id under which the tracking server knows the run.
+        checkpoints: folder for checkpoints of all runs, no output of DVC.
 
     Returns:
-        A line that says what was made.
+        A line that says what was made; nothing in all but the first of several processes.
 
     Raises:
         InputError: for names, weights or devices that do not exist, and a loss that diverges.
     """
+    started = time.perf_counter()
     # All candidates, so that a misspelt last one is found before the first has trained.
     check_names(params.model, {name: params.candidates[name] for name in _listed(params, alias)})
-    resolved = resolve(params.train)
-    torch.set_num_threads(resolved.threads)
+    resolved = resolve(params.hardware)
+    prepare(resolved)
     header = read_header(arrays)
-    if header.channels > params.model.in_channels:
-        raise InputError(
-            f"model.in_channels: {params.model.in_channels}, but the images of "
-            f"{header.dataset.name} have {header.channels} channels; set {header.channels}"
-        )
+    _check_fit(params, header, resolved)
+    fabric = make_fabric(resolved)
     run = _describe(params, alias, fold, seed, resolved, arrays)
-    folder = out / "record"
-    started = time.perf_counter()
-    with followed(folder, run, params.tracking.max_wait_s), Record(folder, run) as record:
-        pl.seed_everything(seed, verbose=False)
+    saved = Checkpoints(checkpoints / run.name, _key(params, alias, fold, seed, resolved, arrays))
+    state = saved.newest()
+    fabric.barrier()  # all have read before one writes
+    with ExitStack() as stack:
+        record = None
+        if fabric.is_global_zero:
+            run, wait = saved.same_run(run), params.tracking.max_wait_s
+            lines = state["lines"] if state else []
+            record = stack.enter_context(recorded(out / "record", run, wait, lines))
+        seed_everything(seed, verbose=False)
         network = build_network(params.model, params.candidates[alias], header.num_outputs)
+        network = network.to(memory_format=resolved.memory_format)
         check_size(network, header.height, header.width)
         part = arrays / f"fold{fold}"
+        train_split, held_out = open_arrays(part / "train"), open_arrays(part / "val")
         pipeline = load_pipeline(arrays / "pipeline.yaml")
-        fit = Fit(network, params.train, len(header.dataset.classes), params.evaluate.threshold)
+        online, gib = params.augment.online, params.hardware.resident_gib
+        staying = train_split if online else on_device(train_split, fabric.device, gib)
         batches = TrainBatches(
-            open_arrays(part / "train"),
+            staying,
             params.train.batch_size,
-            partial(vary, pipeline) if params.augment.online else None,
+            partial(vary, pipeline) if online else None,
             seed,
-            lambda: fit.epoch,
             params.train.steps_per_epoch,
+            resolved.workers if staying is train_split else 0,
+            (fabric.global_rank, fabric.world_size),
+            pinned=resolved.device == "cuda" and staying is train_split,
         )
-        held_out = open_arrays(part / "val")
+        val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
         shown = _sample_to_show(held_out)
-        fit.bind(record, len(batches), batches.batch_size, shown)
-        val = PlainBatches(held_out, params.train.batch_size)
-        size = (header.height, header.width)
         # Of all phases, before the first has trained.
         for phase in phases_of(params.train):
-            freeze(network, phase.freeze_encoder, *size)
+            freeze(network, phase.freeze_encoder, header.height, header.width)
             check_steps(params.train.schedule, len(batches) * phase.num_epochs)
-        for phase in phases_of(params.train):
-            fit.begin(phase, *size)
-            make_trainer(params.train, phase, resolved).fit(fit, batches, val)
-            fit.restore_kept()
-        fit.close()
+        if resolved.compile:
+            network.compile()
+        fit = Fit(
+            fabric,
+            network,
+            params.train,
+            len(header.dataset.classes),
+            params.evaluate.threshold,
+            header.height,
+            header.width,
+        )
+        fit.bind(record, saved, params.checkpoints)
+        fit.run(batches, val, shown, state)
+        if record is None:
+            return ""
         best = fit.kept
         progress = record.artifact("pictures/progress.gif")
-        _show_progress(progress, held_out, shown, fit.shown_predictions, header)
-        record.tags["kept_epoch"] = str(best["epoch"])
-        record.tags["epochs"] = str(len(fit.history))
+        predictions = [prediction.numpy() for prediction in fit.shown_predictions]
+        _show_progress(progress, held_out, shown, predictions, header)
+        record.tags |= {
+            "kept_epoch": str(best["epoch"]),
+            "epochs": str(len(fit.history)),
+            "rewinds": str(fit.rewinds),
+            "pieces_per_batch": str(fit.pieces),
+        }
         with whole_file(history) as file:
             pd.DataFrame(fit.history).to_csv(file, index=False, lineterminator="\n")
         with whole_file(run_file) as file:
             file.write_text(json.dumps({"run": run.id}) + "\n")
         with whole_file(out / "weights.safetensors") as file:
             save_network(network.cpu(), file)
+    saved.clear()
     seconds = time.perf_counter() - started
+    resumed = f", resumed at epoch {state['epoch']}" if state else ""
     return (
-        f"{run.name}: {len(fit.history)} epochs in {seconds:.0f} s, validation dice per image "
-        f"{best['val_dice_per_image']:.4f} at epoch {best['epoch']}, weights in "
+        f"{run.name}: {len(fit.history)} epochs in {seconds:.0f} s{resumed}, validation dice per "
+        f"image {best['val_dice_per_image']:.4f} at epoch {best['epoch']}, weights in "
         f"{out / 'weights.safetensors'}"
     )
+
+
+def _check_fit(params: Params, header: Header, resolved: Resolved) -> None:
+    """Raise InputError for images or devices that do not go with the params."""
+    if header.channels > params.model.in_channels:
+        raise InputError(
+            f"model.in_channels: {params.model.in_channels}, but the images of "
+            f"{header.dataset.name} have {header.channels} channels; set {header.channels}"
+        )
+    if params.train.batch_size % resolved.devices:
+        raise InputError(
+            f"train.batch_size: {params.train.batch_size} cannot be divided among "
+            f"{resolved.devices} devices; set a multiple of that"
+        )
+
+
+def _key(params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path) -> str:
+    """Hash of everything that determines a training, its code included."""
+    parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
+    code = sorted(
+        (name, sha256_of(Path(module.__file__)))
+        for name, module in sys.modules.items()
+        if name.startswith("segbench") and module.__file__
+    )
+    machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
+    what = [
+        params.candidates[alias].model_dump(mode="json"),
+        *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
+        *(params.evaluate.threshold, fold, seed, machine, provenance.versions(), code),
+        *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _listed(params: Params, alias: str) -> list[str]:
@@ -130,13 +197,13 @@ def _describe(
     """The run as the record opens with it: every choice that made it, and where it comes from."""
     header = read_header(arrays)
     chosen = params.model_dump(mode="json", exclude={"candidates", "comparison", "report"})
-    chosen["train"] |= {name: getattr(resolved, name) for name in vars(resolved)}
+    chosen["hardware"] = asdict(resolved)
     chosen |= {
         "candidate": {"alias": alias, **params.candidates[alias].model_dump(mode="json")},
         "fold": fold,
         "seed": seed,
     }
-    for section in ("evaluate", "tracking"):  # do not shape a training
+    for section in ("evaluate", "tracking", "checkpoints"):  # do not shape a training
         del chosen[section]
     candidate = params.candidates[alias]
     counts = {

@@ -1,0 +1,75 @@
+"""Checkpoints: where a training stands, on disk, so that a killed one goes on from there."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segbench.records import Run, read_run, write_run
+from segbench.writing import whole_file
+
+KEPT = 2
+"""How many lie on disk: the last, and the one before it, should the last be damaged."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    They lie outside DVC's outputs, since DVC removes those before a stage runs.
+
+    Args:
+        folder: of the run's name; what lies there under other keys is stale, and goes.
+        key: hash of everything that determines the run.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._all = folder
+        self._own = folder / key
+        for other in folder.iterdir() if folder.exists() else ():
+            if other != self._own:
+                shutil.rmtree(other)
+
+    def same_run(self, run: Run) -> Run:
+        """The run as it was described when it first began, if that was not now."""
+        if not (self._own / "run.json").exists():
+            write_run(self._own, run)
+        return read_run(self._own)
+
+    def save(self, state: dict[str, Any], step: int) -> None:
+        """Write a state, whole or not at all, and let the oldest go.
+
+        Raises:
+            OSError: if the disk is full; what was there before still is.
+        """
+        with whole_file(self._own / f"{step:09d}.pt") as partial, partial.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                # How torch says that a file could not be written: what the system said is below.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+        for old in self._newest_first()[KEPT:]:
+            old.unlink()
+
+    def newest(self) -> dict[str, Any] | None:
+        """The last state that can be read; None if there is none."""
+        for path in self._newest_first():
+            try:
+                state: dict[str, Any] = torch.load(
+                    path, map_location="cpu", weights_only=True, mmap=True
+                )
+            except (OSError, RuntimeError, EOFError, ValueError) as problem:
+                reason = " ".join(str(problem).split())[:160]
+                print(f"warning: {path} cannot be read ({reason}); taking the one before it")
+            else:
+                return state
+        return None
+
+    def clear(self) -> None:
+        """Remove them all: the run is done."""
+        shutil.rmtree(self._all, ignore_errors=True)
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._own.glob("*.pt"), reverse=True)

@@ -1,0 +1,58 @@
+"""Batch norm over the batches of all processes, so that a run is the same on one device and on two.
+
+On CUDA it is torch's, as timm puts it in place; torch has none for the CPU.
+"""
+
+import torch
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+
+from segbench.processes import sum_of_all
+
+
+def synchronise_batch_norm(network: nn.Module) -> None:
+    """Let every batch norm of a network, in place, see the whole batch."""
+    if next(network.parameters()).is_cuda:
+        convert_sync_batchnorm(network)
+        return
+    for module in network.modules():
+        if type(module) is BatchNormAct2d:
+            module.__class__ = _GlobalBatchNormAct
+        elif type(module) is nn.BatchNorm2d:
+            module.__class__ = _GlobalBatchNorm
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise NotImplementedError(f"no {type(module).__name__} over several CPU processes")
+
+
+class _GlobalBatchNorm(nn.BatchNorm2d):
+    """Of images (N, C, H, W), N of this process, with the moments of all processes' images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        own = input.float()
+        axes = (0, 2, 3)
+        size = torch.full((1,), own.numel() / own.shape[1], device=own.device)
+        mean = sum_of_all(torch.cat([own.sum(axes), size]))
+        count, mean = mean[-1], mean[:-1] / mean[-1]
+        centred = own - mean[:, None, None]
+        variance = sum_of_all(centred.square().sum(axes)) / count
+        with torch.no_grad():
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
+            share = self.momentum or 1.0 / float(self.num_batches_tracked)
+            unbiased = variance * (count / (count - 1))
+            for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
+                assert running is not None
+                running.lerp_(new, share)
+        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+class _GlobalBatchNormAct(BatchNormAct2d):  # type: ignore[misc]
+    """timm's, which has its dropout and its activation with it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        return self.act(self.drop(_GlobalBatchNorm.forward(self, x)))
