@@ -1,0 +1,351 @@
+"""A training that is killed goes on from its last checkpoint, and ends as if it had not been."""
+
+import errno
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import fit_one
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+
+from segbench import checkpoints, fitting, writing
+from segbench.checkpoints import Checkpoints
+from segbench.errors import InputError
+from segbench.fitting import Fit
+from segbench.params import Params
+from segbench.records import Record, Run, now_ms
+
+# MLflow's own use of others.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+# Children of a process that has not computed anything: fast to start, and safe to fork.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["segbench.training"])
+
+
+@pytest.fixture
+def everything_on(tree: dict[str, Any]) -> dict[str, Any]:
+    """All that has a state: phases, an average, dropout, a schedule, patience, variations."""
+    tree["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.5}
+    tree["train"].update(
+        num_epochs=3,
+        steps_per_epoch=3,
+        ema_decay=0.9,
+        freeze_encoder="all",
+        fine_tune={
+            "freeze_encoder": "none",
+            "num_epochs": 3,
+            "learning_rate": 1e-3,
+            "early_stopping": {"patience": 3, "min_delta": 0.0, "min_epochs": 0},
+        },
+    )
+    tree["train"]["schedule"]["name"] = "cosine"
+    tree["hardware"].update(threads=1, workers=0)
+    tree["checkpoints"].update(steps=2)
+    tree["tracking"]["max_wait_s"] = 120
+    return tree
+
+
+def _train(tree: dict[str, Any], packed: Path, out: Path, uri: str, kill_at: int | None) -> None:
+    """In a process of its own: train, and be killed at one of the moments that matter."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    seen = 0
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def before(*arguments: Any, **named: Any) -> Any:
+            nonlocal seen
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+            return call(*arguments, **named)
+
+        return before
+
+    # Steps, epochs, and the moments between a checkpoint's temporary file, its name, and the line
+    # in the record.
+    Fit.train_step = watched(Fit.train_step)  # type: ignore[method-assign]
+    Fit.validate = watched(Fit.validate)  # type: ignore[method-assign]
+    Checkpoints.save = watched(Checkpoints.save)  # type: ignore[method-assign]
+    Record.write = watched(Record.write)  # type: ignore[method-assign]
+    writing.os.replace = watched(os.replace)  # type: ignore[assignment]
+    said = fit_one(Params.model_validate(tree), packed, out)
+    (out / "said.txt").write_text(f"{seen}\n{said}\n")
+
+
+def start(*arguments: Any) -> int:
+    process = CONTEXT.Process(target=_train, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def tidy(out: Path) -> None:
+    """What DVC does before it runs a stage again."""
+    shutil.rmtree(out / "train", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def unbroken() -> dict[str, Any]:
+    """Filled by the first test that needs it: what an unbroken training leaves."""
+    return {}
+
+
+def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: Any) -> None:
+    uri = f"sqlite:///{out / 'mlflow.db'}"
+    if not want:
+        whole = out / "unbroken"
+        whole.mkdir()
+        assert start(tree, packed, whole, f"sqlite:///{whole / 'mlflow.db'}", None) == 0
+        want["weights"] = (whole / "train/weights.safetensors").read_bytes()
+        want["history"] = (whole / "history.csv").read_text()
+        want["moments"] = int((whole / "said.txt").read_text().splitlines()[0])
+    draw = random.Random(seed)
+    for moment in (draw.randrange(want["moments"]), draw.randrange(want["moments"] // 2)):
+        if start(tree, packed, out, uri, moment) == 0:
+            break  # what was left had fewer moments
+        tidy(out)
+    else:
+        assert start(tree, packed, out, uri, None) == 0
+    assert (out / "train/weights.safetensors").read_bytes() == want["weights"]
+    assert (out / "history.csv").read_text() == want["history"]
+    assert not (out / "checkpoints" / "mobilenetv2_035-fold0-seed0").exists()
+    client = MlflowClient(uri)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    assert run.info.status == "FINISHED"
+    epochs = len(want["history"].splitlines()) - 1
+    for key in run.data.metrics:
+        points = client.get_metric_history(run.info.run_id, key)
+        assert sorted(point.step for point in points) == list(range(epochs)), key
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_moment(
+    everything_on: dict[str, Any], packed: Path, tmp_path: Path, unbroken: Any, seed: int
+) -> None:
+    kill_twice(everything_on, packed, tmp_path, seed, unbroken)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(3, 23))
+def test_killed_at_many_moments(
+    everything_on: dict[str, Any], packed: Path, tmp_path: Path, unbroken: Any, seed: int
+) -> None:
+    kill_twice(everything_on, packed, tmp_path, seed, unbroken)
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(
+    tree: dict[str, Any], packed: Path, tmp_path: Path, offline: Callable[[], str]
+) -> None:
+    saved = tmp_path / "checkpoints" / "mobilenetv2_035-fold0-seed0"
+    stop_after_an_epoch(tree, packed, tmp_path)
+    (before,) = saved.iterdir()
+    tree["train"]["optimizer"]["weight_decay"] = 0.02
+    stop_after_an_epoch(tree, packed, tmp_path)
+    (after,) = saved.iterdir()
+    assert before != after
+    said = fit_one(Params.model_validate(tree), packed, tmp_path)
+    assert "resumed at epoch 1" in said
+
+
+def stop_after_an_epoch(tree: dict[str, Any], packed: Path, out: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        write = Record.write
+
+        def interrupt(self: Record, line: str) -> None:
+            write(self, line)
+            raise KeyboardInterrupt
+
+        patch.setattr(Record, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit_one(Params.model_validate(tree), packed, out)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Checkpoints(tmp_path / "run", "key")
+    for step in (1, 2, 3):
+        kept.save({"step": step}, step)
+    names = sorted(path.name for path in (tmp_path / "run" / "key").iterdir())
+    assert len(names) == checkpoints.KEPT == 2
+    assert kept.newest() == {"step": 3}
+    newest = tmp_path / "run" / "key" / names[-1]
+    newest.write_bytes(newest.read_bytes()[:200])
+    assert kept.newest() == {"step": 2}
+    assert "cannot be read" in capsys.readouterr().out
+    kept.clear()
+    assert kept.newest() is None
+
+
+def test_a_full_disk_leaves_the_checkpoints_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Checkpoints(tmp_path / "run", "key")
+    kept.save({"step": 1}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "whole_file", lambda path: nullcontext(Path("/dev/full")))
+        with pytest.raises(OSError, match="No space left") as error:
+            kept.save({"step": 2, "weights": torch.zeros(10**6)}, 2)
+        assert error.value.errno == errno.ENOSPC
+    assert kept.newest() == {"step": 1}
+
+
+def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
+    first = Run("a" * 32, "train", "polyps", "name", now_ms())
+    assert Checkpoints(tmp_path, "key").same_run(first) == first
+    later = Run("b" * 32, "train", "polyps", "name", now_ms())
+    assert Checkpoints(tmp_path, "key").same_run(later) == first
+    assert Checkpoints(tmp_path, "other").same_run(later) == later
+
+
+def spoil(patch: pytest.MonkeyPatch, at: list[int]) -> None:
+    """Let the loss be no number at some steps, counted over all tries."""
+    tried = iter(range(10**6))
+    original = fitting.WeightedLoss.forward
+
+    def forward(self: Any, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        loss = original(self, logits, mask)
+        if torch.is_grad_enabled() and next(tried) in at:
+            return loss * float("nan")
+        return loss
+
+    patch.setattr(fitting.WeightedLoss, "forward", forward)
+
+
+def test_going_back_lowers_the_rate(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree["train"].update(num_epochs=2, steps_per_epoch=3)
+    tree["train"]["schedule"]["name"] = "constant"
+    tree["train"]["on_non_finite"] = {"rewinds": 2, "factor": 0.5}
+    spoil(monkeypatch, [1, 8])
+    fit_one(Params.model_validate(tree), packed, tmp_path)
+    history = (tmp_path / "history.csv").read_text().splitlines()
+    rates = [float(row.split(",")[-1]) for row in history[1:]]
+    assert rates == [1.5e-3, 0.75e-3]
+    said = capsys.readouterr().err
+    assert "the loss is not finite at epoch 0, step 1 (samples" in said
+    assert "going on from step 0 at 0.5 of the rate" in said
+    assert "going on from step 3 at 0.25 of the rate" in said
+    assert '"rewinds": "2"' in (tmp_path / "train/record/end.json").read_text()
+
+
+def test_going_back_is_bounded(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree["train"]["on_non_finite"] = {"rewinds": 2, "factor": 0.5}
+    spoil(monkeypatch, list(range(100)))
+    with pytest.raises(InputError, match=r"epoch 0, step 0 .* after going back 2 times; lower"):
+        fit_one(Params.model_validate(tree), packed, tmp_path)
+    assert not (tmp_path / "train/weights.safetensors").exists()
+
+
+def test_a_gradient_that_is_no_number_is_named(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = Fit._backward
+
+    def backward(self: Fit, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        loss = original(self, images, masks)
+        if self.total_steps == 4:
+            next(self.network.parameters()).grad[0] = float("inf")  # type: ignore[index]
+        return loss
+
+    monkeypatch.setattr(Fit, "_backward", backward)
+    tree["train"].update(steps_per_epoch=3)
+    with pytest.raises(InputError, match=r"a gradient is not finite at epoch 1, step 1"):
+        fit_one(Params.model_validate(tree), packed, tmp_path)
+
+
+def run_out_of_memory(patch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """A device that takes no more than so many images at a time; returns what it was given."""
+    given: list[int] = []
+    original = fitting.WeightedLoss.forward
+
+    def forward(self: Any, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            given.append(len(logits))
+            if len(logits) > most:
+                raise torch.OutOfMemoryError("no more")
+        return original(self, logits, mask)
+
+    patch.setattr(fitting.WeightedLoss, "forward", forward)
+    return given
+
+
+def test_out_of_memory_says_what_to_try(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_out_of_memory(monkeypatch, 1)
+    with pytest.raises(InputError, match=r"4 images 64x64 at a time do not fit; .*batch_size: 2"):
+        fit_one(Params.model_validate(tree), packed, tmp_path)
+
+
+def test_batches_are_cut_until_they_fit(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree["train"].update(num_epochs=1, steps_per_epoch=2, on_out_of_memory="accumulate")
+    tree["train"]["schedule"]["name"] = "constant"
+    given = run_out_of_memory(monkeypatch, 1)
+    fit_one(Params.model_validate(tree), packed, tmp_path)
+    assert given == [4, 2, *[1] * 8]
+    assert '"pieces_per_batch": "4"' in (tmp_path / "train/record/end.json").read_text()
+
+
+def test_pieces_have_the_gradient_of_the_batch(
+    tree: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    offline: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a loss that is a mean over pixels, and batch norm that is frozen or absent."""
+    tree["model"]["architecture_args"]["decoder_use_norm"] = False
+    tree["train"].update(
+        num_epochs=1, steps_per_epoch=1, on_out_of_memory="accumulate", freeze_encoder="all"
+    )
+    tree["train"].update(loss={"bce": 1.0}, keep="last")
+    tree["train"]["optimizer"].update(name="sgd", learning_rate=1.0)
+    tree["train"]["schedule"]["name"] = "constant"
+    tree["hardware"]["precision"] = "32-true"
+    params = Params.model_validate(tree)
+    fit_one(params, packed, tmp_path / "whole")
+    run_out_of_memory(monkeypatch, 1)
+    fit_one(params, packed, tmp_path / "cut")
+    whole, cut = (
+        torch.cat([value.flatten().double() for value in load_file(path).values()])
+        for path in (tmp_path / name / "train/weights.safetensors" for name in ("whole", "cut"))
+    )
+    assert torch.allclose(whole, cut, atol=1e-6)
