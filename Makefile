@@ -40,7 +40,9 @@ plan: $(READY)  ## what 'make repro' would run, how long it should take, how muc
 	@python -m segbench.plan params.yaml
 
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
-	@python benchmarks/throughput.py params.yaml
+	@python benchmarks/training.py params.yaml
+	@python benchmarks/startup.py params.yaml
+	@python benchmarks/pipeline.py
 	@python benchmarks/ingest.py params.yaml
 
 sync: $(READY)  ## replay records into MLflow that it has missed

@@ -367,7 +367,6 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if arguments.follow:
-            os.nice(10)  # what trains goes first
             follow(arguments.records[0], uri)
         else:
             unfinished = replay(arguments.records, uri)
