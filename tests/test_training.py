@@ -39,6 +39,15 @@ def test_same_seed_same_bits_another_seed_others(
     assert histories[0] == histories[1]
 
 
+def test_workers_change_no_bit(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
+    hashes = set()
+    for workers in (0, 1, 2):
+        tree["hardware"]["workers"] = workers
+        fit(Params.model_validate(tree), packed, tmp_path / str(workers))
+        hashes.add(sha256_of(tmp_path / str(workers) / "train" / "weights.safetensors"))
+    assert len(hashes) == 1
+
+
 def test_it_learns(tree: dict[str, Any], tmp_path: Path) -> None:
     """A handful of images are learnt by heart, which an untrained network fails at."""
     tree["dataset"].update(num_sequences=5, frames_per_sequence=4)
