@@ -25,7 +25,7 @@ from segbench.params import Params
 from segbench.records import Record, Run, now_ms
 
 # MLflow's own use of others.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]
 
 # Children of a process that has not computed anything: fast to start, and safe to fork.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -145,7 +145,7 @@ def test_killed_at_many_moments(
 
 
 def test_another_recipe_does_not_go_on_from_a_checkpoint(
-    tree: dict[str, Any], packed: Path, tmp_path: Path, offline: Callable[[], str]
+    tree: dict[str, Any], packed: Path, tmp_path: Path
 ) -> None:
     saved = tmp_path / "checkpoints" / "mobilenetv2_035-fold0-seed0"
     stop_after_an_epoch(tree, packed, tmp_path)
@@ -171,6 +171,27 @@ def stop_after_an_epoch(tree: dict[str, Any], packed: Path, out: Path) -> None:
             fit_one(Params.model_validate(tree), packed, out)
 
 
+def test_a_checkpoint_holds_an_epoch_before_the_record_does(
+    params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an epoch that is done again after a kill would be logged at two times."""
+    saved: list[str] = []
+    save, write = Checkpoints.save, Record.write
+
+    def noting_save(self: Checkpoints, state: dict[str, Any], step: int) -> None:
+        save(self, state, step)
+        saved[:] = state["lines"]
+
+    def noting_write(self: Record, line: str) -> None:
+        assert line == saved[-1]
+        write(self, line)
+
+    monkeypatch.setattr(Checkpoints, "save", noting_save)
+    monkeypatch.setattr(Record, "write", noting_write)
+    fit_one(params, packed, tmp_path)
+    assert len(saved) == 2
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,7 +204,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     newest = tmp_path / "run" / "key" / names[-1]
     newest.write_bytes(newest.read_bytes()[:200])
     assert kept.newest() == {"step": 2}
-    assert "cannot be read" in capsys.readouterr().out
+    assert "cannot be read" in capsys.readouterr().err
     kept.clear()
     assert kept.newest() is None
 
@@ -227,7 +248,6 @@ def test_going_back_lowers_the_rate(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -250,7 +270,6 @@ def test_going_back_is_bounded(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tree["train"]["on_non_finite"] = {"rewinds": 2, "factor": 0.5}
@@ -264,7 +283,6 @@ def test_a_gradient_that_is_no_number_is_named(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original = Fit._backward
@@ -301,7 +319,6 @@ def test_out_of_memory_says_what_to_try(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run_out_of_memory(monkeypatch, 1)
@@ -313,7 +330,6 @@ def test_batches_are_cut_until_they_fit(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tree["train"].update(num_epochs=1, steps_per_epoch=2, on_out_of_memory="accumulate")
@@ -328,7 +344,6 @@ def test_pieces_have_the_gradient_of_the_batch(
     tree: dict[str, Any],
     packed: Path,
     tmp_path: Path,
-    offline: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a loss that is a mean over pixels, and batch norm that is frozen or absent."""

@@ -1,6 +1,7 @@
 """Checkpoints: where a training stands, on disk, so that a killed one goes on from there."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class Checkpoints:
                 )
             except (OSError, RuntimeError, EOFError, ValueError) as problem:
                 reason = " ".join(str(problem).split())[:160]
-                print(f"warning: {path} cannot be read ({reason}); taking the one before it")
+                said = f"warning: {path} cannot be read ({reason}); taking the one before it"
+                print(said, file=sys.stderr)
             else:
                 return state
         return None

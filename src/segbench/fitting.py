@@ -1,7 +1,7 @@
 """Fitting: the epochs and steps of one training, and where it stands after each.
 
 The loop is written out, on Lightning Fabric, which brings devices, precision and processes: what it
-takes to go on from any step is then a handful of values in one place, `Fit.state`.
+takes to go on from any step is then a handful of values in one place, which `_save` writes.
 """
 
 import copy

@@ -7,6 +7,7 @@ import torch
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
+from segbench.errors import InputError
 from segbench.processes import sum_of_all
 
 
@@ -21,7 +22,10 @@ def synchronise_batch_norm(network: nn.Module) -> None:
         elif type(module) is nn.BatchNorm2d:
             module.__class__ = _GlobalBatchNorm
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise NotImplementedError(f"no {type(module).__name__} over several CPU processes")
+            raise InputError(
+                f"hardware.devices: {type(module).__name__} cannot see the batches of several CPU "
+                "processes; set 1, or train on CUDA"
+            )
 
 
 class _GlobalBatchNorm(nn.BatchNorm2d):
