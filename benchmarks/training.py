@@ -3,8 +3,8 @@
     (a) a training epoch, with its checkpoint and its record, over the compute limit: the same
         network, loss and optimiser stepping on one batch that is already there, in the same
         precision and layout
-    (b) over a plain loop in the style of the common examples: PNG files decoded for each sample,
-        the same augmentation, float32, NCHW
+    (b) over a plain loop in the style of the common examples, in a process of its own with torch as
+        it comes: PNG files decoded for each sample, the same augmentation, float32, NCHW
     (c) evaluation with its metrics over forward only, on one batch that is already there
     (e) peak memory of the training process, and of one on twenty times the data
 
@@ -52,7 +52,10 @@ from segbench.validation import Validated
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")
 SIZE = 256
 ROUNDS = 3
+EPOCH = 48
+"""Steps of an epoch as shipped; CVC-ClinicDB's 490 training images make 61."""
 STEPS = 16
+"""Steps of everything else."""
 FEW, MANY = 1_000, 20_000
 
 
@@ -85,15 +88,19 @@ class Bench:
         images, masks = next(iter(PlainBatches(self.arrays, self.batch)))
         return images.to(self.resolved.device), masks.to(self.resolved.device)
 
-    def shipped(self, epochs: int = 2) -> float:
-        """The last of two epochs as the train stage has them, less validation."""
-        recipe = self.params.train.model_copy(update={"num_epochs": epochs})
+    def shipped(self) -> float:
+        """An epoch as the train stage has it, less validation, after some of a single step.
+
+        In the first the worker is forked, here from a process with memory to copy; and from the
+        fourth on a checkpoint's file is used again.
+        """
+        recipe = self.params.train.model_copy(update={"num_epochs": 5})
         batches = TrainBatches(
             self.arrays,
             self.batch,
             partial(vary, build_pipeline(self.params.augment)),
             0,
-            STEPS,
+            EPOCH,
             self.resolved.workers,
             pinned=self.resolved.device == "cuda",
         )
@@ -104,7 +111,7 @@ class Bench:
             fit.bind(record, checkpoints, self.params.checkpoints)
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
             fit.run(batches, PlainBatches(few, 8))
-        return STEPS * self.batch / fit.seconds[-1]
+        return EPOCH * self.batch / fit.seconds
 
     def limit(self) -> float:
         """Forward, backward and step on one resident batch: what the arithmetic alone allows."""
@@ -188,27 +195,20 @@ class Bench:
 
 
 class _Timed(Fit):
-    """Notes how long each epoch takes, less validation."""
+    """All epochs but the last are short; notes how long that takes, less validation."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.seconds: list[float] = []
-        self._validating = 0.0
-        self._since = 0.0
+    seconds = 0.0
 
     def train_epoch(self) -> None:
-        self._since = time.perf_counter()
-        super().train_epoch()
-
-    def validate(self) -> Validated:
+        self._batches.num_steps = EPOCH if self.epoch == self.params.num_epochs - 1 else 1
         started = time.perf_counter()
-        found = super().validate()
-        self._validating = time.perf_counter() - started
-        return found
+        super().train_epoch()
+        self.seconds = time.perf_counter() - started
 
-    def end_epoch(self, *arguments: object) -> None:
-        super().end_epoch(*arguments)  # type: ignore[arg-type]
-        self.seconds.append(time.perf_counter() - self._since - self._validating)
+    def end_epoch(self, found: Validated) -> None:
+        started = time.perf_counter()
+        super().end_epoch(found)
+        self.seconds += time.perf_counter() - started
 
 
 INFO = Info(
@@ -244,9 +244,9 @@ def generate(root: Path, number: int, files: int) -> None:
 def compare(bench: Bench) -> dict[str, float]:
     """Images a second in each way, medians over rounds, and medians of their ratios."""
     kinds = {
+        "limit": bench.limit,  # first, as it warms up
         "shipped": bench.shipped,
-        "limit": bench.limit,
-        "plain": bench.plain,
+        "plain": lambda: apart(bench.params, "plain", bench.candidate.encoder, str(bench.root)),
         "evaluated": bench.evaluated,
         "forward": bench.forward,
     }
@@ -262,32 +262,33 @@ def compare(bench: Bench) -> dict[str, float]:
     return found
 
 
-def peak_mib(path: Path, batch: int, number: int) -> float:
-    """Peak memory of a process that trains an epoch over so many packed pairs."""
-    command = [sys.executable, __file__, str(path), str(batch), "--peak", str(number)]
+def apart(params: Params, *what: str) -> float:
+    """What a process of its own measures."""
+    command = [sys.executable, __file__, *sys.argv[1:2], str(params.train.batch_size), *what]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 
-def train_once(params: Params, number: int) -> None:
-    """Go through a dataset of some size once, at half the size, since it is data that counts."""
-    global STEPS, SIZE
+def peak_mib(params: Params, number: int) -> float:
+    """Peak memory of this process and its worker, over an epoch of so many packed pairs of half the
+    size, since it is data that counts."""
+    global EPOCH, SIZE
     SIZE = SIZE // 2
     with TemporaryDirectory() as temporary:
         generate(Path(temporary), number, 0)
-        STEPS = number // params.train.batch_size
+        EPOCH = number // params.train.batch_size
         light = {"architecture_args": {"decoder_channels": [8] * 5}}
         small = params.model_copy(update={"model": params.model.model_copy(update=light)})
-        Bench(small, ENCODERS[0], Path(temporary)).shipped(epochs=1)
+        Bench(small, ENCODERS[0], Path(temporary)).shipped()
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print((own + workers) / 1024)
+    return (own + workers) / 1024
 
 
-def main(path: Path, batch: int) -> None:
-    params = configured(path, batch)
+def main(params: Params) -> None:
     resolved: Resolved = resolve(params.hardware)
     prepare(resolved)
+    batch = params.train.batch_size
     results: dict[str, object] = {"hardware": asdict(resolved), "batch_size": batch}
     print(
         f"{'encoder':<20}{'shipped':>9}{'limit':>8}{'plain':>8}{'(a)':>7}{'(b)':>7}"
@@ -305,7 +306,7 @@ def main(path: Path, batch: int) -> None:
                 f"{row['forward']:>9.1f}{row['evaluated_over_forward']:>7.2f}",
                 flush=True,
             )
-    few, many = (peak_mib(path, batch, number) for number in (FEW, MANY))
+    few, many = (apart(params, "peak", str(number)) for number in (FEW, MANY))
     results["peak_mib"] = {FEW: few, MANY: many, "many_over_few": many / few}
     print(f"(e) peak memory: {few:.0f} MiB for {FEW} pairs, {many:.0f} MiB for {MANY}")
     print(json.dumps({"bench": results}))
@@ -324,11 +325,12 @@ def configured(path: Path, batch: int) -> Params:
 
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    size = int(sys.argv[2]) if len(sys.argv) > 2 else 8
-    if "--peak" in sys.argv:
-        asked = configured(file, size)
-        prepare(resolve(asked.hardware))
-        train_once(asked, int(sys.argv[-1]))
-    else:
-        main(file, size)
+    asked = configured(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 8)
+    match sys.argv[3:]:
+        case "plain", encoder, root:
+            print(Bench(asked, encoder, Path(root)).plain())
+        case "peak", number:
+            prepare(resolve(asked.hardware))
+            print(peak_mib(asked, int(number)))
+        case _:
+            main(asked)

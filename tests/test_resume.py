@@ -196,10 +196,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = Checkpoints(tmp_path / "run", "key")
-    for step in (1, 2, 3):
+    for step in (0, 1, 2, 3):
         kept.save({"step": step}, step)
     names = sorted(path.name for path in (tmp_path / "run" / "key").iterdir())
-    assert len(names) == checkpoints.KEPT == 2
+    assert len(names) == checkpoints.KEPT == 3
     assert kept.newest() == {"step": 3}
     newest = tmp_path / "run" / "key" / names[-1]
     newest.write_bytes(newest.read_bytes()[:200])

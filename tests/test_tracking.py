@@ -259,6 +259,20 @@ def test_a_follower_brings_the_run_while_it_grows(
     assert [step for step, _, _ in points["loss"]] == [0, 1]
 
 
+def test_a_follower_ends_with_a_stage_that_is_killed_at_once(tmp_path: Path) -> None:
+    program = """if True:
+        import os, pathlib, signal
+        from segbench.records import Run, recorded
+        with recorded(pathlib.Path("record"), Run("a" * 32, "train", "polyps", "dead", 0), 60):
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    # Returns once nobody can write to its output any more, the follower included.
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
 def test_evaluation_joins_its_training_and_a_comparison_adopts(
     offline: Callable[[], str], tmp_path: Path
 ) -> None:

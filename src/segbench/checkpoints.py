@@ -1,17 +1,21 @@
 """Checkpoints: where a training stands, on disk, so that a killed one goes on from there."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.serialization import config
 
 from segbench.records import Run, read_run, write_run
 from segbench.writing import whole_file
 
-KEPT = 2
-"""How many lie on disk: the last, and the one before it, should the last be damaged."""
+KEPT = 3
+"""How many lie on disk: the last; the one before it, should the last be damaged; and one whose file
+the next is written into, since fresh memory for a file's pages can take longer than all the rest.
+"""
 
 
 class Checkpoints:
@@ -38,21 +42,26 @@ class Checkpoints:
         return read_run(self._own)
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Write a state, whole or not at all, and let the oldest go.
+        """Write a state, whole or not at all, in place of the oldest.
 
         Raises:
-            OSError: if the disk is full; what was there before still is.
+            OSError: if the disk is full; the last two still are there.
         """
-        with whole_file(self._own / f"{step:09d}.pt") as partial, partial.open("wb") as file:
-            try:
-                torch.save(state, file)
-            except RuntimeError as error:
-                # How torch says that a file could not be written: what the system said is below.
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
-        for old in self._newest_first()[KEPT:]:
-            old.unlink()
+        with whole_file(self._own / f"{step:09d}.pt") as partial:
+            for old in self._newest_first()[KEPT - 1 :]:
+                os.replace(old, partial)
+            partial.touch()
+            with partial.open("rb+") as file:
+                try:
+                    # Nobody reads the checksums, which take as long as the rest.
+                    with config.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
+                        torch.save(state, file)
+                except RuntimeError as error:
+                    # How torch says that a file could not be written: the system's word is below.
+                    if isinstance(error.__context__, OSError):
+                        raise error.__context__ from None
+                    raise
+                file.truncate()
 
     def newest(self) -> dict[str, Any] | None:
         """The last state that can be read; None if there is none."""
@@ -74,4 +83,4 @@ class Checkpoints:
         shutil.rmtree(self._all, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self._own.glob("*.pt"), reverse=True)
+        return sorted(self._own.glob("[0-9]*.pt"), reverse=True)

@@ -181,15 +181,14 @@ def recorded(
     the block is not disturbed: the worst is a warning that says how to replay later.
     """
     record = Record(folder, run, lines)
-    command = [sys.executable, "-m", "segbench.tracking", "--follow", str(folder)]
+    command = [sys.executable, "-m", "segbench.tracking", "--follow", str(os.getpid()), str(folder)]
     # One thread: what follows must not take the processor from what trains.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A session of its own: Ctrl-C ends the stage, and the follower still brings how it ended.
-    follower = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    # A group of its own: Ctrl-C ends the stage, and the follower still brings how it ended. Not a
+    # session, which Linux would give as much of the processor as the stage's, nice or not.
+    follower = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
     # What trains goes first, already while the follower imports.
-    os.setpriority(os.PRIO_PROCESS, follower.pid, 10)
+    os.setpriority(os.PRIO_PROCESS, follower.pid, 19)
     try:
         with record:
             yield record

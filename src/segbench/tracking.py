@@ -315,14 +315,14 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
     return [folder for folder in folders if not (folder / "end.json").exists()]
 
 
-def follow(folder: Path, uri: str) -> None:
+def follow(folder: Path, uri: str, stage: int) -> None:
     """Replay a record while it grows, until it has ended and all of it is in MLflow.
 
     Args:
         folder: of the record.
         uri: of the tracking server; when it does not answer, the next try waits longer.
+        stage: process that writes the record, of which this one is a child.
     """
-    parent = os.getppid()
     current = Replay(folder, uri)
     pause = POLL_S
     failed = False
@@ -332,14 +332,14 @@ def follow(folder: Path, uri: str) -> None:
             current.advance()
             pause = POLL_S
         except UNREACHABLE as problem:
-            if not failed and os.getppid() == parent:
+            if not failed and os.getppid() == stage:
                 reason = " ".join(str(problem).split())[:160]
                 print(f"warning: MLflow at {uri} does not answer: {reason}", file=sys.stderr)
             failed = True
             pause = min(2 * pause, LONGEST_PAUSE_S)
             if ended:
                 raise
-        if os.getppid() != parent:
+        if os.getppid() != stage:
             return  # the stage was killed; nothing will be added
         if not current.done:
             _sleep_until_ended(folder, pause)
@@ -357,7 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="segbench.tracking")
     parser.add_argument("records", nargs="*", type=Path)
     parser.add_argument("--uri", action="store_true", help="print where runs go")
-    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--follow", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     uri = tracking_uri(Path.cwd())
     if arguments.uri:
@@ -367,7 +367,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if arguments.follow:
-            follow(arguments.records[0], uri)
+            follow(arguments.records[0], uri, arguments.follow)
         else:
             unfinished = replay(arguments.records, uri)
             print(f"{len(arguments.records) - len(unfinished)} records are in {uri}")
