@@ -1,5 +1,6 @@
 """Batches are a function of (seed, epoch, sample)."""
 
+import pickle
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
     seen = [np.ascontiguousarray(image).tobytes() for image in images]
     assert len(set(seen)) == len(seen)
     assert set(seen) <= known
+
+
+def test_workers_may_be_spawned(packed: Path) -> None:
+    """As macOS does it: what they get is told where the files lie, not what is in them."""
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    vary_one = partial(vary, load_pipeline(packed / "arrays" / "pipeline.yaml"))
+    (before, _), *_ = TrainBatches(part, 4, vary_one, 0, 1).of(0)
+    told = pickle.dumps(TrainBatches(part, 4, vary_one, 0, 1)._made)
+    assert len(told) < part.images.size / 4
+    assert torch.equal(pickle.loads(told)[0, 0][0], before)
 
 
 def test_a_batch_larger_than_the_split_is_the_split(packed: Path) -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import pack
+from conftest import fit_one, pack
 from PIL import Image
 
+from segbench import evaluation
 from segbench.arrays import open_arrays, read_header
 from segbench.comparison import compare
+from segbench.errors import InputError
 from segbench.evaluation import evaluate
 from segbench.models.exporting import load_exported
 from segbench.params import Params
@@ -60,6 +62,27 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     # They are alike but for noise.
     tree["split"].update(on_leak="warn", test_share=0.2)
     return Params.model_validate(tree)
+
+
+def test_out_of_memory_says_what_to_lower(
+    params: Params,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def predict(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no more")
+
+    fit_one(params, packed, tmp_path)
+    monkeypatch.setattr(evaluation, "predict", predict)
+    with pytest.raises(InputError, match=r"evaluate.batch_size: 16 images .* halve it"):
+        evaluate(
+            *(params, tmp_path / "train", packed / "arrays", 0),
+            *(tmp_path / "out", tmp_path / "scores.json"),
+        )
+    assert not (tmp_path / "scores.json").exists()
+    assert "MLflow" not in capfd.readouterr().err  # it took the run, which has no model
 
 
 def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """A training that is killed goes on from its last checkpoint, and ends as if it had not been."""
 
-import errno
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ from conftest import fit_one
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
-from segbench import checkpoints, fitting, writing
+from segbench import checkpoints, fitting, stage, writing
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.fitting import Fit
+from segbench.models import SegmentationNetwork
 from segbench.params import Params
 from segbench.records import Record, Run, now_ms
+from segbench.stage import WAYS_OUT
 
 # MLflow's own use of others.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]
@@ -55,7 +56,9 @@ def everything_on(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _train(tree: dict[str, Any], packed: Path, out: Path, uri: str, kill_at: int | None) -> None:
+def _train(
+    tree: dict[str, Any], packed: Path, out: Path, uri: str, kill_at: int | None, by: signal.Signals
+) -> None:
     """In a process of its own: train, and be killed at one of the moments that matter."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     seen = 0
@@ -63,9 +66,9 @@ def _train(tree: dict[str, Any], packed: Path, out: Path, uri: str, kill_at: int
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def before(*arguments: Any, **named: Any) -> Any:
             nonlocal seen
-            if seen == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
             seen += 1
+            if seen - 1 == kill_at:
+                os.kill(os.getpid(), by)
             return call(*arguments, **named)
 
         return before
@@ -77,12 +80,12 @@ def _train(tree: dict[str, Any], packed: Path, out: Path, uri: str, kill_at: int
     Checkpoints.save = watched(Checkpoints.save)  # type: ignore[method-assign]
     Record.write = watched(Record.write)  # type: ignore[method-assign]
     writing.os.replace = watched(os.replace)  # type: ignore[assignment]
-    said = fit_one(Params.model_validate(tree), packed, out)
-    (out / "said.txt").write_text(f"{seen}\n{said}\n")
+    stage.run("train", lambda: fit_one(Params.model_validate(tree), packed, out))
+    (out / "seen.txt").write_text(str(seen))
 
 
-def start(*arguments: Any) -> int:
-    process = CONTEXT.Process(target=_train, args=arguments)
+def start(*arguments: Any, by: signal.Signals = signal.SIGKILL) -> int:
+    process = CONTEXT.Process(target=_train, args=(*arguments, by))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -108,10 +111,10 @@ def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: A
         assert start(tree, packed, whole, f"sqlite:///{whole / 'mlflow.db'}", None) == 0
         want["weights"] = (whole / "train/weights.safetensors").read_bytes()
         want["history"] = (whole / "history.csv").read_text()
-        want["moments"] = int((whole / "said.txt").read_text().splitlines()[0])
-    draw = random.Random(seed)
+        want["moments"] = int((whole / "seen.txt").read_text())
+    draw, by = random.Random(seed), (signal.SIGKILL, signal.SIGTERM)[seed % 2]
     for moment in (draw.randrange(want["moments"]), draw.randrange(want["moments"] // 2)):
-        if start(tree, packed, out, uri, moment) == 0:
+        if start(tree, packed, out, uri, moment, by=by) == 0:
             break  # what was left had fewer moments
         tidy(out)
     else:
@@ -119,6 +122,7 @@ def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: A
     assert (out / "train/weights.safetensors").read_bytes() == want["weights"]
     assert (out / "history.csv").read_text() == want["history"]
     assert not (out / "checkpoints" / "mobilenetv2_035-fold0-seed0").exists()
+
     client = MlflowClient(uri)
     experiments = [found.experiment_id for found in client.search_experiments()]
     (run,) = client.search_runs(experiments)
@@ -149,10 +153,10 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(
 ) -> None:
     saved = tmp_path / "checkpoints" / "mobilenetv2_035-fold0-seed0"
     stop_after_an_epoch(tree, packed, tmp_path)
-    (before,) = saved.iterdir()
+    (before,) = filter(Path.is_dir, saved.iterdir())
     tree["train"]["optimizer"]["weight_decay"] = 0.02
     stop_after_an_epoch(tree, packed, tmp_path)
-    (after,) = saved.iterdir()
+    (after,) = filter(Path.is_dir, saved.iterdir())
     assert before != after
     said = fit_one(Params.model_validate(tree), packed, tmp_path)
     assert "resumed at epoch 1" in said
@@ -169,6 +173,45 @@ def stop_after_an_epoch(tree: dict[str, Any], packed: Path, out: Path) -> None:
         patch.setattr(Record, "write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit_one(Params.model_validate(tree), packed, out)
+
+
+def test_the_first_epoch_may_be_the_best_of_a_resumed_run(
+    tree: dict[str, Any], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights come from a checkpoint whose file later ones are written into."""
+    tree["train"].update(num_epochs=5)
+    monkeypatch.setattr(Fit, "_merit", lambda self, row: -row["epoch"])
+    fit_one(Params.model_validate(tree), packed, tmp_path / "unbroken")
+    stop_after_an_epoch(tree, packed, tmp_path / "broken")
+    assert "resumed at epoch 1" in fit_one(Params.model_validate(tree), packed, tmp_path / "broken")
+    unbroken, broken = (
+        (tmp_path / name / "train" / "weights.safetensors").read_bytes()
+        for name in ("unbroken", "broken")
+    )
+    assert broken == unbroken
+
+
+def test_a_run_that_another_process_trains_is_left_alone(
+    params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LONGEST_DEATH_S", 0.1)
+    run = tmp_path / "checkpoints" / "mobilenetv2_035-fold0-seed0"
+    with (
+        Checkpoints(run, "key").until_done(),
+        pytest.raises(InputError, match="seed0 is being trained by another process"),
+    ):
+        fit_one(params, packed, tmp_path)
+
+
+def test_a_checkpoint_is_due_by_the_clock(
+    tree: dict[str, Any], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree["train"].update(num_epochs=1, steps_per_epoch=9)
+    tree["checkpoints"].update(steps=None, minutes=1e-6)
+    saved: list[int] = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, state, step: saved.append(step))
+    fit_one(Params.model_validate(tree), packed, tmp_path)
+    assert saved == [8, 9]
 
 
 def test_a_checkpoint_holds_an_epoch_before_the_record_does(
@@ -209,17 +252,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert kept.newest() is None
 
 
-def test_a_full_disk_leaves_the_checkpoints_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_last_two(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "run", "key")
-    kept.save({"step": 1}, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "whole_file", lambda path: nullcontext(Path("/dev/full")))
-        with pytest.raises(OSError, match="No space left") as error:
-            kept.save({"step": 2, "weights": torch.zeros(10**6)}, 2)
-        assert error.value.errno == errno.ENOSPC
-    assert kept.newest() == {"step": 1}
+    for step in range(4):
+        kept.save({"step": step}, step)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            kept.save({"step": 4, "weights": torch.zeros(10**6)}, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno in WAYS_OUT
+    names = sorted(path.name for path in (tmp_path / "run" / "key").iterdir())
+    assert names == ["000000002.pt", "000000003.pt"]
+    assert kept.newest() == {"step": 3}
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
@@ -302,16 +349,15 @@ def test_a_gradient_that_is_no_number_is_named(
 def run_out_of_memory(patch: pytest.MonkeyPatch, most: int) -> list[int]:
     """A device that takes no more than so many images at a time; returns what it was given."""
     given: list[int] = []
-    original = fitting.WeightedLoss.forward
+    original = SegmentationNetwork.forward
 
-    def forward(self: Any, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            given.append(len(logits))
-            if len(logits) > most:
-                raise torch.OutOfMemoryError("no more")
-        return original(self, logits, mask)
+    def forward(self: SegmentationNetwork, images: torch.Tensor) -> torch.Tensor:
+        given.append(len(images))
+        if len(images) > most:
+            raise torch.OutOfMemoryError("no more")
+        return original(self, images)
 
-    patch.setattr(fitting.WeightedLoss, "forward", forward)
+    patch.setattr(SegmentationNetwork, "forward", forward)
     return given
 
 
@@ -336,7 +382,7 @@ def test_batches_are_cut_until_they_fit(
     tree["train"]["schedule"]["name"] = "constant"
     given = run_out_of_memory(monkeypatch, 1)
     fit_one(Params.model_validate(tree), packed, tmp_path)
-    assert given == [4, 2, *[1] * 8]
+    assert [size for size in given if size > 1] == [4, 2]  # validation has no more room either
     assert '"pieces_per_batch": "4"' in (tmp_path / "train/record/end.json").read_text()
 
 

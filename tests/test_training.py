@@ -105,6 +105,12 @@ def test_a_device_that_is_not_there(tree: dict[str, Any]) -> None:
         resolve(Params.model_validate(tree).hardware)
 
 
+def test_a_precision_that_a_cpu_does_not_have(tree: dict[str, Any]) -> None:
+    tree["hardware"].update(device="cpu", precision="16-mixed")
+    with pytest.raises(InputError, match="16-mixed needs a GPU; set bf16-mixed or 32-true"):
+        resolve(Params.model_validate(tree).hardware)
+
+
 def test_arguments_an_optimiser_does_not_take() -> None:
     params = Optimizer(name="adamw", learning_rate=1.0, weight_decay=0.0, args={"momentum": 0.9})
     with pytest.raises(InputError, match=r"train\.optimizer\.args: adamw says"):

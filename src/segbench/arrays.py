@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from io import BufferedWriter
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,12 @@ class Arrays:
     images: Pixels
     masks: Pixels
     samples: pd.DataFrame
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what is mapped as the folder it lies in, for worker processes that are spawned."""
+        if isinstance(self.images.base, mmap.mmap):
+            return open_arrays, (Path(self.images.filename).parent,)  # type: ignore[attr-defined]
+        return Arrays, (self.images, self.masks, self.samples)
 
     def let_go(self) -> None:
         """Give back the pages read so far, which would count as this process's memory."""

@@ -1,15 +1,16 @@
 """Batches: packed samples, varied and stacked ahead of the network by worker processes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from segbench.arrays import Arrays
 from segbench.samples import Pixels
@@ -60,7 +61,7 @@ class TrainBatches:
         self.num_steps = num_steps or len(arrays.images) // self.batch_size
         self._samples = arrays.samples
         self._made = _Made(arrays, self.batch_size, vary, seed, self.num_steps, part)
-        self._steps = _Steps()
+        self._steps: list[Step] = []
         self._loader: DataLoader[Batch] = DataLoader(
             self._made,
             batch_size=None,  # a sample of the dataset is a batch already
@@ -75,21 +76,13 @@ class TrainBatches:
 
     def of(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This process's part of each batch of an epoch, from a step on."""
-        self._steps.steps = [(epoch, step) for step in range(start, self.num_steps)]
+        # The same list: a loader whose workers stay has its sampler for good.
+        self._steps[:] = [(epoch, step) for step in range(start, self.num_steps)]
         return iter(self._loader)
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Which samples the batch of a step has, in all processes."""
         return [str(id) for id in self._samples["id"].iloc[self._made.indices(epoch, step)]]
-
-
-class _Steps(Sampler[Step]):
-    """The steps that are asked for; a loader whose workers stay has its sampler for good."""
-
-    steps: list[Step] = []  # noqa: RUF012
-
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self.steps)
 
 
 class _Made(Dataset[Batch]):
@@ -110,7 +103,7 @@ class _Made(Dataset[Batch]):
         self.seed = seed
         self.num_steps = num_steps
         self.part = part
-        self._order = lru_cache(maxsize=2)(self._draw_order)
+        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, step: Step) -> Batch:
         epoch, number = step
@@ -131,10 +124,13 @@ class _Made(Dataset[Batch]):
         """Of the samples in a batch."""
         return self._order(epoch)[number * self.batch_size :][: self.batch_size]
 
-    def _draw_order(self, epoch: int) -> NDArray[np.int64]:
-        rng = np.random.default_rng([self.seed, epoch])
-        count, needed = len(self.arrays.images), self.num_steps * self.batch_size
-        return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            rng = np.random.default_rng([self.seed, epoch])
+            count, needed = len(self.arrays.images), self.num_steps * self.batch_size
+            rounds = [rng.permutation(count) for _ in range(-(-needed // count))]
+            self._orders = {epoch: np.concatenate(rounds)}
+        return self._orders[epoch]
 
 
 class PlainBatches:
@@ -162,6 +158,35 @@ class PlainBatches:
 def to_batch(images: Pixels | Tensor, masks: Pixels | Tensor) -> Batch:
     """Wrap (N, H, W, C) images and (N, H, W) masks as a batch, without a copy."""
     return torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(masks)
+
+
+def moved_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches on a device; on a GPU each is copied while the one before it is computed with."""
+    if device.type != "cuda":
+        for images, masks in batches:
+            yield images.to(device), masks.to(device)
+        return
+    copying = _copying_stream(device)
+    coming: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in chain(batches, [None]):
+        here = coming
+        if batch is not None:
+            with torch.cuda.stream(copying):
+                images, masks = (part.to(device, non_blocking=True) for part in batch)
+                coming = (images, masks), copying.record_event()
+        if here is not None:
+            (images, masks), copied = here
+            computing = torch.cuda.current_stream(device)
+            computing.wait_event(copied)
+            for part in (images, masks):
+                part.record_stream(computing)  # else its memory could be used again too early
+            yield images, masks
+
+
+@lru_cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs, as each keeps memory of its own."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def on_device(arrays: Arrays, device: torch.device, most_gib: float) -> Arrays:

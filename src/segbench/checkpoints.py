@@ -1,14 +1,19 @@
 """Checkpoints: where a training stands, on disk, so that a killed one goes on from there."""
 
 import os
+import pickle
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch.utils.serialization import config
 
+from segbench.errors import InputError
 from segbench.records import Run, read_run, write_run
 from segbench.writing import whole_file
 
@@ -16,6 +21,8 @@ KEPT = 3
 """How many lie on disk: the last; the one before it, should the last be damaged; and one whose file
 the next is written into, since fresh memory for a file's pages can take longer than all the rest.
 """
+LONGEST_DEATH_S = 20
+"""How long the worker processes of a killed training may live on, and hold its lock."""
 
 
 class Checkpoints:
@@ -32,8 +39,28 @@ class Checkpoints:
         self._all = folder
         self._own = folder / key
         for other in folder.iterdir() if folder.exists() else ():
-            if other != self._own:
-                shutil.rmtree(other)
+            if other != self._own and other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)  # of several processes, all try
+
+    @contextmanager
+    def until_done(self) -> Iterator[None]:
+        """Keep other processes from training the same run; remove all once the block has succeeded.
+
+        Raises:
+            InputError: if one does.
+        """
+        self._all.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._all / "lock")
+        try:
+            lock.acquire(timeout=LONGEST_DEATH_S)
+        except Timeout:
+            raise InputError(
+                f"{self._all.name} is being trained by another process, which holds "
+                f"{self._all / 'lock'}; wait for it, or end it"
+            ) from None
+        with lock:
+            yield
+            self.clear()
 
     def same_run(self, run: Run) -> Run:
         """The run as it was described when it first began, if that was not now."""
@@ -67,10 +94,9 @@ class Checkpoints:
         """The last state that can be read; None if there is none."""
         for path in self._newest_first():
             try:
-                state: dict[str, Any] = torch.load(
-                    path, map_location="cpu", weights_only=True, mmap=True
-                )
-            except (OSError, RuntimeError, EOFError, ValueError) as problem:
+                # Not mapped: the file will be written into again.
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError, pickle.PickleError) as problem:
                 reason = " ".join(str(problem).split())[:160]
                 said = f"warning: {path} cannot be read ({reason}); taking the one before it"
                 print(said, file=sys.stderr)
@@ -79,7 +105,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove them all: the run is done."""
+        """Remove them all."""
         shutil.rmtree(self._all, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from segbench import metrics, provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.batches import Batch, PlainBatches
-from segbench.hardware import prepare, resolve
+from segbench.hardware import prepare, resolve, within_memory
 from segbench.hashing import sha256_of, sha256_of_masks
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
@@ -97,7 +97,11 @@ def evaluate(
         for name in SPLITS:
             split = open_arrays(arrays / f"fold{fold}" / name)
             wholes[name] = Wholes(split)
-            found = predict(network, split, header, params, resolved.device)
+            with within_memory(
+                f"evaluate.batch_size: {params.evaluate.batch_size} images at a time do not fit; "
+                "halve it, or set hardware.device: cpu"
+            ):
+                found = predict(network, split, header, params, resolved.device)
             tables.append(image_table(wholes[name].samples, name, found))
             predictions[name] = found.masks
             scores_of = metrics.summarise(found.counts, found.correct)

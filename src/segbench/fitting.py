@@ -7,10 +7,10 @@ takes to go on from any step is then a handful of values in one place, which `_s
 import copy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch.fx import GraphModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from segbench.batches import Batch, PlainBatches, TrainBatches
+from segbench.batches import Batch, PlainBatches, TrainBatches, moved_ahead
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.hardware import is_out_of_memory
@@ -35,9 +35,23 @@ from segbench.processes import of_all
 from segbench.records import Record, metrics_line
 from segbench.validation import Validated, validate
 
+T = TypeVar("T")
+LOOK_AT_CLOCK = 8
+"""After how many steps it is looked whether a checkpoint is due by the clock."""
+
 
 class _RewindError(Exception):
     """A step that must not stand: back to the last checkpoint, with something changed."""
+
+
+@dataclass(frozen=True)
+class _Unchecked:
+    """Whether a step was sound: its loss, and its gradient, once they have been copied."""
+
+    finite: Tensor
+    copied: torch.cuda.Event | None
+    step: int
+    rates: list[float]
 
 
 class Fit:
@@ -99,7 +113,7 @@ class Fit:
         self._patience = Patience()
         self._kept_weights: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
-        self._unchecked: tuple[Tensor, int, list[float]] | None = None
+        self._unchecked: _Unchecked | None = None
         self._record: Record | None = None
         self._checkpoints: Checkpoints | None = None
         self._bar = tqdm(disable=True)
@@ -183,7 +197,7 @@ class Fit:
     def train_epoch(self) -> None:
         self._train_mode()
         started, first = time.perf_counter(), self.step
-        for batch in self._batches.of(self.epoch, self.step):
+        for batch in moved_ahead(self._batches.of(self.epoch, self.step), self.fabric.device):
             # Of the step and not of the process: a resumed run draws what an unbroken one draws.
             key = (self._batches.seed, self.total_steps, self.fabric.global_rank)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
@@ -214,17 +228,9 @@ class Fit:
             module.training = False
 
     def train_step(self, batch: Batch) -> None:
-        images, masks = self.fabric.to_device(batch)
+        images, masks = batch
         self._optimizer.zero_grad()
-        full = False
-        try:
-            loss = self._backward(images, masks)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            full = True
-        if full:  # out of the handler, whose traceback holds on to the memory
-            self._make_room(len(images))
+        loss = self._within_memory(lambda: self._backward(images, masks))
         self._check()  # of the step before, which the device has done by now
         learning = [
             parameter.grad for parameter in self.network.parameters() if parameter.grad is not None
@@ -233,8 +239,10 @@ class Fit:
             watched = loss  # its scaler looks for gradients that overflow, and leaves them out
         else:
             watched = torch.stack([loss, nn.utils.get_total_norm(learning).to(loss)])
+        finite = torch.isfinite(watched).to("cpu", non_blocking=True)
+        copied = torch.cuda.current_stream().record_event() if loss.is_cuda else None
         rates = [group["lr"] * self.rate_factor for group in self._optimizer.param_groups]
-        self._unchecked = (watched, self.step, rates)
+        self._unchecked = _Unchecked(finite, copied, self.step, rates)
         self._losses.append(loss)
         if self.params.gradient_clip is not None:
             self.fabric.strategy.precision.unscale_gradients(self._optimizer.optimizer)
@@ -267,14 +275,16 @@ class Fit:
         """
         if self._unchecked is None:
             return
-        (watched, step, rates), self._unchecked = self._unchecked, None
-        if bool(torch.isfinite(watched).all()):
+        last, self._unchecked = self._unchecked, None
+        if last.copied is not None:
+            last.copied.synchronize()
+        if bool(last.finite.all()):
             return
-        what = "the loss" if not torch.isfinite(watched.flatten()[0]) else "a gradient"
-        ids = ", ".join(self._batches.ids(self.epoch, step))
+        what = "a gradient" if last.finite.flatten()[0] else "the loss"
+        ids = ", ".join(self._batches.ids(self.epoch, last.step))
         found = (
-            f"training diverged: {what} is not finite at epoch {self.epoch}, step {step} "
-            f"(samples {ids}; learning rate {rates[0]:.3g})"
+            f"training diverged: {what} is not finite at epoch {self.epoch}, step {last.step} "
+            f"(samples {ids}; learning rate {last.rates[0]:.3g})"
         )
         policy = self.params.on_non_finite
         if self.rewinds == policy.rewinds:
@@ -289,22 +299,32 @@ class Fit:
         onward = f"going on from step {self.total_steps} at {factor:g} of the rate"
         raise _RewindError(f"{found}; {onward}")
 
-    def _make_room(self, size: int) -> None:
-        """Cut batches into more pieces, if that may be; the last batch was of `size`."""
+    def _within_memory(self, work: Callable[[], T]) -> T:
+        """Do it, or have batches cut into more pieces, if that may be."""
+        try:
+            return work()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Out of the handler, whose traceback holds on to the memory.
+        raise self._make_room()
+
+    def _make_room(self) -> InputError | _RewindError:
+        size = self._batches.batch_size // self.fabric.world_size
         short = (
             f"out of memory on {self.fabric.device.type}: {-(-size // self.pieces)} images "
             f"{self.size[1]}x{self.size[0]} at a time"
         )
         allowed = self.params.on_out_of_memory == "accumulate" and self.fabric.world_size == 1
         if not allowed or self.pieces >= size:
-            raise InputError(
+            return InputError(
                 f"{short} do not fit; try train.batch_size: {max(1, size // 2)}, or "
                 "train.on_out_of_memory: accumulate on one device, or smaller images"
             )
         pieces = 2 * self.pieces
         self._go_back()
         self.pieces = pieces
-        raise _RewindError(f"{short} do not fit; going on with {pieces} pieces a batch")
+        return _RewindError(f"{short} do not fit; going on with {pieces} pieces a batch")
 
     def _go_back(self) -> None:
         """To the last checkpoint."""
@@ -318,14 +338,17 @@ class Fit:
 
     def validate(self) -> Validated:
         """Score the network as it is now."""
-        return validate(
-            self.fabric,
-            self.scored,
-            self.loss,
-            self._val,
-            self.threshold,
-            self.num_classes,
-            self._shown,
+        return self._within_memory(
+            lambda: validate(
+                self.fabric,
+                self.scored,
+                self.loss,
+                self._val,
+                self.threshold,
+                self.num_classes,
+                self._shown,
+                self.pieces,
+            )
         )
 
     def end_epoch(self, found: Validated) -> None:
@@ -378,7 +401,10 @@ class Fit:
         steps, minutes = self._often.steps, self._often.minutes
         if steps is not None and self.total_steps % steps == 0:
             return True
-        return minutes is not None and time.monotonic() - self._saved > 60 * minutes
+        if minutes is None or self.total_steps % LOOK_AT_CLOCK:
+            return False
+        # The same in all processes, whose clocks differ.
+        return bool(self.fabric.broadcast(time.monotonic() - self._saved > 60 * minutes))
 
     # What `_save` writes is what `_restore` reads: everything that a next step depends on.
     PLAIN = (

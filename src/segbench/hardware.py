@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +71,8 @@ def resolve(params: Hardware) -> Resolved:
     precision = params.precision
     if precision == "auto":
         precision = "bf16-mixed" if _computes_bf16(device) else "32-true"
+    if precision == "16-mixed" and device == "cpu":
+        raise InputError("hardware.precision: 16-mixed needs a GPU; set bf16-mixed or 32-true")
     cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
     share = max(1, (cores or 1) // params.devices)
     threads = params.threads
@@ -117,6 +121,17 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Is that what a device says when its memory is full?"""
     said = ("DefaultCPUAllocator: can't allocate", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in said)
+
+
+@contextmanager
+def within_memory(way_out: str) -> Iterator[None]:
+    """Raise InputError with a way out where a device's memory is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"out of memory; {way_out}") from None
 
 
 def _computes_bf16(device: str) -> bool:

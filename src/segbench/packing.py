@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections import defaultdict
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +68,12 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
                 places[id].append(_Place(writer, int(start), copies, len(cut)))
         columns = (samples.index, samples["image"], samples["mask"])
         paths = {id: (image, mask) for id, image, mask in zip(*columns, strict=True)}
-        # A pipeline draws from a state of its own.
+        # A pipeline draws from a state of its own. Not built anew: warnings are of all threads.
         own = threading.local()
 
         def work(id: str) -> None:
             if not hasattr(own, "pipeline"):
-                own.pipeline = build_pipeline(params)
+                own.pipeline = deepcopy(pipeline)
             image, mask = (read_pixels(dataset / path) for path in paths[id])
             image = _with_channels(image, channels)
             for number, window in enumerate(windows[id]):

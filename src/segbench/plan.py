@@ -22,6 +22,8 @@ TIMED_SAMPLES = 12
 WARM_STEPS, TIMED_STEPS = 2, 4
 # Dataset, arrays and models lie in the workspace and in DVC's cache; models in MLflow too.
 COPIES, MODEL_COPIES = 2, 3
+# A checkpoint has the weights, the best ones, their average and two moments of the optimiser.
+CHECKPOINT_COPIES = 5
 BYTES_PER_PARAMETER = 4
 SECONDS_PER_AUDITED = 0.002
 
@@ -211,6 +213,7 @@ def make_plan(params: Params) -> str:
     costs, images = estimate_data(params)
     started = time.perf_counter()
     import segbench.training  # noqa: F401
+    from segbench.checkpoints import KEPT
 
     start_up = time.perf_counter() - started
     by_candidate = {}
@@ -227,6 +230,11 @@ def make_plan(params: Params) -> str:
         disk = count * cost.bytes
         lines.append(f"{label:<36}{count:>5}{_time(spent):>12}{_size(disk):>12}")
         seconds, size = seconds + spent, size + disk
+    trained = [cost["train"].bytes for cost in by_candidate.values()]
+    if trained:
+        passing = max(trained) // COPIES * CHECKPOINT_COPIES * KEPT
+        lines.append(f"{'checkpoints, until it is trained':<53}{_size(passing):>12}")
+        size += passing
     lines.append(f"{'together':<36}{len(stages):>5}{_time(seconds):>12}{_size(size):>12}")
     lines.append(
         f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "

@@ -103,7 +103,8 @@ class Replay:
             self._send_metrics(client)
             if end is not None:
                 self._send_artifacts(client)
-                self._send_model(client)
+                if end["status"] == "FINISHED":
+                    self._send_model(client)
                 self._adopt(client)
                 tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])

@@ -21,7 +21,7 @@ from segbench.batches import PlainBatches, TrainBatches, on_device
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.fitting import Fit
-from segbench.hardware import Resolved, prepare, resolve
+from segbench.hardware import Resolved, prepare, resolve, within_memory
 from segbench.hashing import sha256_of
 from segbench.models import build_network, check_size, save_network
 from segbench.models.freezing import freeze
@@ -75,15 +75,23 @@ def train(
     # All candidates, so that a misspelt last one is found before the first has trained.
     check_names(params.model, {name: params.candidates[name] for name in _listed(params, alias)})
     resolved = resolve(params.hardware)
-    prepare(resolved)
     header = read_header(arrays)
     _check_fit(params, header, resolved)
     fabric = make_fabric(resolved)
+    prepare(resolved)  # after Lightning, which sets threads of its own
     run = _describe(params, alias, fold, seed, resolved, arrays)
     saved = Checkpoints(checkpoints / run.name, _key(params, alias, fold, seed, resolved, arrays))
-    state = saved.newest()
-    fabric.barrier()  # all have read before one writes
     with ExitStack() as stack:
+        stack.enter_context(
+            within_memory(
+                f"lower train.batch_size, now {params.train.batch_size}, or use smaller images"
+            )
+        )
+        if fabric.is_global_zero:
+            stack.enter_context(saved.until_done())
+        fabric.barrier()  # all read when nobody else writes
+        state = saved.newest()
+        fabric.barrier()  # all have read before one writes
         record = None
         if fabric.is_global_zero:
             run, wait = saved.same_run(run), params.tracking.max_wait_s
@@ -145,7 +153,6 @@ def train(
             file.write_text(json.dumps({"run": run.id}) + "\n")
         with whole_file(out / "weights.safetensors") as file:
             save_network(network.cpu(), file)
-    saved.clear()
     seconds = time.perf_counter() - started
     resumed = f", resumed at epoch {state['epoch']}" if state else ""
     return (
@@ -177,11 +184,13 @@ def _key(params: Params, alias: str, fold: int, seed: int, resolved: Resolved, a
         for name, module in sys.modules.items()
         if name.startswith("segbench") and module.__file__
     )
+    packed = [Path(__file__).with_name(name) for name in ("packing.py", "tiling.py")]
     machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
     what = [
         params.candidates[alias].model_dump(mode="json"),
         *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
         *(params.evaluate.threshold, fold, seed, machine, provenance.versions(), code),
+        *(sha256_of(part) for part in packed),
         *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

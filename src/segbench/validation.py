@@ -46,6 +46,7 @@ def validate(
     threshold: float,
     num_classes: int,
     shown: int,
+    pieces: int = 1,
 ) -> Validated:
     """Score a network. Whole batches are dealt out to the processes, so each sample counts once.
 
@@ -57,13 +58,14 @@ def validate(
         threshold: probability from which a pixel is foreground.
         num_classes: with the background.
         shown: number of the sample to show.
+        pieces: how many a batch is cut into, to fit into memory.
     """
     network.eval()
     rows: list[_Batch] = []
     for number, batch in batches.part(fabric.global_rank, fabric.world_size):
         images, masks = fabric.to_device(batch)
         with fabric.autocast():
-            logits = network(images)
+            logits = torch.cat([network(piece) for piece in images.chunk(pieces)])
         pred = predict_classes(logits, threshold)
         at = shown - number * batches.batch_size
         rows.append(
