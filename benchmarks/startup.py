@@ -26,6 +26,8 @@ OURS = """
 import os, sys, time
 from pathlib import Path
 marks = {"interpreter": time.time()}
+from segbench import follower
+follower.start()  # as the stage does
 from segbench.params import load_params
 from segbench import training
 from segbench.fitting import Fit

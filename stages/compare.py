@@ -3,11 +3,17 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.comparison import compare
-from segbench.params import load_params
 from segbench.results import Paths
 
 names = [*Paths.__annotations__]
 args = stage.arguments(__doc__, params=Path, **dict.fromkeys(names, Path))
-paths = Paths(**{name: getattr(args, name) for name in names})
-stage.run("compare", lambda: compare(load_params(args.params), paths))
+
+
+def work() -> str:
+    from segbench.comparison import compare
+    from segbench.params import load_params
+
+    return compare(load_params(args.params), Paths(**{name: getattr(args, name) for name in names}))
+
+
+stage.run_tracked("compare", work)

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.evaluation import evaluate
-from segbench.params import load_params
 
 args = stage.arguments(
     __doc__, params=Path, trained=Path, arrays=Path, fold=int, out=Path, scores=Path
 )
-stage.run(
-    "evaluate",
-    lambda: evaluate(
+
+
+def work() -> str:
+    from segbench.evaluation import evaluate
+    from segbench.params import load_params
+
+    return evaluate(
         load_params(args.params), args.trained, args.arrays, args.fold, args.out, args.scores
-    ),
-)
+    )
+
+
+stage.run_tracked("evaluate", work)

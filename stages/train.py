@@ -3,8 +3,6 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.params import load_params
-from segbench.training import train
 
 args = stage.arguments(
     __doc__,
@@ -18,9 +16,13 @@ args = stage.arguments(
     run=Path,
     checkpoints=Path,
 )
-stage.run(
-    "train",
-    lambda: train(
+
+
+def work() -> str:
+    from segbench.params import load_params
+    from segbench.training import train
+
+    return train(
         load_params(args.params),
         args.candidate,
         args.fold,
@@ -30,5 +32,7 @@ stage.run(
         args.history,
         args.run,
         args.checkpoints,
-    ),
-)
+    )
+
+
+stage.run_tracked("train", work)

@@ -13,6 +13,7 @@ SOURCE = ROOT / "src" / "segbench"
 OBSERVERS = {
     "__init__.py",
     "errors.py",  # wording
+    "follower.py",  # watches
     "hashing.py",  # names what was made
     "params/__init__.py",  # checks values that DVC itself follows
     "params/datasets.py",

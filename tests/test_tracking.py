@@ -273,6 +273,21 @@ def test_a_follower_ends_with_a_stage_that_is_killed_at_once(tmp_path: Path) -> 
     assert done.returncode == -signal.SIGKILL
 
 
+def test_a_follower_ends_with_a_stage_that_records_nothing(tmp_path: Path) -> None:
+    program = """if True:
+        from segbench import stage
+        from segbench.errors import InputError
+        def work():
+            raise InputError("params.yaml: no such thing")
+        stage.run_tracked("train", work)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: train: params.yaml: no such thing\n"
+
+
 def test_evaluation_joins_its_training_and_a_comparison_adopts(
     offline: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ Nothing here talks to a tracking server; `segbench.tracking` replays a record in
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from segbench.follower import ready
 from segbench.writing import whole_file, whole_folder
 
 
@@ -181,26 +181,13 @@ def recorded(
     the block is not disturbed: the worst is a warning that says how to replay later.
     """
     record = Record(folder, run, lines)
-    command = [sys.executable, "-m", "segbench.tracking", "--follow", str(os.getpid()), str(folder)]
-    # One thread: what follows must not take the processor from what trains.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A group of its own: Ctrl-C ends the stage, and the follower still brings how it ended. Not a
-    # session, which Linux would give as much of the processor as the stage's, nice or not.
-    follower = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
-    # What trains goes first, already while the follower imports.
-    os.setpriority(os.PRIO_PROCESS, follower.pid, 19)
+    follower = ready()
+    follower.follow(folder)
     try:
         with record:
             yield record
     finally:
-        try:
-            follower.wait(timeout=max_wait_s)
-            reached = follower.returncode == 0
-        except subprocess.TimeoutExpired:
-            follower.kill()
-            follower.wait()
-            reached = False
-        if not reached:
+        if not follower.reached(max_wait_s):
             print(
                 f"warning: MLflow did not take the run; it is whole in {folder}, "
                 "'make sync' brings it later",

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from segbench import follower
 from segbench.errors import InputError
 
 # What a machine can be short of, and what a person does about it.
@@ -51,3 +52,20 @@ def run(name: str, work: Callable[[], str]) -> None:
         sys.exit(f"error: {name}: {reason}; {WAYS_OUT[problem.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def run_tracked(name: str, work: Callable[[], str]) -> None:
+    """`run`, for a stage that writes a record.
+
+    What it needs is imported by `work`, at the same time as the follower imports MLflow.
+    """
+
+    def followed() -> str:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one writes the record
+            follower.start()
+        try:
+            return work()
+        finally:
+            follower.end_unused()
+
+    run(name, followed)

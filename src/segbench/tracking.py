@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +70,18 @@ def tracking_uri(folder: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or default
 
 
+def connect(uri: str) -> MlflowClient:
+    """A client of the tracking server; of a database that is made if it is not there."""
+    mlflow.set_tracking_uri(uri)
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(uri)
+    # A fresh database, initialised by two processes at once, is broken by its migrations.
+    with FileLock(f"{uri.removeprefix('sqlite:///')}.lock"):
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+
+
 class Replay:
     """One record on its way into MLflow; `advance` sends what is new.
 
@@ -93,7 +106,7 @@ class Replay:
         """
         lock = Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock"
         with FileLock(lock):  # two processes may replay one record
-            client = self._client()
+            client = connect(self.uri)
             ended = self.folder / "end.json"
             end = json.loads(ended.read_text()) if ended.exists() else None
             if not self._run_id:
@@ -110,16 +123,6 @@ class Replay:
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
                 self._close(client, end)
                 self.done = True
-
-    def _client(self) -> MlflowClient:
-        mlflow.set_tracking_uri(self.uri)
-        if not self.uri.startswith("sqlite:///"):
-            return MlflowClient(self.uri)
-        # A fresh database, initialised by two processes at once, is broken by its migrations.
-        with FileLock(f"{self.uri.removeprefix('sqlite:///')}.lock"):
-            client = MlflowClient(self.uri)
-            client.search_experiments(max_results=1)
-            return client
 
     def _replayed_tag(self) -> str:
         return f"segbench.replayed.{self.run.part}"
@@ -368,7 +371,10 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         if arguments.follow:
-            follow(arguments.records[0], uri, arguments.follow)
+            with suppress(*UNREACHABLE):
+                connect(uri)  # what takes time, before there is anything to follow
+            if folder := sys.stdin.readline().rstrip("\n"):  # none if the stage ended before
+                follow(Path(folder), uri, arguments.follow)
         else:
             unfinished = replay(arguments.records, uri)
             print(f"{len(arguments.records) - len(unfinished)} records are in {uri}")
