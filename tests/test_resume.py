@@ -191,6 +191,17 @@ def test_the_first_epoch_may_be_the_best_of_a_resumed_run(
     assert broken == unbroken
 
 
+def test_a_resumed_run_has_not_forgotten_how_long_it_waited(
+    tree: dict[str, Any], packed: Path, tmp_path: Path
+) -> None:
+    tree["train"].update(num_epochs=5)
+    tree["train"]["early_stopping"] = {"patience": 2, "min_delta": 100.0, "min_epochs": 0}
+    stop_after_an_epoch(tree, packed, tmp_path)
+    fit_one(Params.model_validate(tree), packed, tmp_path)
+    epochs = (tmp_path / "history.csv").read_text().splitlines()[1:]
+    assert len(epochs) == 3  # the first is better than none, the others do not count as better
+
+
 def test_a_run_that_another_process_trains_is_left_alone(
     params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
