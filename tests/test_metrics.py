@@ -1,4 +1,4 @@
-"""Scores agree with independent implementations and with cases worked out by hand."""
+"""Ratios of counts agree with independent implementations and with cases worked out by hand."""
 
 import math
 
@@ -7,14 +7,14 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from segbench import metrics
-from segbench.losses import WeightedLoss
+from segbench.metrics import counts as metrics
 
 REFERENCES = {
     "dice": f1_score,
     "iou": jaccard_score,
     "precision": precision_score,
     "recall": recall_score,
+    "specificity": lambda truth, found: recall_score(~truth, ~found),
 }
 
 
@@ -87,24 +87,18 @@ def test_accuracy_is_of_all_pixels_that_count() -> None:
     assert summary["accuracy_per_image"] == pytest.approx((2 / 3 + 3 / 4) / 2)
 
 
-def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
-    """1 - soft_dice_batch of a batch is the dice loss of that batch."""
-    torch.manual_seed(0)
-    logits, mask = torch.randn(5, 1, 6, 6), torch.randint(0, 2, (5, 6, 6))
-    loss = WeightedLoss({"dice": 1.0}, num_outputs=1)
-    expected = [1 - loss(logits[part], mask[part]).item() for part in (slice(0, 3), slice(3, 5))]
-    sums = metrics.soft_sums(logits, mask)
-    assert metrics.soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
-    several = torch.randn(4, 3, 6, 6)
-    classes = torch.randint(0, 3, (4, 6, 6))
-    classes[0, 0] = 255
-    probs = several.softmax(dim=1)
-    kept = classes != 255
-    dices = [
-        2
-        * (probs[:, c] * (classes == c)).sum()
-        / ((probs[:, c] * kept).sum() + (classes == c).sum())
-        for c in (1, 2)
-    ]
-    found = metrics.soft_dice_batch(metrics.soft_sums(several, classes), 4)
-    assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)
+def test_classes_are_pooled_or_averaged_as_the_name_says() -> None:
+    """smp's words: micro pools pixels of all classes, macro is the mean over classes."""
+    pred, mask = random_masks(4)
+    found = metrics.summarise(metrics.count(pred, mask, 4), metrics.count_correct(pred, mask))
+    cells = smp.metrics.get_stats(pred, mask, mode="multiclass", num_classes=4)
+    foreground = [part[:, 1:] for part in cells]
+    for name, score in (("dice", smp.metrics.f1_score), ("iou", smp.metrics.iou_score)):
+        assert found[f"{name}_micro"] == pytest.approx(score(*foreground, "micro").item())
+        assert found[f"{name}_macro"] == pytest.approx(score(*foreground, "macro").item())
+        per_image = score(*foreground, "macro-imagewise").item()
+        assert found[f"{name}_per_image"] == pytest.approx(per_image)
+
+
+def test_every_score_is_defined() -> None:
+    assert set(metrics.DEFINITIONS) == {*metrics.SCORES, "accuracy"}

@@ -6,8 +6,8 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from segbench import metrics
 from segbench.batches import PlainBatches
+from segbench.metrics import counts as metrics
 from segbench.models import predict_classes
 from segbench.processes import rows_of_all
 

@@ -1,15 +1,11 @@
-"""Metrics: masks to counts to scores, pure functions.
-
-Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
-in no count. Where truth and prediction of a class are both empty, every score is NaN, which means
-leave out and count; any other 0/0 (nothing predicted, or nothing there to find) is 0.
-"""
+"""Counts of pixels that are right and wrong, and their ratios."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from segbench.metrics import Definition
 from segbench.samples import IGNORE
 
 TP, FP, FN, TN = range(4)
@@ -85,40 +81,10 @@ def recall(counts: Tensor) -> Tensor:
     return _ratio(tp, tp + fn, counts)
 
 
-def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
-    """What the soft dice is made of, of each image and foreground class.
-
-    Args:
-        logits: (N, C, H, W), C as in `predict_classes`.
-        mask: (N, H, W) integer class ids, 255 where ignored.
-
-    Returns:
-        (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
-    """
-    if logits.shape[1] == 1:
-        probs = logits.float().sigmoid()
-    else:
-        probs = logits.float().softmax(dim=1)[:, 1:]
-    ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
-    truth = mask[:, None] == ids
-    probs = probs * (mask != IGNORE)[:, None]
-    both = probs.sum((2, 3)) + truth.sum((2, 3))
-    return torch.stack([(probs * truth).sum((2, 3)), both], dim=-1)
-
-
-def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
-    """Soft dice as a loss sees it: of the pixels of a batch together, the mean over batches.
-
-    It depends on the batch size and on the order of the images; it stands here to be set beside
-    published numbers that were measured so.
-
-    Args:
-        sums: (N, F, 2) of `soft_sums`.
-        batch_size: of consecutive images.
-    """
-    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums.double(), batch_size)])
-    within, both = pooled.unbind(-1)
-    return float((2 * within / both).nanmean())
+def specificity(counts: Tensor) -> Tensor:
+    """TN / (TN + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
+    _, fp, _, tn = counts.double().unbind(-1)
+    return _ratio(tn, tn + fp, counts)
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -126,6 +92,19 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "iou": iou,
     "precision": precision,
     "recall": recall,
+    "specificity": specificity,
+}
+
+_EMPTY = "left out where truth and prediction are both empty; 0 where "
+DEFINITIONS = {
+    "dice": Definition("2TP / (2TP + FP + FN)", _EMPTY + "one of them is"),
+    "iou": Definition("TP / (TP + FP + FN)", _EMPTY + "one of them is"),
+    "precision": Definition("TP / (TP + FP)", _EMPTY + "nothing is predicted"),
+    "recall": Definition("TP / (TP + FN)", _EMPTY + "nothing is there to find"),
+    "specificity": Definition("TN / (TN + FP)", _EMPTY + "all is foreground"),
+    "accuracy": Definition(
+        "pixels of any class that are right / pixels that count", "left out where no pixel counts"
+    ),
 }
 
 
@@ -141,14 +120,19 @@ def per_image(counts: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def summarise(counts: Tensor, correct: Tensor) -> dict[str, float]:
-    """All scores of a set of images, micro and per image, and how many images had none.
+    """All scores of a set of images, and how many images had none.
 
-    `<score>_micro` pools the pixels of all images before the ratio; `<score>_per_image` is the mean
-    of the images' scores. Both are means over the foreground classes, but accuracy, which is of all
-    pixels.
+    `<score>_micro` pools the pixels of all images and classes before the ratio; `<score>_macro`
+    pools those of all images, class by class, and is the mean over the classes; `<score>_per_image`
+    is the mean over images of the mean over classes. With one foreground class, micro and macro are
+    the same, and macro is left out. Accuracy is of all pixels.
     """
     pooled = counts.sum(dim=0)
-    summary = {f"{name}_micro": float(score(pooled).nanmean()) for name, score in SCORES.items()}
+    summary = {f"{name}_micro": float(score(pooled.sum(dim=0))) for name, score in SCORES.items()}
+    if len(pooled) > 1:
+        summary |= {
+            f"{name}_macro": float(score(pooled).nanmean()) for name, score in SCORES.items()
+        }
     for name, score in SCORES.items():
         summary[f"{name}_per_image"] = float(per_image(counts, score).nanmean())
     summary["accuracy_micro"] = float(accuracy(correct.sum(dim=0)))

@@ -1,0 +1,30 @@
+"""How far probabilities can be believed."""
+
+import numpy as np
+
+from segbench.metrics import Definition, Evidence
+from segbench.metrics.probabilities import LEVELS
+
+BINS = 16
+"""Of equal width; a divisor of the 256 levels, so that each level is in one."""
+
+DEFINITIONS = {
+    "calibration_error": Definition(
+        f"sum over {BINS} bins of probability of the bin's share of pixels x |mean probability - "
+        "share of foreground| (expected calibration error of an image)",
+        "holds for empty truth too",
+        lower_is_better=True,
+    )
+}
+
+
+def of_image(evidence: Evidence) -> dict[str, float]:
+    """Calibration error of an image, the mean over its foreground classes."""
+    middle = (np.arange(LEVELS) + 0.5) / LEVELS
+    binned = evidence.histogram.reshape(len(evidence.histogram), 2, BINS, -1)
+    number, positives = binned.sum(axis=(1, 3)), binned[:, 1].sum(axis=-1)
+    said = (binned.sum(axis=1) * middle.reshape(BINS, -1)).sum(axis=-1)
+    total = number.sum(axis=-1)
+    if not total.all():
+        return {"calibration_error": np.nan}  # no pixel counts
+    return {"calibration_error": float((abs(said - positives).sum(axis=-1) / total).mean())}

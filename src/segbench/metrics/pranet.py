@@ -1,0 +1,36 @@
+"""Mean over thresholds, as PraNet's evaluation has it (Fan et al. 2020), and papers that follow it.
+
+Each image's probabilities are stretched to [0, 1], which no single threshold in use does; it stands
+here to be set beside numbers that were measured so.
+"""
+
+import numpy as np
+import torch
+
+from segbench.metrics import Definition, Evidence
+from segbench.metrics.counts import dice, iou
+from segbench.metrics.probabilities import LEVELS, counts_at
+
+DEFINITIONS = {
+    name: Definition(
+        f"{short} after stretching the image's probabilities to [0, 1], the mean over 256 "
+        "thresholds (PraNet)",
+        "left out where the truth is empty",
+    )
+    for name, short in (("dice_over_thresholds", "dice"), ("iou_over_thresholds", "IoU"))
+}
+
+
+def of_image(evidence: Evidence) -> dict[str, float]:
+    """Scores of an image, the mean over its foreground classes that are there."""
+    rows = []
+    for histogram in evidence.histogram:
+        if not histogram[1].any():
+            continue
+        (levels,) = np.nonzero(histogram.sum(axis=0))
+        low, high = levels[0], levels[-1]
+        cuts = np.ceil(low + np.linspace(0, 1, LEVELS) * (high - low) - 1e-9).astype(int)
+        counts = torch.from_numpy(counts_at(histogram)[cuts])
+        rows.append([float(score(counts).mean()) for score in (dice, iou)])
+    means = np.mean(rows, axis=0).tolist() if rows else [np.nan] * len(DEFINITIONS)
+    return dict(zip(DEFINITIONS, means, strict=True))

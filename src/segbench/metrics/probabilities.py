@@ -1,0 +1,120 @@
+"""What a network says before any threshold: histograms of probabilities, and what follows.
+
+A probability is kept as its level, floor(256 p): a histogram of levels, of foreground and of the
+rest, gives the counts at each of 256 thresholds exactly, without the network.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.metrics import Definition
+from segbench.metrics.counts import FN, FP, TN, TP
+from segbench.samples import IGNORE, Pixels
+
+LEVELS = 256
+Histogram = NDArray[np.int64]
+"""(..., 2, 256): how many pixels of the rest (0) and of the class (1) have each level."""
+
+DEFINITIONS = {
+    "average_precision": Definition(
+        "sum over 256 thresholds of precision x what recall grows by, of the pixels of an image",
+        "left out where the truth is empty",
+    ),
+    "dice_soft_batch": Definition(
+        "2 sum(p t) / (sum(p) + sum(t)) of the pixels of evaluate.batch_size images together, as "
+        "losses see it",
+        "left out where truth and probabilities are 0",
+    ),
+}
+
+
+def to_levels(logits: Tensor) -> Tensor:
+    """Levels (N, C, H, W) uint8 of logits (N, C, H, W): floor(256 p), at most 255.
+
+    C is 1 for a single foreground class, else one a class, the background's first.
+    """
+    probs = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
+    return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
+
+
+def foreground(levels: Pixels) -> Pixels:
+    """Levels of the foreground classes (F, H, W), of (C, H, W)."""
+    return levels if len(levels) == 1 else levels[1:]
+
+
+def histogram(levels: Pixels, mask: Pixels) -> Histogram:
+    """Count the levels of an image.
+
+    Args:
+        levels: (C, H, W), see `to_levels`.
+        mask: (H, W) class ids, 255 where ignored.
+
+    Returns:
+        (F, 2, 256).
+    """
+    rows = []
+    for class_id, level in enumerate(foreground(levels), start=1):
+        cell = level.astype(np.int16)
+        cell += LEVELS * (mask == class_id)
+        cell += 2 * LEVELS * (mask == IGNORE)
+        rows.append(np.bincount(cell.ravel(), minlength=3 * LEVELS)[: 2 * LEVELS])
+    return np.array(rows).reshape(-1, 2, LEVELS)
+
+
+def counts_at(histograms: Histogram) -> NDArray[np.int64]:
+    """Counts (..., 256, 4) at every threshold: from level k on, a pixel is foreground."""
+    above = histograms[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    counts = np.empty((*histograms.shape[:-2], LEVELS, 4), np.int64)
+    counts[..., TP], counts[..., FP] = above[..., 1, :], above[..., 0, :]
+    counts[..., FN] = above[..., 1, :1] - above[..., 1, :]
+    counts[..., TN] = above[..., 0, :1] - above[..., 0, :]
+    return counts
+
+
+def average_precision(histograms: Histogram) -> NDArray[np.float64]:
+    """Area under the steps of precision over recall, of (..., 2, 256): (...) in [0, 1] or NaN."""
+    counts = counts_at(histograms)[..., ::-1, :]  # from the highest threshold down
+    hits, found = counts[..., TP], counts[..., TP] + counts[..., FP]
+    positives = hits[..., -1]
+    gained = np.diff(hits, axis=-1, prepend=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = (gained * np.where(found > 0, hits / found, 0.0)).sum(axis=-1) / positives
+    return np.where(positives > 0, area, np.nan)
+
+
+def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
+    """What the soft dice is made of, of each image and foreground class.
+
+    Args:
+        logits: (N, C, H, W), see `to_levels`.
+        mask: (N, H, W) integer class ids, 255 where ignored.
+
+    Returns:
+        (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
+    """
+    if logits.shape[1] == 1:
+        probs = logits.float().sigmoid()
+    else:
+        probs = logits.float().softmax(dim=1)[:, 1:]
+    ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
+    truth = mask[:, None] == ids
+    probs = probs * (mask != IGNORE)[:, None]
+    both = probs.sum((2, 3)) + truth.sum((2, 3))
+    return torch.stack([(probs * truth).sum((2, 3)), both], dim=-1)
+
+
+def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
+    """Soft dice as a loss sees it: of the pixels of a batch together, the mean over batches.
+
+    It depends on the batch size and on the order of the images; it stands here to be set beside
+    published numbers that were measured so.
+
+    Args:
+        sums: (N, F, 2) of `soft_sums`.
+        batch_size: of consecutive images.
+    """
+    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums.double(), batch_size)])
+    within, both = pooled.unbind(-1)
+    return float((2 * within / both).nanmean())

@@ -1,0 +1,44 @@
+"""How well objects are kept apart: the foreground-restricted Rand score of the ISBI 2012 challenge.
+
+Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image segmentation algorithms for
+connectomics".
+"""
+
+import cv2
+import numpy as np
+
+from segbench.metrics import Definition, Evidence
+from segbench.samples import IGNORE
+
+DEFINITIONS = {
+    "v_rand": Definition(
+        "F score of pairs of pixels that lie in one object, objects being 4-connected foreground: "
+        "2 sum(p_ij^2) / (sum(s_i^2) + sum(t_j^2)), over the pixels of true objects "
+        "(Arganda-Carreras et al. 2015)",
+        "left out where the truth is empty; what is predicted as background counts as objects of "
+        "one pixel",
+    )
+}
+
+
+def of_image(evidence: Evidence) -> dict[str, float]:
+    """Rand score of an image, the mean over its foreground classes that are there."""
+    scores = []
+    counted = evidence.mask != IGNORE
+    for class_id in range(1, len(evidence.histogram) + 1):
+        truth, pred = (
+            cv2.connectedComponents(((mask == class_id) & counted).view(np.uint8), connectivity=4)
+            for mask in (evidence.mask, evidence.pred_mask)
+        )
+        inside = truth[1] > 0
+        if not inside.any():
+            continue
+        cells = np.ravel_multi_index((truth[1][inside], pred[1][inside]), (truth[0], pred[0]))
+        table = np.bincount(cells, minlength=truth[0] * pred[0]).reshape(truth[0], pred[0])
+        table = table.astype(float)
+        alone = table[:, 0].sum()  # each an object of its own
+        joint = (table[:, 1:] ** 2).sum() + alone
+        found = (table[:, 1:].sum(axis=0) ** 2).sum() + alone
+        true = (table.sum(axis=1) ** 2).sum()
+        scores.append(2 * joint / (found + true))
+    return {"v_rand": float(np.mean(scores)) if scores else np.nan}

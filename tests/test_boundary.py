@@ -1,0 +1,118 @@
+"""Boundary metrics agree with references that are written for clarity, not for speed."""
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+
+from segbench.metrics import Evidence, boundary, v_rand
+from segbench.metrics.boundary import boundary_scores, of_class
+
+
+def reference(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> tuple[float, float, float]:
+    """Outlines by erosion, as MONAI has them; all distances between them; margins step by step."""
+    edges = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) for mask in (pred > 0, truth > 0)]
+    apart = cdist(*edges)
+    ways = [apart.min(axis=1), apart.min(axis=0)]
+    near = sum((way <= tolerance).sum() for way in ways) / sum(map(len, ways))
+    steps = max(1, round(0.02 * float(np.hypot(*truth.shape))))
+    eight = np.ones((3, 3))
+    margins = [
+        mask & ~ndimage.binary_erosion(mask, eight, iterations=steps)
+        for mask in (pred > 0, truth > 0)
+    ]
+    overlap = (margins[0] & margins[1]).sum() / (margins[0] | margins[1]).sum()
+    return overlap, max(np.percentile(way, 95) for way in ways), near
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), height=st.integers(8, 90), width=st.integers(8, 90))
+def test_agrees_with_the_references(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    pred, truth = (
+        (ndimage.gaussian_filter(rng.normal(size=(height, width)), 2) > 0.02).astype(np.uint8)
+        for _ in range(2)
+    )
+    pred[0, 0] = truth[-1, -1] = 1  # at the edge of the image too
+    assert astuple(of_class(pred, truth, 2.0)) == pytest.approx(reference(pred, truth, 2.0))
+
+
+def squares(shift: int) -> tuple[np.ndarray, np.ndarray]:
+    pred, truth = np.zeros((2, 100, 100), np.uint8)
+    truth[20:60, 20:60] = 1
+    pred[20:60, 20 + shift : 60 + shift] = 1
+    return pred, truth
+
+
+def test_by_hand() -> None:
+    """A square of 40 that is moved by 5 along two of its sides."""
+    pred, truth = squares(5)
+    found = of_class(pred, truth, 2.0)
+    assert found.hausdorff95 == 5
+    # Of 4 x 40 - 4 pixels of an outline these are near: on the two sides that were moved along
+    # themselves 35 and 2 beyond the end, and on the side that lies within the other square the 2
+    # next to either of them.
+    assert found.surface_dice == (2 * 37 + 2 * 2) / 156
+    same = of_class(truth, truth, 2.0)
+    assert (same.boundary_iou, same.hausdorff95, same.surface_dice) == (1, 0, 1)
+
+
+def test_empty_masks() -> None:
+    pred, truth = squares(5)
+    empty = np.zeros_like(truth)
+    for pair in ((pred, empty), (empty, truth)):
+        found = of_class(*pair, 2.0)
+        assert astuple(found) == (0, pytest.approx(np.hypot(100, 100)), 0)
+    assert np.isnan(boundary_scores(empty, empty, 2, 2.0)).all()
+
+
+def test_classes_that_are_nowhere_are_left_out_of_the_mean() -> None:
+    pred, truth = squares(5)
+    alone = boundary_scores(pred, truth, 2, 2.0)
+    assert (boundary_scores(pred, truth, 3, 2.0) == alone).all()
+    assert boundary_scores(pred, np.where(truth, 2, 0), 3, 2.0)[2] == 0
+
+
+def test_ignored_pixels_are_background_of_both() -> None:
+    pred, truth = squares(5)
+    pred[:10] = 1
+    masked = truth.copy()
+    masked[:10] = 255
+    clean = pred.copy()
+    clean[:10] = 0
+    assert (boundary_scores(pred, masked, 2, 2.0) == boundary_scores(clean, truth, 2, 2.0)).all()
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        boundary_scores(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 2, 2.0)
+
+
+def test_every_score_is_defined() -> None:
+    assert tuple(boundary.Boundary.__annotations__) == boundary.NAMES
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_v_rand_counts_pairs_of_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pred, truth = (rng.random((2, 9, 9)) < 0.6).astype(np.uint8)
+    objects, found = (ndimage.label(mask)[0].ravel() for mask in (truth, pred))
+    inside = objects > 0
+    objects, found = objects[inside], found[inside]
+    together = objects[:, None] == objects
+    seen_together = (found[:, None] == found) & (found > 0) | np.eye(len(found), dtype=bool)
+    expected = 2 * (together & seen_together).sum() / (together.sum() + seen_together.sum())
+    evidence = Evidence(pred, truth, np.zeros((1, 2, 256), np.int64))
+    assert v_rand.of_image(evidence)["v_rand"] == pytest.approx(expected)
+
+
+def test_v_rand_of_a_perfect_and_of_a_missing_object() -> None:
+    pred, truth = squares(0)
+    histogram = np.zeros((1, 2, 256), np.int64)
+    assert v_rand.of_image(Evidence(pred, truth, histogram)) == {"v_rand": 1.0}
+    nothing = np.zeros_like(truth)
+    assert np.isnan(v_rand.of_image(Evidence(pred, nothing, histogram))["v_rand"])

@@ -1,0 +1,118 @@
+"""Histograms of probabilities say what the probabilities themselves would have said."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torchmetrics.functional.classification import binary_calibration_error
+
+from segbench.losses import WeightedLoss
+from segbench.metrics import Evidence, calibration, pranet, probabilities
+from segbench.metrics.counts import count
+from segbench.metrics.probabilities import average_precision, counts_at, histogram, to_levels
+from segbench.models import predict_classes
+
+RNG = np.random.default_rng(0)
+
+
+def noisy(size: tuple[int, int] = (24, 20)) -> tuple[torch.Tensor, np.ndarray]:
+    """Logits (1, 1, H, W) that know something of a mask (H, W)."""
+    mask = (RNG.random(size) < 0.3).astype(np.uint8)
+    logits = torch.from_numpy(RNG.normal(2.0 * mask - 1.0, 1.5)).float()
+    return logits[None, None], mask
+
+
+def test_counts_at_every_threshold() -> None:
+    logits, mask = noisy()
+    mask[:3, :4] = 255
+    found = counts_at(histogram(to_levels(logits)[0].numpy(), mask))
+    assert found.shape == (1, 256, 4)
+    for level in (0, 1, 64, 128, 200, 255):
+        pred = predict_classes(logits, level / 256)
+        expected = count(pred, torch.from_numpy(mask)[None], 2)
+        assert found[0, level].tolist() == expected[0, 0].tolist(), level
+
+
+def test_each_class_against_the_rest() -> None:
+    logits, mask = torch.randn(1, 3, 8, 8), RNG.integers(0, 3, (8, 8)).astype(np.uint8)
+    mask[0] = 255
+    levels = to_levels(logits)[0].numpy()
+    found = histogram(levels, mask)
+    assert found.shape == (2, 2, 256)
+    for class_id in (1, 2):
+        own = levels[class_id][mask == class_id]
+        rest = levels[class_id][(mask != class_id) & (mask != 255)]
+        assert (found[class_id - 1, 1] == np.bincount(own, minlength=256)).all()
+        assert (found[class_id - 1, 0] == np.bincount(rest, minlength=256)).all()
+
+
+def test_certainty_has_a_level() -> None:
+    levels = to_levels(torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3))
+    assert levels.flatten().tolist() == [0, 128, 255]
+
+
+def test_average_precision_agrees_with_scikit_learn() -> None:
+    logits, mask = noisy()
+    levels = to_levels(logits)[0].numpy()
+    expected = average_precision_score(mask.ravel(), levels.ravel())
+    assert average_precision(histogram(levels, mask))[0] == pytest.approx(expected)
+    assert np.isnan(average_precision(histogram(levels, np.zeros_like(mask)))[0])
+
+
+def test_calibration_agrees_with_torchmetrics() -> None:
+    logits, mask = noisy()
+    levels = to_levels(logits)[0].numpy()
+    said = torch.from_numpy((levels[0] + 0.5) / 256)
+    expected = binary_calibration_error(said, torch.from_numpy(mask), n_bins=16, norm="l1")
+    evidence = Evidence(mask, mask, histogram(levels, mask))
+    found = calibration.of_image(evidence)["calibration_error"]
+    assert found == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_pranet_by_its_own_definition() -> None:
+    """Stretch the map to [0, 1], cut it at 256 thresholds, take the mean."""
+    logits, mask = noisy()
+    levels = to_levels(logits)[0].numpy()
+    stretched = (levels[0] - levels.min()) / np.ptp(levels).astype(float)
+    dices, ious = [], []
+    for threshold in np.linspace(0, 1, 256):
+        pred = stretched >= threshold - 1e-9
+        shared = (pred & (mask == 1)).sum()
+        dices.append(2 * shared / (pred.sum() + mask.sum()))
+        ious.append(shared / (pred | (mask == 1)).sum())
+    evidence = Evidence(mask, mask, histogram(levels, mask))
+    assert pranet.of_image(evidence) == pytest.approx(
+        {"dice_over_thresholds": np.mean(dices), "iou_over_thresholds": np.mean(ious)}
+    )
+    empty = np.zeros_like(mask)
+    nothing = pranet.of_image(Evidence(mask, empty, histogram(levels, empty)))
+    assert np.isnan([*nothing.values()]).all()
+
+
+def test_a_flat_map_is_stretched_to_nothing() -> None:
+    levels, mask = np.full((1, 4, 4), 100, np.uint8), np.eye(4, dtype=np.uint8)
+    found = pranet.of_image(Evidence(mask, mask, histogram(levels, mask)))
+    assert found["dice_over_thresholds"] == pytest.approx(2 * 4 / (16 + 4))
+
+
+def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
+    """1 - soft_dice_batch of a batch is the dice loss of that batch."""
+    torch.manual_seed(0)
+    logits, mask = torch.randn(5, 1, 6, 6), torch.randint(0, 2, (5, 6, 6))
+    loss = WeightedLoss({"dice": 1.0}, num_outputs=1)
+    expected = [1 - loss(logits[part], mask[part]).item() for part in (slice(0, 3), slice(3, 5))]
+    sums = probabilities.soft_sums(logits, mask)
+    assert probabilities.soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
+    several = torch.randn(4, 3, 6, 6)
+    classes = torch.randint(0, 3, (4, 6, 6))
+    classes[0, 0] = 255
+    probs = several.softmax(dim=1)
+    kept = classes != 255
+    dices = [
+        2
+        * (probs[:, c] * (classes == c)).sum()
+        / ((probs[:, c] * kept).sum() + (classes == c).sum())
+        for c in (1, 2)
+    ]
+    found = probabilities.soft_dice_batch(probabilities.soft_sums(several, classes), 4)
+    assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)
