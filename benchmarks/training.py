@@ -5,7 +5,8 @@
         precision and layout
     (b) over a plain loop in the style of the common examples, in a process of its own with torch as
         it comes: PNG files decoded for each sample, the same augmentation, float32, NCHW
-    (c) evaluation with its metrics over forward only, on one batch that is already there
+    (c) evaluation with all default metrics, boundaries and a chosen threshold included, over
+        forward only, on one batch that is already there
     (e) peak memory of the training process, and of one on twenty times the data
 
 All train the same network on the same images. Rounds alternate between them, and a ratio is the
@@ -37,7 +38,8 @@ from segbench.arrays import Arrays, Header, Writer, open_arrays
 from segbench.augmentation import build_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches
 from segbench.checkpoints import Checkpoints
-from segbench.evaluation import predict
+from segbench.deciding import Rule
+from segbench.evaluation import look, score
 from segbench.fitting import Fit
 from segbench.hardware import Resolved, prepare, resolve
 from segbench.losses import WeightedLoss
@@ -46,7 +48,8 @@ from segbench.optimization import make_optimizer
 from segbench.params import Candidate, Params, load_params
 from segbench.processes import make_fabric
 from segbench.records import Record, Run, now_ms
-from segbench.samples import Info
+from segbench.samples import Info, Pixels
+from segbench.scoring import Scorer
 from segbench.validation import Validated
 
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")
@@ -164,14 +167,19 @@ class Bench:
         return self._per_second(step)
 
     def evaluated(self) -> float:
-        """Prediction, counts and scores of a split."""
-        header = Header(INFO, SIZE, SIZE, 3, "")
-        network = self.network().eval()
+        """Prediction and all default scores of a split, by a plain and by a chosen threshold."""
+        network = self.network().to(memory_format=torch.channels_last).eval()
         part = slice(STEPS * self.batch)
         split = Arrays(self.arrays.images[part], self.arrays.masks[part], self.arrays.samples[part])
-        predict(network, split, header, self.params, self.resolved.device)
+        plain, chosen = (Rule(threshold, 0, False, False) for threshold in (0.5, 0.4))
+        scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])
+
+        def work() -> None:
+            score(scorer, look(network, split, _Packed(split), self.batch, 0.5))
+
+        work()
         started = time.perf_counter()
-        predict(network, split, header, self.params, self.resolved.device)
+        work()
         return len(split.images) / (time.perf_counter() - started)
 
     @torch.no_grad()
@@ -192,6 +200,16 @@ class Bench:
             step()
         wait()
         return STEPS * self.batch / (time.perf_counter() - started)
+
+
+class _Packed:
+    """Truths at their own size, which is that of the network."""
+
+    def __init__(self, split: Arrays) -> None:
+        self._masks = dict(zip(split.samples["id"], split.masks, strict=True))
+
+    def read(self, id: str) -> Pixels:
+        return np.array(self._masks[id])
 
 
 class _Timed(Fit):

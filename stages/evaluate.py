@@ -5,7 +5,14 @@ from pathlib import Path
 from segbench import stage
 
 args = stage.arguments(
-    __doc__, params=Path, trained=Path, arrays=Path, fold=int, out=Path, scores=Path
+    __doc__,
+    params=Path,
+    trained=Path,
+    dataset=Path,
+    arrays=Path,
+    fold=int,
+    out=Path,
+    scores=Path,
 )
 
 
@@ -14,7 +21,13 @@ def work() -> str:
     from segbench.params import load_params
 
     return evaluate(
-        load_params(args.params), args.trained, args.arrays, args.fold, args.out, args.scores
+        load_params(args.params),
+        args.trained,
+        args.dataset,
+        args.arrays,
+        args.fold,
+        args.out,
+        args.scores,
     )
 
 

@@ -71,14 +71,14 @@ def test_out_of_memory_says_what_to_lower(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def predict(*_: Any) -> None:
+    def look(*_: Any) -> None:
         raise torch.OutOfMemoryError("no more")
 
     fit_one(params, packed, tmp_path)
-    monkeypatch.setattr(evaluation, "predict", predict)
+    monkeypatch.setattr(evaluation, "look", look)
     with pytest.raises(InputError, match=r"evaluate.batch_size: 16 images .* halve it"):
         evaluate(
-            *(params, tmp_path / "train", packed / "arrays", 0),
+            *(params, tmp_path / "train", packed / "dataset", packed / "arrays", 0),
             *(tmp_path / "out", tmp_path / "scores.json"),
         )
     assert not (tmp_path / "scores.json").exists()
@@ -105,7 +105,7 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
         *(paths.history / f"{name}.csv", paths.runs / f"{name}.json", tmp_path / "checkpoints"),
     )
     scores = paths.metrics / f"{name}.json"
-    evaluate(params, trained, arrays, 0, paths.evaluations / name, scores)
+    evaluate(params, trained, tmp_path / "dataset", arrays, 0, paths.evaluations / name, scores)
     # What is left of a run that is no longer named goes; what else lies there stays.
     (paths.metrics / "resnet18-fold0-seed0.json").write_text("{}")
     (paths.metrics / "notes.txt").touch()

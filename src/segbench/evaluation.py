@@ -1,64 +1,78 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from segbench import metrics, provenance
+from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
-from segbench.batches import Batch, PlainBatches
+from segbench.batches import PlainBatches
+from segbench.choosing import choose
+from segbench.deciding import Rule
 from segbench.hardware import prepare, resolve, within_memory
-from segbench.hashing import sha256_of, sha256_of_masks
+from segbench.hashing import sha256_of, sha256_of_arrays
+from segbench.metrics import counts
+from segbench.metrics.probabilities import soft_dice_batch, soft_sums, to_levels
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
+from segbench.parallel import in_threads
 from segbench.params import Params
-from segbench.pictures import class_colours, outline, paint, save_sheet, shrink, to_colour
 from segbench.records import (
     DatasetInput,
     ModelFile,
     Record,
+    Run,
     flatten,
     now_ms,
     read_run,
     recorded,
 )
 from segbench.results import flat
-from segbench.samples import Info, Pixels
+from segbench.samples import Pixels, read_pixels, read_samples
+from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
+from segbench.sheets import show_fixed_samples, write_grid, write_pictures, write_triptychs
 from segbench.tiling import Wholes
 from segbench.writing import whole_file, whole_folder
 
 SPLITS = ("val", "test")
-EXTREMES = 4
-"""Images on each of the sheets of best, median and worst predictions."""
-SHOWN = 4
-"""Fixed validation samples whose predictions every run shows under the same names."""
-GRID_ROWS = 8
-TRIPTYCH = ("image", "ground truth", "prediction")
+TOLD = ("dice", "iou")
+"""Metrics that the scores file has of every variant; the rows have all."""
 
 
 def evaluate(
-    params: Params, trained: Path, arrays: Path, fold: int, out: Path, scores: Path
+    params: Params,
+    trained: Path,
+    dataset: Path,
+    arrays: Path,
+    fold: int,
+    out: Path,
+    scores: Path,
 ) -> str:
     """Score a model and write everything that a later statistic or picture needs.
 
     The network is scored in float32, as it is exported, on whole images: what it says of windows
-    is put together first.
+    is put together first. Masks are made at `evaluate.threshold`, and by the rule that does best on
+    validation; at the network's size, and at each image's own.
 
     Args:
         params: all of them.
         trained: folder of the train stage: weights.safetensors, and the record, from which the
             run's name is taken.
+        dataset: canonical folder, which has the masks at their own size.
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
-        out: receives images.csv (a row an image, with counts), predictions.npz (class ids of val
-            and test, as `results.flat` has them), model.pt2, pictures/, triptychs/ and record/.
+        out: receives images.csv (a row an image, with counts), histograms.npz (levels of val and
+            test, see `probabilities.histogram`), predictions.npz (class ids of val and test, as
+            `results.flat` has them), choices.csv (the rules that were tried), model.pt2, pictures/,
+            triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -68,80 +82,99 @@ def evaluate(
     resolved = resolve(params.hardware)
     prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    training = read_run(trained / "record")
-    data = DatasetInput(header.dataset.name, header.digest[:16], f"{arrays}/fold{fold}", {})
-    run = replace(
-        training,
-        part="evaluate",
-        started_ms=now_ms(),
-        params={},  # MLflow's params cannot change, and a model may be evaluated anew
-        tags=flatten(
-            {
-                "evaluate": {
-                    **params.evaluate.model_dump(),
-                    **provenance.dvc_tags(),
-                    "device": resolved.device,
-                    "threads": resolved.threads,
-                }
-            }
-        ),
-        inputs=[data],
-        model=ModelFile("../model.pt2", header.channels, header.num_outputs),
-    )
+    tags = params.evaluate.model_dump() | provenance.dvc_tags()
+    tags |= {"device": resolved.device, "threads": resolved.threads}
+    run = _describe(read_run(trained / "record"), header, f"{arrays}/fold{fold}", tags)
     with recorded(out / "record", run, params.tracking.max_wait_s) as record:
-        trained_network = load_network(trained / "weights.safetensors")
-        network = FlipAveraged(trained_network) if params.evaluate.flips else trained_network
-        network = network.to(resolved.device).eval()
-        tables, predictions, wholes = [], dict[str, list[Pixels]](), {}
-        summary: dict[str, float] = {}
-        for name in SPLITS:
-            split = open_arrays(arrays / f"fold{fold}" / name)
-            wholes[name] = Wholes(split)
-            with within_memory(
-                f"evaluate.batch_size: {params.evaluate.batch_size} images at a time do not fit; "
-                "halve it, or set hardware.device: cpu"
-            ):
-                found = predict(network, split, header, params, resolved.device)
-            tables.append(image_table(wholes[name].samples, name, found))
-            predictions[name] = found.masks
-            scores_of = metrics.summarise(found.counts, found.correct)
-            scores_of["dice_soft_batch"] = metrics.soft_dice_batch(
-                found.soft, params.evaluate.batch_size
+        network = load_network(trained / "weights.safetensors").to(resolved.device).eval()
+        network = network.to(memory_format=torch.channels_last)
+        looks: dict[bool, nn.Module] = {False: network, True: FlipAveraged(network).eval()}
+        truths = Truths(dataset)
+        splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
+        wholes = {name: Wholes(split) for name, split in splits.items()}
+        plain = Rule(params.evaluate.threshold, 0, False, params.evaluate.flips)
+        asked = params.evaluate.choose
+
+        def see(name: str, flips: bool) -> Iterator[Seen]:
+            batch_size = params.evaluate.batch_size
+            return look(looks[flips], splits[name], truths, batch_size, plain.threshold)
+
+        with within_memory(
+            f"evaluate.batch_size: {params.evaluate.batch_size} images at a time do not fit; "
+            "halve it, or set hardware.device: cpu"
+        ):
+            tried = (plain.flips, not plain.flips) if asked.flips else (plain.flips,)
+            seen = {flips: list(see("val", flips)) for flips in tried}
+            choices = choose(plain, asked, seen)
+            chosen = choices[0][1]
+            scorer = Scorer(
+                len(header.dataset.classes),
+                params.evaluate.tolerance,
+                plain,
+                chosen,
+                params.evaluate.extra_metrics,
             )
-            summary |= {f"{name}/{key}": value for key, value in scores_of.items()}
+            found = {
+                "val": score(scorer, seen[plain.flips], seen[chosen.flips]),
+                "test": score(
+                    scorer,
+                    see("test", plain.flips),
+                    None if chosen.flips == plain.flips else see("test", chosen.flips),
+                ),
+            }
+        tables, summary = [], dict[str, float]()
+        for name in SPLITS:
+            tables.append(image_table(wholes[name].samples, name, found[name]))
+            own = summarise(tables[-1], found[name], header.dataset.classes)
+            soft = torch.from_numpy(np.stack([image.soft for image in found[name]]))
+            own["dice_soft_batch"] = soft_dice_batch(soft, params.evaluate.batch_size)
+            summary |= {f"{name}/{key}": value for key, value in own.items()}
         table = pd.concat(tables, ignore_index=True)
-        with whole_file(out / "images.csv") as partial:
-            table.to_csv(partial, index=False, lineterminator="\n")
-        with whole_file(out / "predictions.npz") as partial:
-            np.savez_compressed(partial, **flat(predictions))  # type: ignore[arg-type]
-        with whole_file(out / "model.pt2") as partial:
-            export_network(network, header.channels, partial)
-            _check_export(partial, network, open_arrays(arrays / f"fold{fold}" / "val"), params)
-        with whole_folder(out / "pictures") as partial:
-            write_pictures(partial, wholes["test"], table, predictions["test"])
-            write_grid(partial / "grid.png", wholes["test"], predictions["test"], header.dataset)
-            _add_to(record, partial, "pictures")
-        with whole_folder(out / "triptychs") as partial:
+        predictions = {name: [image.pred_mask for image in found[name]] for name in SPLITS}
+        histograms = {
+            name: np.stack([image.histogram for image in found[name]]).astype(np.uint32)
+            for name in SPLITS
+        }
+        with whole_file(out / "images.csv") as file:
+            table.to_csv(file, index=False, lineterminator="\n")
+        with whole_file(out / "choices.csv") as file:
+            rows = [{"val_dice_per_image": dice, **asdict(rule)} for dice, rule in choices]
+            pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
+        with whole_file(out / "histograms.npz") as file:
+            np.savez_compressed(file, **histograms)  # type: ignore[arg-type]
+        with whole_file(out / "predictions.npz") as file:
+            np.savez_compressed(file, **flat(predictions))  # type: ignore[arg-type]
+        with whole_file(out / "model.pt2") as file:
+            export_network(looks[chosen.flips], header.channels, file)
+            _check_export(file, looks[chosen.flips], splits["val"], params)
+        with whole_folder(out / "pictures") as folder:
+            write_pictures(folder, wholes["test"], table, predictions["test"])
+            write_grid(folder / "grid.png", wholes["test"], predictions["test"], header.dataset)
+            _add_to(record, folder, "pictures")
+        with whole_folder(out / "triptychs") as folder:
             count = params.evaluate.num_triptychs
-            write_triptychs(partial, wholes["test"], predictions["test"], header.dataset, count)
-            _add_to(record, partial, "triptychs")
-        _show_fixed_samples(record, wholes["val"], predictions["val"])
+            write_triptychs(folder, wholes["test"], predictions["test"], header.dataset, count)
+            _add_to(record, folder, "triptychs")
+        show_fixed_samples(record, wholes["val"], predictions["val"])
         record.log(0, {key: value for key, value in summary.items() if np.isfinite(value)})
         record.tags["segbench.weights_sha256"] = sha256_of(trained / "weights.safetensors")
+        record.tags |= flatten({"chosen": asdict(chosen)})
         result = {
             # JSON knows no NaN: a score that nothing defines is null.
             **{key: value if np.isfinite(value) else None for key, value in summary.items()},
+            "chosen": asdict(chosen),
             "parameters": num_parameters(network),
             "sha256": {
                 "weights": record.tags["segbench.weights_sha256"],
                 "images": sha256_of(out / "images.csv"),
-                # Of the pixels: the archive itself holds times.
-                "predictions": sha256_of_masks(flat(predictions)),
+                # Of the content: the archives themselves hold times.
+                "predictions": sha256_of_arrays(flat(predictions)),
+                "histograms": sha256_of_arrays(histograms),
                 "dataset": header.digest,
             },
         }
-        with whole_file(scores) as partial:
-            partial.write_text(json.dumps(result, indent=2) + "\n")
+        with whole_file(scores) as file:
+            file.write_text(json.dumps(result, indent=2) + "\n")
     return (
         f"{run.name}: dice per image {summary['val/dice_per_image']:.4f} on validation "
         f"({summary['val/images']} images), {summary['test/dice_per_image']:.4f} on test "
@@ -149,49 +182,65 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """What a network says of a split.
+def _describe(training: Run, header: Header, source: str, tags: dict[str, object]) -> Run:
+    return replace(
+        training,
+        part="evaluate",
+        started_ms=now_ms(),
+        params={},  # MLflow's params cannot change, and a model may be evaluated anew
+        tags=flatten({"evaluate": tags}),
+        inputs=[DatasetInput(header.dataset.name, header.digest[:16], source, {})],
+        model=ModelFile("../model.pt2", header.channels, header.num_outputs),
+    )
 
-    Attributes:
-        masks: class ids (H, W) of each image.
-        counts: (N, F, 4), see `metrics.count`.
-        correct: (N, 2), see `metrics.count_correct`.
-        soft: (N, F, 2), see `metrics.soft_sums`.
-    """
 
-    masks: list[Pixels]
-    counts: Tensor
-    correct: Tensor
-    soft: Tensor
+class Truths:
+    """Masks of a canonical dataset at their own size."""
+
+    def __init__(self, dataset: Path) -> None:
+        samples = read_samples(dataset)
+        self._paths = {
+            id: dataset / mask for id, mask in zip(samples["id"], samples["mask"], strict=True)
+        }
+
+    def read(self, id: str) -> Pixels:
+        """(H, W) class ids."""
+        return read_pixels(self._paths[id])
 
 
 @torch.no_grad()
-def predict(
-    network: nn.Module, split: Arrays, header: Header, params: Params, device: str
-) -> Predicted:
-    """Predict and count all images of a split."""
-    network = network.to(memory_format=torch.channels_last)
-    masks: list[Pixels] = []
-    counts, correct, soft = [], [], []
-    for logits, truth in _logits_of_wholes(network, split, params.evaluate.batch_size, device):
-        pred = predict_classes(logits, params.evaluate.threshold)
-        masks += [*pred.cpu().numpy()]
-        counts.append(metrics.count(pred, truth, len(header.dataset.classes)).cpu())
-        correct.append(metrics.count_correct(pred, truth).cpu())
-        soft.append(metrics.soft_sums(logits, truth).cpu())
-    return Predicted(masks, torch.cat(counts), torch.cat(correct), torch.cat(soft))
+def look(
+    network: nn.Module, split: Arrays, truths: Truths, batch_size: int, threshold: float
+) -> Iterator[Seen]:
+    """What a network says of each whole image of a split, in order.
+
+    Args:
+        network: (N, C, H, W) uint8 to logits, in eval mode, channels last.
+        split: images, or the windows that they were cut into.
+        truths: the masks at their own size.
+        batch_size: of images or windows.
+        threshold: of plain masks.
+    """
+    device = next(network.parameters()).device
+    wholes = Wholes(split)
+    ids = iter(wholes.samples["id"])
+    for logits, truth in _logits_of_wholes(network, split, wholes, batch_size, device):
+        parts = (to_levels(logits), predict_classes(logits, threshold), truth)
+        soft = soft_sums(logits, truth).cpu().numpy()
+        for levels, pred, mask, sums in zip(
+            *(part.cpu().numpy() for part in parts), soft, strict=True
+        ):
+            yield Seen(levels, pred, mask, sums, partial(truths.read, next(ids)))
 
 
 def _logits_of_wholes(
-    network: nn.Module, split: Arrays, batch_size: int, device: str
-) -> Iterator[Batch]:
+    network: nn.Module, split: Arrays, wholes: Wholes, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time.
 
     On the device, or on the CPU where they had to be put together.
     """
-    batches = tqdm(PlainBatches(split, batch_size), desc="evaluate", unit="batch", disable=None)
-    wholes = Wholes(split)
+    batches = PlainBatches(split, batch_size)
     if not wholes.cut:
         for images, masks in batches:
             yield network(images.to(device)), masks.to(device)
@@ -201,93 +250,57 @@ def _logits_of_wholes(
         yield torch.from_numpy(logits)[None], torch.from_numpy(mask)[None]
 
 
-def image_table(samples: pd.DataFrame, name: str, found: Predicted) -> pd.DataFrame:
+def score(
+    scorer: Scorer, plain: Iterable[Seen], chosen: Iterable[Seen] | None = None
+) -> list[Scored]:
+    """Score images by all cores, while the network looks at the next.
+
+    Args:
+        scorer: of single images.
+        plain: as the plain rule's network sees them.
+        chosen: as the chosen rule's does, if that is another.
+    """
+    pairs = ((seen, seen) for seen in plain) if chosen is None else zip(plain, chosen, strict=True)
+    return [*in_threads(lambda pair: scorer.score(*pair), pairs, "evaluate", None)]
+
+
+def image_table(samples: pd.DataFrame, name: str, found: list[Scored]) -> pd.DataFrame:
     """A row an image: split, id, group, stratum, its scores, and the counts of each class."""
-    table = samples.copy()
+    rows = pd.DataFrame([image.row for image in found])
+    cells = np.stack([image.counts for image in found])  # (N, F, 4)
+    columns = [f"{cell}_{at + 1}" for at in range(cells.shape[1]) for cell in counts.COUNTS]
+    flat_cells = pd.DataFrame(cells.reshape(len(cells), -1), columns=columns)
+    table = pd.concat([samples.reset_index(drop=True), rows, flat_cells], axis=1)
     table.insert(0, "split", name)
-    for score, function in metrics.SCORES.items():
-        table[score] = metrics.per_image(found.counts, function).numpy()
-    table["accuracy"] = metrics.accuracy(found.correct).numpy()
-    for at in range(found.counts.shape[1]):
-        for cell, values in zip(metrics.COUNTS, found.counts[:, at].T, strict=True):
-            table[f"{cell}_{at + 1}"] = values.numpy()
     return table
 
 
-def write_pictures(
-    folder: Path, wholes: Wholes, table: pd.DataFrame, predictions: list[Pixels]
-) -> None:
-    """Sheets of the best, median and worst test predictions: image, truth, prediction."""
-    scores = table[table["split"] == "test"]["dice"].to_numpy()
-    order = np.argsort(-scores, kind="stable")
-    order = order[~np.isnan(scores[order])]
-    count = min(EXTREMES, len(order))
-    middle = max(0, (len(order) - count) // 2)
-    picks = {
-        "best": order[:count],
-        "median": order[middle : middle + count],
-        "worst": order[::-1][:count],
-    }
-    for name, picked in picks.items():
-        if len(picked) == 0:
-            continue  # no test image has a score
-        rows, labels = [], []
-        for index in picked:
-            image, truth, pred = _triple(wholes, predictions, index)
-            rows.append([outline(image), outline(image, truth=truth), outline(image, truth, pred)])
-            labels.append(f"{wholes.samples['id'][index]}   dice {scores[index]:.3f}")
-        columns = ["image", "ground truth", "prediction (yellow)"]
-        save_sheet(folder / f"{name}.png", rows, columns, labels)
-
-
-def write_grid(path: Path, wholes: Wholes, predictions: list[Pixels], info: Info) -> None:
-    """A sheet of fixed test samples: image, true mask, predicted mask."""
-    rows, labels = [], []
-    for index in _evenly(len(wholes), GRID_ROWS):
-        rows.append(_triptych(wholes, predictions, index, info))
-        labels.append(str(wholes.samples["id"][index]))
-    save_sheet(path, rows, list(TRIPTYCH), labels)
-
-
-def write_triptychs(
-    folder: Path, wholes: Wholes, predictions: list[Pixels], info: Info, count: int
-) -> None:
-    """A file for each of `count` test samples: image, true mask, predicted mask."""
-    for index in _evenly(len(wholes), count):
-        id = str(wholes.samples["id"][index])
-        row = _triptych(wholes, predictions, index, info)
-        save_sheet(folder / f"{id}.png", [row], list(TRIPTYCH), [id])
-
-
-def _triple(wholes: Wholes, predictions: list[Pixels], index: int) -> tuple[Pixels, Pixels, Pixels]:
-    """Image, truth and prediction of a sample, of one size that can be shown."""
-    image, truth, pred = shrink(wholes.image(index), wholes.mask(index), predictions[index])
-    return image, truth, pred
-
-
-def _triptych(wholes: Wholes, predictions: list[Pixels], index: int, info: Info) -> list[Pixels]:
-    image, *masks = _triple(wholes, predictions, index)
-    return [to_colour(image), *(paint(mask, class_colours(info)) for mask in masks)]
-
-
-def _evenly(total: int, count: int) -> list[int]:
-    """Up to `count` numbers below `total`, evenly spread."""
-    return np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
+def summarise(
+    table: pd.DataFrame, found: list[Scored], classes: tuple[str, ...]
+) -> dict[str, float]:
+    """What a split's rows come to: pooled scores, those of each class, and means over images."""
+    cells, correct = (
+        torch.from_numpy(np.stack([getattr(image, name) for image in found]))
+        for name in ("counts", "correct")
+    )
+    summary = counts.summarise(cells, correct)
+    if len(classes) > 2:
+        of_classes = counts.dice(cells.sum(dim=0))
+        for name, value in zip(classes[1:], of_classes.tolist(), strict=True):
+            summary[f"dice_class_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"] = value
+    of_masks = {f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS}
+    told = {f"{name}{ending}": f"{name}_per_image{ending}" for name in TOLD for ending in VARIANTS}
+    told |= {name: f"{name}_per_image" for name in OF_MASKS}
+    told |= {name: f"{name}_per_image" for name in found[0].row if name not in of_masks}
+    for column, key in told.items():
+        if column not in OF_TRUTH:
+            summary.setdefault(key, float(table[column].mean()))
+    return summary
 
 
 def _add_to(record: Record, folder: Path, name: str) -> None:
     for picture in folder.iterdir():
         record.artifact(f"{name}/{picture.name}").write_bytes(picture.read_bytes())
-
-
-def _show_fixed_samples(record: Record, wholes: Wholes, predictions: list[Pixels]) -> None:
-    """The same validation samples under the same names in every run, for the tracking UI."""
-    for index in _evenly(len(wholes), SHOWN):
-        id = wholes.samples["id"][index]
-        image, truth, pred = _triple(wholes, predictions, index)
-        row = [outline(image, truth=truth), outline(image, truth, pred)]
-        path = record.artifact(f"images/prediction~{id}.png")
-        save_sheet(path, [row], ["ground truth", "prediction (yellow)"], [str(id)])
 
 
 def _check_export(path: Path, network: nn.Module, split: Arrays, params: Params) -> None:

@@ -3,10 +3,10 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
-from segbench.samples import Pixels
+from numpy.typing import NDArray
 
 
 def sha256_of(path: Path) -> str:
@@ -15,9 +15,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_masks(masks: Mapping[str, Pixels]) -> str:
-    """Hex sha256 of the pixels of named masks; how they are stored does not matter."""
+def sha256_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Hex sha256 of the content of named arrays; how they are stored does not matter."""
     found = hashlib.sha256()
-    for name in sorted(masks):
-        found.update(np.ascontiguousarray(masks[name]).tobytes())
+    for name in sorted(arrays):
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
     return found.hexdigest()

@@ -24,7 +24,7 @@ def num_cores() -> int:
 
 
 def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], description: str, total: int
+    work: Callable[[Item], Result], items: Iterable[Item], description: str, total: int | None
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, under a progress bar.
 

@@ -4,6 +4,7 @@ No field has a default: params.yaml is the only source of values. `auto` values 
 they are used and recorded with the run.
 """
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -160,6 +161,20 @@ class Candidate(Section):
         return self
 
 
+class Choose(Section):
+    """What is tried on validation, to make better masks of the same network; what is best there
+    is scored on test beside the plain masks."""
+
+    threshold: bool
+    """All of 256 thresholds, for datasets of one foreground class."""
+    min_sizes: list[PositiveInt]
+    """Components of fewer pixels (at the network's size) become background: sizes to try."""
+    largest: bool
+    """Keep the largest component of each class alone."""
+    flips: bool
+    """The other of `evaluate.flips`; if it is chosen, the exported model has it."""
+
+
 class Evaluate(Section):
     """How a finished model is scored."""
 
@@ -168,6 +183,12 @@ class Evaluate(Section):
     batch_size: PositiveInt
     flips: bool
     """Average the logits of an image and its three mirror images, in the exported model too."""
+    choose: Choose
+    tolerance: Annotated[float, Field(ge=0)]
+    """Pixels that outlines may lie apart, for the surface dice."""
+    extra_metrics: list[Literal["calibration", "pranet", "v_rand"]]
+    """What is scored besides: expected calibration error; mean over thresholds as PraNet has it;
+    the Rand score of ISBI 2012."""
     num_triptychs: NonNegativeInt
     """Test images, evenly picked, that are drawn with truth and prediction, a file each."""
 
@@ -181,10 +202,15 @@ class Comparison(Section):
     folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     """[0], or folds of split.num_folds."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    metric: Literal["dice", "iou", "precision", "recall", "accuracy"]
+    metric: Literal[
+        "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
+    ]
     """What ranks: its mean over images on validation; the test set confirms or refutes."""
     confidence: Share
     num_resamples: PositiveInt
+    require: list[str]
+    """What must hold of the outcome, or the stage fails, after the report is written; such as
+    `dice_per_image >= 0.9` or `p < 0.05 or parameters < runner_up_parameters`; see gates.py."""
 
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:
@@ -193,6 +219,17 @@ class Comparison(Section):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"{axis} name {twice} more than once; remove the repetition")
+        return self
+
+    @model_validator(mode="after")
+    def _require_what_can_be_read(self) -> Self:
+        for text in self.require:
+            try:
+                ast.parse(text, mode="eval")
+            except SyntaxError:
+                raise ValueError(
+                    f"require: '{text}' is no expression; write it like 'dice_per_image >= 0.9'"
+                ) from None
         return self
 
 

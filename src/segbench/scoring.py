@@ -1,0 +1,168 @@
+"""Scores of single images: a row of a table for each, and what sets of rows come to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segbench.deciding import Rule, clean, decide, enlarge
+from segbench.metrics import (
+    Definition,
+    Evidence,
+    boundary,
+    calibration,
+    counts,
+    pranet,
+    probabilities,
+    v_rand,
+)
+from segbench.metrics.probabilities import Histogram, average_precision, histogram
+from segbench.samples import IGNORE, Pixels
+
+EXTRA: dict[str, Callable[[Evidence], dict[str, float]]] = {
+    "calibration": calibration.of_image,
+    "pranet": pranet.of_image,
+    "v_rand": v_rand.of_image,
+}
+"""What evaluate.extra_metrics may name."""
+
+OF_MASKS = (*counts.SCORES, "accuracy", *boundary.NAMES)
+"""Metrics of a mask: of each way to make one."""
+
+VARIANTS = ("", "_chosen", "_original", "_original_chosen")
+"""Ways to make a mask, as endings of column names: by evaluate.threshold, or by the rule that was
+chosen on validation; at the network's size, or at the image's own."""
+
+OF_TRUTH = ("object_size", "num_objects")
+"""What slices are made by: share of the pixels that is foreground, and how many components."""
+
+DEFINITIONS: dict[str, Definition] = (
+    counts.DEFINITIONS
+    | boundary.DEFINITIONS
+    | probabilities.DEFINITIONS
+    | calibration.DEFINITIONS
+    | pranet.DEFINITIONS
+    | v_rand.DEFINITIONS
+)
+"""Of every metric there is, by its name in tables."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network says of an image, and the truth.
+
+    Attributes:
+        levels: (C, H, W), see `probabilities.to_levels`.
+        pred_mask: (H, W) class ids that the plain rule makes of it.
+        mask: (H, W) class ids, 255 where ignored.
+        soft: (F, 2), see `probabilities.soft_sums`.
+        original: reads the mask at the image's own size (H', W').
+    """
+
+    levels: Pixels
+    pred_mask: Pixels
+    mask: Pixels
+    soft: NDArray[np.float32]
+    original: Callable[[], Pixels]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of an image.
+
+    Attributes:
+        row: by column; without what names the image.
+        pred_mask: (H, W) class ids, by the plain rule.
+        counts: (F, 4) of the plain mask, see `counts.count`.
+        correct: (2,), see `counts.count_correct`.
+        histogram: (F, 2, 256), see `probabilities.histogram`.
+        soft: (F, 2), see `probabilities.soft_sums`.
+    """
+
+    row: dict[str, float]
+    pred_mask: Pixels
+    counts: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    histogram: Histogram
+    soft: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores images, each on its own.
+
+    Attributes:
+        num_classes: with the background.
+        tolerance: of the surface dice, in pixels.
+        plain, chosen: rules that masks are made by.
+        extra: names in `EXTRA`.
+    """
+
+    num_classes: int
+    tolerance: float
+    plain: Rule
+    chosen: Rule
+    extra: Sequence[str]
+
+    def score(self, plain: Seen, chosen: Seen) -> Scored:
+        """Score an image as it is seen by the plain rule's network and by the chosen one's."""
+        truth = plain.original()
+        found = {"": self._of_mask(plain.pred_mask, plain.mask)}
+        found["_original"] = self._at_original(plain, self.plain, truth) or found[""]
+        if self.chosen == self.plain:
+            found |= {f"{ending}_chosen": scores for ending, scores in found.items()}
+        else:
+            # Of several classes the largest is taken, whatever the threshold.
+            several = self.num_classes > 2
+            pred = chosen.pred_mask if several else decide(chosen.levels, self.chosen.threshold)
+            found["_chosen"] = self._of_mask(clean(pred, self.chosen, 1.0), plain.mask)
+            large = self._at_original(chosen, self.chosen, truth)
+            found["_original_chosen"] = large or found["_chosen"]
+        own = histogram(plain.levels, plain.mask)
+        row = _of_truth(plain.mask)
+        for ending in VARIANTS:
+            row |= {f"{name}{ending}": value for name, value in found[ending].items()}
+        row["average_precision"] = _mean(average_precision(own))
+        evidence = Evidence(plain.pred_mask, plain.mask, own)
+        for name in self.extra:
+            row |= EXTRA[name](evidence)
+        cells, correct = self._counts(plain.pred_mask, plain.mask)
+        return Scored(row, plain.pred_mask, cells.numpy(), correct.numpy(), own, plain.soft)
+
+    def _at_original(self, seen: Seen, rule: Rule, truth: Pixels) -> dict[str, float] | None:
+        """Scores at the image's own size; None where that is the network's."""
+        if truth.shape == seen.mask.shape:
+            return None
+        pred = decide(enlarge(seen.levels, *truth.shape), rule.threshold)
+        return self._of_mask(clean(pred, rule, truth.size / seen.mask.size), truth)
+
+    def _of_mask(self, pred: Pixels, mask: Pixels) -> dict[str, float]:
+        cells, correct = self._counts(pred, mask)
+        scores = {
+            name: float(counts.per_image(cells[None], score))
+            for name, score in counts.SCORES.items()
+        }
+        scores["accuracy"] = float(counts.accuracy(correct))
+        outlines = boundary.boundary_scores(pred, mask, self.num_classes, self.tolerance)
+        return scores | dict(zip(boundary.NAMES, outlines.tolist(), strict=True))
+
+    def _counts(self, pred: Pixels, mask: Pixels) -> tuple[Tensor, Tensor]:
+        """(F, 4) and (2,) of one image."""
+        found, truth = (torch.from_numpy(part)[None] for part in (pred, mask))
+        cells = counts.count(found, truth, self.num_classes)
+        return cells[0], counts.count_correct(found, truth)[0]
+
+
+def _of_truth(mask: Pixels) -> dict[str, float]:
+    there = ((mask > 0) & (mask != IGNORE)).view(np.uint8)
+    components, _ = cv2.connectedComponents(there, connectivity=8)
+    return dict(zip(OF_TRUTH, (float(there.mean()), components - 1), strict=True))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else np.nan

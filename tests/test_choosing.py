@@ -1,0 +1,125 @@
+"""The rule that masks are made by is the best on validation, and takes away what it says."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segbench.choosing import best_threshold, choose
+from segbench.deciding import Rule, clean, decide, enlarge
+from segbench.metrics.probabilities import histogram
+from segbench.params import Choose
+from segbench.scoring import DEFINITIONS, OF_MASKS, VARIANTS, Scorer, Seen
+
+PLAIN = Rule(0.5, 0, False, False)
+
+
+def seen(levels: NDArray[Any], mask: NDArray[Any], original: NDArray[Any] | None = None) -> Seen:
+    levels, mask = levels.astype(np.uint8)[None], mask.astype(np.uint8)
+    truth = mask if original is None else original
+    return Seen(levels, decide(levels, 0.5), mask, np.zeros((1, 2), np.float32), lambda: truth)
+
+
+def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
+    """A network that is too shy, and sees a speck that is not there: levels, mask."""
+    mask = np.zeros((32, 32), np.uint8)
+    mask[4:16, 4:16] = 1
+    levels = np.where(mask, 90, 10)
+    levels[24:26, 24:26] = 220
+    return levels, mask
+
+
+ALL = Choose(threshold=True, min_sizes=[6, 400], largest=True, flips=True)
+NOTHING = Choose(threshold=False, min_sizes=[], largest=False, flips=False)
+
+
+def test_threshold_and_cleaning_are_chosen_together() -> None:
+    found = choose(PLAIN, ALL, {False: [seen(*blobs())], True: [seen(*blobs())]})
+    dice, rule = found[0]
+    assert dice == 1
+    # 10 < level <= 90, nearest to one half; of equals the smaller interference, and no flips.
+    assert rule == Rule(90 / 256, 6, False, False)
+    assert PLAIN in [rule for _, rule in found]
+    assert len(found) == 2 * (2 + 5)
+    assert [dice for dice, _ in found] == sorted((dice for dice, _ in found), reverse=True)
+
+
+def test_nothing_is_tried_that_was_not_asked_for() -> None:
+    assert choose(PLAIN, NOTHING, {False: [seen(*blobs())]}) == [(0.0, PLAIN)]
+
+
+def test_flips_win_where_they_are_better() -> None:
+    levels, mask = blobs()
+    asked = NOTHING.model_copy(update={"flips": True})
+    better = seen(np.where(mask, 200, 10), mask)
+    assert choose(PLAIN, asked, {False: [seen(levels, mask)], True: [better]})[0][1].flips
+
+
+def test_without_foreground_nothing_is_chosen() -> None:
+    levels, mask = blobs()
+    ((dice, rule),) = choose(PLAIN, ALL, {False: [seen(levels, np.zeros_like(mask))]})
+    assert np.isnan(dice)
+    assert rule == PLAIN
+
+
+def test_it_does_not_pay_to_find_something_in_an_empty_image() -> None:
+    """One image knows its object from level 100 on, an empty one has noise up to 150."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8] = 1
+    there = histogram(np.where(mask, 100, 0).astype(np.uint8)[None], mask)
+    noise = np.arange(256).reshape(16, 16) * 150 // 255
+    empty = histogram(noise.astype(np.uint8)[None], np.zeros_like(mask))
+    assert best_threshold(np.stack([there, empty]), 0.5) == 151 / 256  # 0 + 1 of 2
+    assert best_threshold(np.stack([there, there, empty]), 0.5) == 100 / 256  # 1 + 1 + 0 of 3
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_small_components_go_and_the_largest_stays(several: bool) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:4, :4] = 1  # 16
+    mask[10:13, 10:13] = 1  # 9
+    mask[13, 13] = 1  # touches its corner
+    mask[18, 2] = 1  # 1
+    if several:
+        mask[0:2, 15:20] = 2
+    sizes = [
+        int((clean(mask, Rule(0.5, size, False, False), 1.0) == 1).sum()) for size in (1, 2, 11)
+    ]
+    assert sizes == [27, 26, 16]
+    # Ten pixels here are 40 of an image of four times the pixels.
+    assert (clean(mask, Rule(0.5, 10, False, False), 4.0) == 1).sum() == 0
+    largest = clean(mask, Rule(0.5, 0, True, False), 1.0)
+    assert (largest == 1).sum() == 16
+    assert (largest == 2).sum() == (10 if several else 0)
+
+
+def test_rows_have_every_variant_and_original_sizes() -> None:
+    levels, mask = blobs()
+    large = np.kron(mask, np.ones((3, 2), np.uint8))
+    chosen = Rule(90 / 256, 6, False, False)
+    image = seen(levels, mask, large)
+    row = Scorer(2, 2.0, PLAIN, chosen, ["calibration", "pranet", "v_rand"]).score(image, image).row
+    assert {f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS} <= set(row)
+    assert {"average_precision", "calibration_error", "iou_over_thresholds", "v_rand"} <= set(row)
+    assert row["dice"] == row["dice_original"] == 0  # the speck alone
+    assert row["dice_chosen"] == 1
+    assert row["dice_original_chosen"] == pytest.approx(1, abs=0.1)
+    assert row["hausdorff95"] > 10
+    assert (row["object_size"], row["num_objects"]) == (144 / 1024, 1)
+    same = Scorer(2, 2.0, PLAIN, PLAIN, []).score(seen(levels, mask), seen(levels, mask)).row
+    for name in OF_MASKS:
+        assert same[name] == same[f"{name}_original_chosen"]
+
+
+def test_every_column_is_defined() -> None:
+    levels, mask = blobs()
+    image = seen(levels, mask)
+    row = Scorer(2, 2.0, PLAIN, PLAIN, ["calibration", "pranet", "v_rand"]).score(image, image).row
+    plain = {name for name in row if not name.endswith(("_chosen", "_original"))}
+    assert plain - set(DEFINITIONS) == {"object_size", "num_objects"}
+
+
+def test_levels_grow_linearly() -> None:
+    levels = np.array([[[0, 100]]], np.uint8)
+    assert enlarge(levels, 1, 4)[0, 0].tolist() == [0, 25, 75, 100]
