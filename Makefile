@@ -44,6 +44,7 @@ bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@python benchmarks/startup.py params.yaml
 	@python benchmarks/pipeline.py
 	@python benchmarks/ingest.py params.yaml
+	@python benchmarks/comparison.py
 
 sync: $(READY)  ## replay records into MLflow that it has missed
 	@python -m segbench.tracking $$(find data $$(ls -d runs/*/data 2>/dev/null) -type d -name record)

@@ -9,27 +9,38 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.comparison import POOLED, leaderboard, verdict
+from segbench.comparison import to_table
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.pictures import picture_mode
-from segbench.results import SCORES, Paths, Scored, image_scores, read_scored
+from segbench.report.comparison import pairwise
+from segbench.results import Evaluated, Paths, read_scored, scores_of
+from segbench.scoring import OF_MASKS, VARIANTS
+from segbench.slices import slices
+from segbench.standings import POOLED, standings
+from segbench.verdict import limits, verdict
 
 
-def scored(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Scored:
+def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Evaluated:
     """A run whose images score around the given means, in groups of two."""
-    rng = np.random.default_rng(0)  # images are as hard for one candidate as for another
-    rows = []
+    shared = np.random.default_rng(0)  # images are as hard for one candidate as for another
+    own = np.random.default_rng([len(alias), seed])
+    columns = [f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS]
+    parts = []
     for split, mean in (("test", test), ("val", val)):
-        scores = (mean + rng.normal(0, 0.05, 2 * groups)).clip(0, 1)
-        for at, score in enumerate(scores):
-            group = f"g{at // 2:03d}"
-            same = dict.fromkeys(SCORES, score)
-            rows.append({"split": split, "id": f"i{at:03d}", "group": group, **same})
+        number = 2 * groups
+        scores = mean + shared.normal(0, 0.05, number) + own.normal(0, 0.005, number)
+        part = pd.DataFrame(dict.fromkeys([*columns, "average_precision"], scores.clip(0, 1)))
+        part["split"], part["stratum"] = split, [("far", "near")[at % 2] for at in range(number)]
+        part["id"] = [f"i{at:03d}" for at in range(number)]
+        part["group"] = [f"g{at // 2:03d}" for at in range(number)]
+        part["object_size"] = np.linspace(0, 0.3, number)
+        part["num_objects"] = np.arange(number) % 5
+        parts.append(part)
     pooled = {f"test/{name}": test for name in POOLED}
     summary: dict[str, Any] = {"parameters": 10, **pooled, "sha256": {}}
     name = f"{alias}-fold0-seed{seed}"
-    return Scored(name, alias, 0, seed, summary, pd.DataFrame(rows), pd.DataFrame())
+    return Evaluated(name, alias, 0, seed, summary, pd.concat(parts), pd.DataFrame())
 
 
 @pytest.fixture
@@ -41,54 +52,122 @@ def params(tree: dict[str, Any]) -> Params:
 
 
 def judged(params: Params, scores: dict[str, tuple[float, float]], groups: int = 30) -> str:
-    runs = [scored(alias, seed, *pair, groups) for alias, pair in scores.items() for seed in (0, 1)]
-    rows = leaderboard(params, runs)
-    assert [row.rank for row in rows] == [1, 2]
-    assert rows[0].val >= rows[1].val
-    assert rows[0].behind is None
-    return verdict(params, rows, runs, leaky=False)
+    runs = [
+        evaluated(alias, seed, *pair, groups)
+        for alias, pair in scores.items()
+        for seed in params.comparison.seeds
+    ]
+    found = standings(params, runs)
+    assert found.rows[0].val.mean >= found.rows[1].val.mean
+    assert found.rows[0].behind is None
+    return verdict(params.comparison, found, leaky=False)
 
 
 def test_validation_chooses_and_test_confirms(params: Params) -> None:
     said = judged(params, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)})
     assert said.startswith("resnet18 has the best validation dice")
-    assert "confirms its lead over regnetx_002" in said
-    assert "coarse" not in said
+    assert "confirms its lead over regnetx_002 (p = 0.002)." in said
 
 
 def test_validation_chooses_even_if_test_contradicts(params: Params) -> None:
     said = judged(params, {"regnetx_002": (0.6, 0.8), "resnet18": (0.8, 0.6)})
     assert said.startswith("resnet18 has the best validation dice")
-    assert "contradicts: regnetx_002 did better there" in said
+    assert "contradicts: regnetx_002 (p = 0.002) did better there" in said
+
+
+def close(params: Params) -> list[Evaluated]:
+    return [
+        evaluated("regnetx_002", 0, 0.70, 0.68),
+        evaluated("regnetx_002", 1, 0.70, 0.72),
+        evaluated("resnet18", 0, 0.71, 0.73),
+        evaluated("resnet18", 1, 0.71, 0.68),
+    ]
 
 
 def test_close_candidates_are_not_told_apart(params: Params) -> None:
-    runs = [
-        scored("regnetx_002", 0, 0.70, 0.68),
-        scored("regnetx_002", 1, 0.70, 0.72),
-        scored("resnet18", 0, 0.71, 0.73),
-        scored("resnet18", 1, 0.71, 0.68),
-    ]
-    rows = leaderboard(params, runs)
-    assert "cannot tell it from regnetx_002" in verdict(params, rows, runs, leaky=False)
-    warned = verdict(params, rows, runs, leaky=True)
+    """Their seeds differ by more than they do, though every image of a run does."""
+    found = standings(params, close(params))
+    assert "cannot tell it from regnetx_002" in verdict(params.comparison, found, leaky=False)
+    assert [row.rank for row in found.rows] == [1, 1]
+    warned = verdict(params.comparison, found, leaky=True)
     assert warned.startswith("The split leaks (audit.html), so all scores flatter. ")
+    told = " ".join(limits(params.comparison, found))
+    assert "Winner's curse: resnet18 was chosen for the best of 2 validation scores" in told
+    assert "resnet18 is first on test in 1 of 2 seeds" in told
+    assert "One seed" not in told
 
 
-def test_few_groups_are_said(params: Params) -> None:
-    said = judged(params, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}, groups=8)
-    assert "With 8 independent groups of test images, intervals are coarse." in said
-    said = judged(params, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}, groups=5)
+def test_the_page_shows_a_pair_from_both_sides(params: Params) -> None:
+    found = standings(params, close(params))
+    square = pairwise(found)
+    assert square[0][0] is square[1][1] is None
+    assert square[0][1] is not None
+    assert square[1][0] == square[0][1].turned == found.rows[1].behind
+    assert square[0][1].interval.low == -square[1][0].interval.high
+
+
+def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
+    scores = {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}
+    said = judged(params, scores, groups=5)
+    assert "With 5 independent groups of test images and 1 pair of candidates not even" in said
     assert "can neither confirm nor refute a lead" in said
     assert "confirms its lead" not in said
+    assert "confirms its lead" in judged(params, scores, groups=8)
+    few = standings(params, [evaluated(alias, seed, *pair, 8) for alias, pair in scores.items()
+                             for seed in (0, 1)])  # fmt: skip
+    assert any(said.startswith("8 independent groups") for said in limits(params.comparison, few))
+
+
+def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
+    tree["comparison"].update(candidates=["resnet18"], seeds=[0], num_resamples=100)
+    params = Params.model_validate(tree)
+    found = standings(params, [evaluated("resnet18", 0, 0.8, 0.7, groups=1)])
+    said = verdict(params.comparison, found, leaky=False)
+    assert said.endswith("on test.")
+    assert "[" not in said
+    told = " ".join(limits(params.comparison, found))
+    for limit in ("All test images are of one group", "One seed: no spread", "nothing is compared"):
+        assert limit in told
+    assert np.isnan(to_table(found.rows).loc[0, "test_low"])
 
 
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
-    runs = [scored("resnet18", 0, 0.7, 0.6), scored("resnet18", 1, 0.7, 0.8)]
-    scores, groups = image_scores(runs, "resnet18", "test", "dice")
-    assert scores.shape == (2, 60)
+    runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("resnet18", 1, 0.7, 0.8)]
+    scores, groups = scores_of(runs, ["resnet18"], "test", "dice")
+    assert scores.shape == (1, 2, 60)
     assert len(set(groups)) == 30
     assert scores.mean() == pytest.approx(0.7, abs=0.02)
+
+
+def test_runs_of_other_images_are_not_compared(params: Params) -> None:
+    runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("regnetx_002", 0, 0.7, 0.6, groups=29)]
+    with pytest.raises(
+        InputError, match=r"regnetx_002-fold0-seed0 was scored on other test images"
+    ):
+        scores_of(runs, ["resnet18", "regnetx_002"], "test", "dice")
+
+
+def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
+    run = evaluated("resnet18", 0, 0.7, 0.6)
+    run.images["dice"] = np.nan
+    with pytest.raises(
+        InputError, match=r"resnet18: no val image has a dice, since truth and pred"
+    ):
+        scores_of([run], ["resnet18"], "val", "dice")
+
+
+def test_slices_hold_every_image_once_by_each_kind() -> None:
+    runs = [evaluated(alias, seed, 0.7, 0.6) for alias in ("a", "b") for seed in (0, 1)]
+    found = slices(runs, ["a", "b"], "dice")
+    kinds = list(dict.fromkeys(part.kind for part in found))
+    assert kinds == ["stratum", "object size", "objects", "group"]
+    for kind in kinds[:3]:
+        assert sum(part.images for part in found if part.kind == kind) == 60
+    assert [part.label for part in found if part.kind == "objects"] == ["0", "1", "2", "3 or more"]
+    near = next(part for part in found if part.label == "near")
+    rows = runs[0].images[lambda table: (table["split"] == "test") & (table["stratum"] == "near")]
+    assert near.scores[0] == pytest.approx(rows["dice"].mean(), abs=0.005)
+    assert len([part for part in found if part.kind == "group"]) == 10
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ OBSERVERS = {
     "writing.py",  # whole or not at all
     "plan.py",  # foretells
     "recipes.py",  # runs all of it elsewhere
+    "sheets.py",  # draws
 }
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]

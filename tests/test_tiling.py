@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segbench.arrays import Arrays, open_arrays, read_header
 from segbench.errors import InputError
 from segbench.evaluation import predict
-from segbench.hashing import sha256_of_masks
+from segbench.hashing import sha256_of_arrays
 from segbench.params import Params, Patches
 from segbench.results import Paths, Scored, flat, read_predictions
 from segbench.samples import read_pixels, read_samples
@@ -95,7 +95,7 @@ def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
     (tmp_path / "evaluations" / "a").mkdir(parents=True)
     (tmp_path / "predictions.npz").rename(tmp_path / "evaluations" / "a" / "predictions.npz")
     paths = Paths(**{field: tmp_path / field for field in Paths.__annotations__})
-    hashes = {"sha256": {"predictions": sha256_of_masks(arrays)}}
+    hashes = {"sha256": {"predictions": sha256_of_arrays(arrays)}}
     run = Scored("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame())
     read = read_predictions(paths, run)
     assert all((one == other).all() for one, other in zip(read, masks, strict=True))

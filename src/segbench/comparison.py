@@ -1,4 +1,4 @@
-"""Comparison: from the scores of all runs to a leaderboard and a verdict."""
+"""Comparison: from the scores of all runs to the report."""
 
 import json
 import re
@@ -11,38 +11,30 @@ from PIL import Image
 
 from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
-from segbench.params import Candidate, Params
+from segbench.errors import InputError
+from segbench.gates import check, claims, insist
+from segbench.params import Params
 from segbench.pictures import outline, picture_mode, shrink
 from segbench.records import Run, flatten, now_ms, recorded
-from segbench.report.comparison import (
-    Cell,
-    Content,
-    Row,
-    SampleRow,
-    text_table,
-    write_report,
-)
+from segbench.report.comparison import Cell, Content, SampleRow, text_table, write_report
 from segbench.results import (
-    SCORES,
+    Evaluated,
     Paths,
-    Scored,
-    image_scores,
     read_predictions,
     read_scored,
     run_keys,
     run_names,
+    scores_of,
 )
 from segbench.samples import Pixels
-from segbench.statistics import Interval, interval, resampled_means
+from segbench.scoring import DEFINITIONS, VARIANTS
+from segbench.slices import slices
+from segbench.standings import Row, standings
 from segbench.tiling import Wholes
+from segbench.verdict import limits, verdict
 from segbench.writing import whole_file, whole_folder
 
-# With fewer groups, not even a lead in each of them is significant at 5 % (two-sided sign test).
-FEWEST_GROUPS, COARSE_GROUPS = 6, 20
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
-POOLED = (*(f"{score}_micro" for score in SCORES), "dice_soft_batch")
-BOOTSTRAP_SEED = 0
-"""Of the resampling; the interval of a result must not change when it is looked at again."""
 
 
 def compare(params: Params, paths: Paths) -> str:
@@ -60,28 +52,36 @@ def compare(params: Params, paths: Paths) -> str:
         for path in folder.iterdir():
             if RUN_NAME.fullmatch(path.stem) and path.stem not in names:
                 path.unlink()
-    rows = leaderboard(params, runs)
+    _check_same_data(header, runs)
+    found = standings(params, runs)
+    rows = found.rows
+    aliases = [row.alias for row in rows]
+    leaky = _is_leaky(params, paths)
+    gates = check(params.comparison.require, claims(found))
     record_folder = paths.out / "record"
     run = _describe(params, header, paths, names)
     with recorded(record_folder, run, params.tracking.max_wait_s) as record:
         pictures = paths.out / "pictures"
-        samples = write_samples(params, header, paths, rows, runs, pictures)
         content = Content(
             header=header,
             metric=params.comparison.metric,
             confidence=params.comparison.confidence,
-            verdict=verdict(params, rows, runs, _is_leaky(params, paths)),
-            rows=rows,
+            verdict=verdict(params.comparison, found, leaky),
+            limits=limits(params.comparison, found),
+            standings=found,
+            gates=gates,
+            slices=slices(runs, aliases, params.comparison.metric),
+            rules={run.name: run.summary["chosen"] for run in runs},
             histories=[(run.alias, run.seed, run.fold, run.history) for run in runs],
             image_scores=_scores_by_candidate(params, runs),
-            samples=samples,
+            samples=write_samples(params, header, paths, aliases, runs, pictures),
             pictures=picture_mode(params.report.pictures, header.dataset.redistributable),
             preview=paths.preview,
             progress={
                 run.name: paths.trained / run.name / "record/artifacts/pictures/progress.gif"
                 for run in runs
             },
-            facts=_facts(params, header, runs, paths),
+            facts=_facts(params, header, runs, leaky),
             params=params,
             provenance=provenance.tags(),
             hashes={run.name: run.summary["sha256"] for run in runs},
@@ -94,7 +94,7 @@ def compare(params: Params, paths: Paths) -> str:
         record.artifact(f"data/{paths.preview.name}").write_bytes(paths.preview.read_bytes())
         metric = f"{params.comparison.metric}_per_image"
         # The champion's, under the keys of the runs below it.
-        record.log(0, {f"val/{metric}": rows[0].val, f"test/{metric}": rows[0].test.mean})
+        record.log(0, {f"val/{metric}": rows[0].val.mean, f"test/{metric}": rows[0].test.mean})
         record.tags["champion"] = rows[0].alias
         closing = (
             f"{text_table(content)}\n"
@@ -102,104 +102,8 @@ def compare(params: Params, paths: Paths) -> str:
         )
         with whole_file(paths.out / "leaderboard.txt") as partial:
             partial.write_text(f"{closing}\n")
+        insist(gates, paths.reports / "comparison.md")
     return closing
-
-
-def leaderboard(params: Params, runs: list[Scored]) -> list[Row]:
-    """One row a candidate, best first by the mean over validation images and seeds."""
-    chosen = params.comparison
-    means: dict[str, np.ndarray] = {}
-    test: dict[str, np.ndarray] = {}
-    val: dict[str, float] = {}
-    for alias in chosen.candidates:
-        test[alias], groups = image_scores(runs, alias, "test", chosen.metric)
-        val[alias] = float(np.nanmean(image_scores(runs, alias, "val", chosen.metric)[0]))
-        means[alias] = resampled_means(test[alias], groups, chosen.num_resamples, BOOTSTRAP_SEED)
-    order = sorted(chosen.candidates, key=lambda alias: -np.nan_to_num(val[alias], nan=-1.0))
-    champion = order[0]
-    rows = []
-    for rank, alias in enumerate(order, start=1):
-        own = [run for run in runs if run.alias == alias]
-        mean = float(np.nanmean(test[alias]))
-        behind = None
-        if alias != champion:
-            difference = mean - float(np.nanmean(test[champion]))
-            resampled = means[alias] - means[champion]
-            behind = interval(resampled, difference, chosen.confidence)
-        others = {
-            score: float(np.nanmean(image_scores(runs, alias, "test", score)[0]))
-            for score in SCORES
-        }
-        rows.append(
-            Row(
-                rank=rank,
-                alias=alias,
-                encoder=params.candidates[alias].encoder,
-                weights=_weights_name(params.candidates[alias]),
-                parameters=own[0].summary["parameters"],
-                num_runs=len(own),
-                val=val[alias],
-                test=interval(means[alias], mean, chosen.confidence),
-                runs=[float(np.nanmean(scores)) for scores in test[alias]],
-                behind=behind,
-                scores=others,
-                pooled={
-                    name: float(np.mean([_number(run.summary[f"test/{name}"]) for run in own]))
-                    for name in POOLED
-                },
-            )
-        )
-    return rows
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def _weights_name(candidate: Candidate) -> str:
-    if candidate.weights_sha256 is None:
-        return {"none": "from scratch"}.get(candidate.weights, candidate.weights)
-    return f"{Path(candidate.weights).name} ({candidate.weights_sha256[:8]})"
-
-
-def verdict(params: Params, rows: list[Row], runs: list[Scored], leaky: bool) -> str:
-    """Who wins and how sure that is, in a sentence or two; first of all, if the split leaks."""
-    metric = params.comparison.metric
-    champion = rows[0]
-    lead = ("The split leaks (audit.html), so all scores flatter. " if leaky else "") + (
-        f"{champion.alias} has the best validation {metric} ({champion.val:.3f}) and reaches "
-        f"{_words(champion.test)} on test."
-    )
-    if len(rows) == 1:
-        return lead
-    _, groups = image_scores(runs, champion.alias, "test", metric)
-    number = len(set(groups))
-    if number < FEWEST_GROUPS:
-        return (
-            f"{lead} With {number} independent groups of test images (below {FEWEST_GROUPS}), the "
-            "test set can neither confirm nor refute a lead."
-        )
-    beaten = [row.alias for row in rows[1:] if row.behind and row.behind.high < 0]
-    ahead = [row.alias for row in rows[1:] if row.behind and row.behind.low > 0]
-    open_ = [row.alias for row in rows[1:] if row.alias not in beaten + ahead]
-    parts = []
-    if beaten:
-        parts.append(f"The test set confirms its lead over {_and(beaten)}.")
-    if open_:
-        parts.append(f"The test set cannot tell it from {_and(open_)}.")
-    if ahead:
-        parts.append(f"The test set contradicts: {_and(ahead)} did better there.")
-    if number < COARSE_GROUPS:
-        parts.append(f"With {number} independent groups of test images, intervals are coarse.")
-    return " ".join([lead, *parts])
-
-
-def _words(value: Interval) -> str:
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def to_table(rows: list[Row]) -> pd.DataFrame:
@@ -212,65 +116,94 @@ def to_table(rows: list[Row]) -> pd.DataFrame:
             "weights": row.weights,
             "parameters": row.parameters,
             "runs": row.num_runs,
-            "val": row.val,
+            "val": row.val.mean,
+            "val_low": row.val.low,
+            "val_high": row.val.high,
             "test": row.test.mean,
             "test_low": row.test.low,
             "test_high": row.test.high,
-            "behind": row.behind.mean if row.behind else 0.0,
-            "behind_low": row.behind.low if row.behind else 0.0,
-            "behind_high": row.behind.high if row.behind else 0.0,
-            **{f"test_{score}_per_image": row.scores[score] for score in SCORES},
+            "best_probability": row.best,
+            "behind": row.behind.interval.mean if row.behind else 0.0,
+            "behind_low": row.behind.interval.low if row.behind else 0.0,
+            "behind_high": row.behind.interval.high if row.behind else 0.0,
+            "behind_p": row.behind.p if row.behind else np.nan,
+            **{f"test_{_per_image(name)}": value for name, value in row.scores.items()},
             **{f"test_{name}": value for name, value in row.pooled.items()},
         }
         for row in rows
     )
 
 
+def _per_image(name: str) -> str:
+    """dice_per_image_chosen, of dice_chosen."""
+    metric = next(
+        metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", name)
+    )
+    return f"{metric}_per_image{name.removeprefix(metric)}"
+
+
 def write_samples(
     params: Params,
     header: Header,
     paths: Paths,
-    rows: list[Row],
-    runs: list[Scored],
+    aliases: list[str],
+    runs: list[Evaluated],
     folder: Path,
-) -> list[SampleRow]:
-    """Draw test images with the predictions of all candidates, from the worst to the best scored.
+) -> dict[str, list[SampleRow]]:
+    """Draw test images with the predictions of all candidates: those on which the candidates differ
+    most, and those that are worst on average.
 
     A candidate's prediction is that of its first seed, in the first fold.
 
     Returns:
-        A row for each image; its pictures lie in `folder`.
+        Rows, an image each, by what they show; the pictures lie in `folder`.
     """
     fold = params.comparison.folds[0]
     shown = {run.alias: run for run in reversed(runs) if run.fold == fold}
     wholes = Wholes(open_arrays(paths.arrays / f"fold{fold}" / "test"))
-    scores = {
-        alias: run.images[run.images["split"] == "test"].set_index("id")[params.comparison.metric]
-        for alias, run in shown.items()
-    }
-    mean = pd.DataFrame(scores).mean(axis=1).dropna().sort_values(kind="stable")
-    count = min(params.report.num_samples, len(mean))
-    picked = [str(mean.index[at]) for at in np.linspace(0, len(mean) - 1, count).astype(int)]
+    scores = pd.DataFrame(
+        {
+            alias: run.images[run.images["split"] == "test"].set_index("id")[
+                params.comparison.metric
+            ]
+            for alias, run in shown.items()
+        }
+    )
     at = {str(id): index for index, id in enumerate(wholes.samples["id"])}
     predictions = {alias: read_predictions(paths, run) for alias, run in shown.items()}
-    sample_rows = []
+    found: dict[str, list[SampleRow]] = {}
     with whole_folder(folder) as partial:
-        for id in picked:
+
+        def row_of(id: str) -> SampleRow:
             index = at[id]
             image, truth, *preds = shrink(
                 *(wholes.image(index), wholes.mask(index)),
-                *(predictions[row.alias][index] for row in rows),
+                *(predictions[alias][index] for alias in aliases),
             )
             cells = [
                 _draw(partial, folder, f"{id}--image", outline(image), None),
                 _draw(partial, folder, f"{id}--truth", outline(image, truth), None),
             ]
-            for row, pred in zip(rows, preds, strict=True):
-                score = float(scores[row.alias][id])
+            for alias, pred in zip(aliases, preds, strict=True):
+                score = float(scores[alias][id])
                 drawn = outline(image, truth, pred)
-                cells.append(_draw(partial, folder, f"{id}--{row.alias}", drawn, score))
-            sample_rows.append(SampleRow(id, cells))
-    return sample_rows
+                cells.append(_draw(partial, folder, f"{id}--{alias}", drawn, score))
+            return SampleRow(id, cells)
+
+        for name, ids in _picked(scores, params.report.num_samples).items():
+            found[name] = [row_of(id) for id in ids]
+    return found
+
+
+def _picked(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
+    """Ids of images to show, from scores by id and candidate."""
+    there = scores.dropna(how="all")
+    apart = (there.max(axis=1) - there.min(axis=1)).sort_values(ascending=False, kind="stable")
+    mean = there.mean(axis=1).sort_values(kind="stable")
+    picked = {"worst": [str(id) for id in mean.index[:count]]}
+    if scores.shape[1] > 1:
+        picked = {"disagree": [str(id) for id in apart.index[:count]], **picked}
+    return picked
 
 
 def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | None) -> Cell:
@@ -279,10 +212,10 @@ def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | 
     return Cell(folder / path.name, score)
 
 
-def _scores_by_candidate(params: Params, runs: list[Scored]) -> dict[str, np.ndarray]:
+def _scores_by_candidate(params: Params, runs: list[Evaluated]) -> dict[str, np.ndarray]:
     metric = params.comparison.metric
     return {
-        alias: pd.DataFrame(image_scores(runs, alias, "test", metric)[0]).mean().to_numpy()
+        alias: pd.DataFrame(scores_of(runs, [alias], "test", metric)[0][0]).mean().to_numpy()
         for alias in params.comparison.candidates
     }
 
@@ -293,12 +226,22 @@ def _is_leaky(params: Params, paths: Paths) -> bool:
     return any(any(scores[f"fold{fold}"]["leaks"].values()) for fold in params.comparison.folds)
 
 
-def _facts(params: Params, header: Header, runs: list[Scored], paths: Paths) -> dict[str, str]:
+def _check_same_data(header: Header, runs: list[Evaluated]) -> None:
+    """Raise InputError for scores that were made from other data than those at hand."""
+    for run in runs:
+        if run.summary["sha256"]["dataset"] != header.digest:
+            raise InputError(
+                f"{run.name}: its scores are of other data than what is packed now "
+                f"({header.dataset.name}); run 'dvc repro' to score it anew"
+            )
+
+
+def _facts(params: Params, header: Header, runs: list[Evaluated], leaky: bool) -> dict[str, str]:
     """What the reader must know of the data behind the numbers."""
     folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
     how = f"by {params.split.by}, seed {params.split.seed}, {folds}"
     patches = params.augment.patches
-    leak = "leaks, see audit.html" if _is_leaky(params, paths) else "no leak found (audit.html)"
+    leak = "leaks, see audit.html" if leaky else "no leak found (audit.html)"
     first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
     images = pd.concat([run.images for run in first])
     facts = {

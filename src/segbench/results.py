@@ -11,16 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.hashing import sha256_of, sha256_of_masks
+from segbench.hashing import sha256_of, sha256_of_arrays
 from segbench.params import Params
 from segbench.samples import Pixels
 
-SCORES = ("dice", "iou", "precision", "recall", "accuracy")
-"""Columns of the rows of an evaluation."""
+NAMING = ("split", "id", "group", "stratum")
+"""Columns of the rows of an evaluation that are no numbers."""
 
 
 @dataclass(frozen=True)
-class Scored:
+class Evaluated:
     """One evaluated run.
 
     Attributes:
@@ -72,7 +72,7 @@ def run_names(params: Params) -> list[str]:
     return [f"{alias}-fold{fold}-seed{seed}" for alias, fold, seed in run_keys(params)]
 
 
-def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Scored:
+def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
     """Read what is known of a run, and check that its rows are the ones its scores came from."""
     name = f"{alias}-fold{fold}-seed{seed}"
     scores = paths.metrics / f"{name}.json"
@@ -85,29 +85,56 @@ def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Scored:
             f"{rows}: missing or not the rows that {scores} was made from; "
             "run 'dvc pull' or 'dvc repro'"
         )
-    text = {"id": str, "group": str, "stratum": str}
-    missing = {score: [""] for score in SCORES}
+    columns = [str(name) for name in pd.read_csv(rows, nrows=0)]
+    missing = {name: [""] for name in columns if name not in NAMING}
+    text = dict.fromkeys(NAMING, str)
     images = pd.read_csv(rows, dtype=text, na_values=missing, keep_default_na=False)
     images = images.sort_values(["split", "id"], ignore_index=True)
     history = pd.read_csv(paths.history / f"{name}.csv")
-    return Scored(name, alias, fold, seed, summary, images, history)
+    return Evaluated(name, alias, fold, seed, summary, images, history)
 
 
-def image_scores(
-    runs: list[Scored], alias: str, split: str, score: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (R, N) of a candidate, a row for each seed, and the groups (N,) of its images.
+def scores_of(
+    runs: list[Evaluated], aliases: Sequence[str], split: str, column: str
+) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """A column of the rows as scores (C, S, N) of candidates, seeds and images, and the groups (N,)
+    of the images.
 
     The images of several folds stand side by side, so that every column is one image in one fold.
+
+    Raises:
+        InputError: if runs were not scored on the same images, or none has a score.
     """
-    own = [run for run in runs if run.alias == alias]
-    seeds = sorted({run.seed for run in own})
-    folds = sorted({run.fold for run in own})
-    by_key = {(run.seed, run.fold): run.images for run in own}
-    parts = {key: table[table["split"] == split] for key, table in by_key.items()}
-    scores = [np.concatenate([parts[seed, fold][score] for fold in folds]) for seed in seeds]
-    groups = np.concatenate([parts[seeds[0], fold]["group"].to_numpy(str) for fold in folds])
-    return np.stack(scores), groups
+    seeds = sorted({run.seed for run in runs})
+    folds = sorted({run.fold for run in runs})
+    parts = {
+        (run.alias, run.seed, run.fold): run.images[run.images["split"] == split] for run in runs
+    }
+    naming = ["id", "group"]
+    for fold in folds:
+        first = parts[aliases[0], seeds[0], fold]
+        for (alias, seed, other), part in parts.items():
+            if other == fold and not np.array_equal(part[naming], first[naming]):
+                raise InputError(
+                    f"{alias}-fold{fold}-seed{seed} was scored on other {split} images than "
+                    f"{aliases[0]}-fold{fold}-seed{seeds[0]}, so they cannot be compared; run "
+                    "'dvc repro', or take one off comparison.candidates"
+                )
+    scores = np.array(
+        [
+            [np.concatenate([parts[alias, seed, fold][column] for fold in folds]) for seed in seeds]
+            for alias in aliases
+        ],
+        float,
+    )
+    for alias, own in zip(aliases, scores, strict=True):
+        if np.isnan(own).all():
+            raise InputError(
+                f"{alias}: no {split} image has a {column}, since truth and prediction are empty "
+                "in all, so it cannot be ranked; use a split that has foreground"
+            )
+    groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
+    return scores, np.concatenate(groups)
 
 
 def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
@@ -119,7 +146,7 @@ def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def read_predictions(paths: Paths, run: Scored) -> list[Pixels]:
+def read_predictions(paths: Paths, run: Evaluated) -> list[Pixels]:
     """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
     path = paths.evaluations / run.name / "predictions.npz"
     try:
@@ -127,7 +154,7 @@ def read_predictions(paths: Paths, run: Scored) -> list[Pixels]:
             masks = {name: archive[name] for name in archive.files}
     except (OSError, ValueError):
         masks = {}
-    if sha256_of_masks(masks) != run.summary["sha256"]["predictions"]:
+    if sha256_of_arrays(masks) != run.summary["sha256"]["predictions"]:
         raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'dvc repro'")
     sizes = masks["test_sizes"]
     parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])

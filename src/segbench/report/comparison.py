@@ -1,8 +1,11 @@
 """The comparison: one Markdown page for a pull request, one HTML file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,43 +13,26 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays import Header
+from segbench.gates import Gate
 from segbench.params import Params
 from segbench.pictures import link_to, picture_source
 from segbench.report import plots
 from segbench.report.pages import write_page
-from segbench.statistics import Interval
+from segbench.scoring import DEFINITIONS, OF_MASKS
+from segbench.slices import Slice
+from segbench.standings import Standings
+from segbench.statistics import Difference, Interval
+from segbench.verdict import p_in_words
 
+SHOWN_METRICS = (*OF_MASKS, "average_precision")
+"""Columns of the table of all scores, each with a foot-note."""
 
-@dataclass(frozen=True)
-class Row:
-    """One candidate on the leaderboard; scores are means over images and runs.
-
-    Attributes:
-        rank: by validation, 1 is best.
-        alias, encoder, weights: who it is.
-        parameters: of the whole network.
-        num_runs: folds x seeds.
-        val: the ranking score on validation.
-        test: the ranking score on test, with its bootstrap interval.
-        runs: the same for each seed.
-        behind: difference to the champion on the same test images; None for the champion.
-        scores: dice, iou, precision, recall and accuracy per image on test.
-        pooled: the same of the pixels of all test images, and the soft dice of batches, by their
-            names in the scores files; means over runs.
-    """
-
-    rank: int
-    alias: str
-    encoder: str
-    weights: str
-    parameters: int
-    num_runs: int
-    val: float
-    test: Interval
-    runs: list[float]
-    behind: Interval | None
-    scores: dict[str, float]
-    pooled: dict[str, float]
+VARIANT_WORDS = {
+    "": "at evaluate.threshold, at the network's size",
+    "_chosen": "by the rule chosen on validation, at the network's size",
+    "_original": "at evaluate.threshold, at each image's own size",
+    "_original_chosen": "by the rule chosen on validation, at each image's own size",
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +59,19 @@ class Content:
     metric: str
     confidence: float
     verdict: str
-    rows: list[Row]
+    limits: list[str]
+    """What must not be taken from the numbers."""
+    standings: Standings
+    gates: list[Gate]
+    slices: list[Slice]
+    rules: dict[str, dict[str, Any]]
+    """By run: how masks are made that are called chosen, see `deciding.Rule`."""
     histories: list[tuple[str, int, int, pd.DataFrame]]
     """(alias, seed, fold, epochs)."""
     image_scores: dict[str, NDArray[np.float64]]
     """Test score of each image, the mean over runs, by candidate."""
-    samples: list[SampleRow]
+    samples: dict[str, list[SampleRow]]
+    """By what they show: `disagree` and `worst`."""
     pictures: str
     """embed, link or none."""
     preview: Path
@@ -96,13 +89,20 @@ def write_report(content: Content, folder: Path) -> None:
     def source(cell: Cell) -> str:
         return picture_source(cell.path, content.pictures, folder)
 
+    rows = content.standings.rows
+    aliases = [row.alias for row in rows]
     chosen = content.params.model_dump(mode="json", exclude={"report", "tracking"})
     values = {
         "content": content,
         "percent": f"{100 * content.confidence:g} %",
-        "means": plots.means(content.rows, content.metric, content.confidence),
-        "curves": plots.curves([row.alias for row in content.rows], content.histories),
-        "spread": plots.spread([row.alias for row in content.rows], content.image_scores),
+        "rows": rows,
+        "aliases": aliases,
+        "pairwise": pairwise(content.standings),
+        "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
+        "variants": VARIANT_WORDS,
+        "means": plots.means(rows, content.metric, content.confidence),
+        "curves": plots.curves(aliases, content.histories),
+        "spread": plots.spread(aliases, content.image_scores),
         "source": source,
         "preview_path": link_to(content.preview, folder),
         "progress": {run: link_to(path, folder) for run, path in content.progress.items()},
@@ -110,25 +110,61 @@ def write_report(content: Content, folder: Path) -> None:
         "version": version("segbench"),
     }
     for name in ("comparison.md", "comparison.html"):
-        write_page(folder / name, values)
+        write_page(folder / name, values, FILTERS)
+
+
+def pairwise(found: Standings) -> list[list[Difference | None]]:
+    """The differences as a square: row less column, by numbers of rows; None on the diagonal."""
+    numbers = range(len(found.rows))
+    return [
+        [
+            None if i == j else found.differences.get((i, j)) or found.differences[j, i].turned
+            for j in numbers
+        ]
+        for i in numbers
+    ]
+
+
+def _bounds(value: Interval, form: str) -> str:
+    return "-" if np.isnan(value.low) else f"{form.format(value.low)} to {form.format(value.high)}"
+
+
+FILTERS: dict[str, Callable[[Any], str]] = {
+    "bounds": partial(_bounds, form="{:.3f}"),
+    "signed_bounds": partial(_bounds, form="{:+.3f}"),
+    "share": lambda value: f"{100 * value:.0f} %",
+    "p": p_in_words,
+}
 
 
 def text_table(content: Content) -> str:
     """The leaderboard as plain text, for a terminal."""
     metric = content.metric
     percent = f"{100 * content.confidence:g} %"
-    head = ["#", "candidate", "parameters", f"val {metric}", f"test {metric}", percent, "behind"]
+    head = [
+        "#",
+        "candidate",
+        "parameters",
+        f"val {metric}",
+        f"test {metric}",
+        percent,
+        "behind",
+        "p",
+    ]
     lines = [head]
-    for row in content.rows:
+    for row in content.standings.rows:
+        bounds = row.test.low, row.test.high
+        gap = row.behind
         lines.append(
             [
                 str(row.rank),
                 row.alias,
                 f"{row.parameters / 1e6:.2f} M",
-                f"{row.val:.3f}",
+                f"{row.val.mean:.3f}",
                 f"{row.test.mean:.3f}",
-                f"[{row.test.low:.3f}, {row.test.high:.3f}]",
-                f"{row.behind.mean:+.3f}" if row.behind else "",
+                "" if np.isnan(bounds).any() else "[{:.3f}, {:.3f}]".format(*bounds),
+                f"{gap.interval.mean:+.3f}" if gap else "",
+                p_in_words(gap.p).removeprefix("p ").removeprefix("= ") if gap else "",
             ]
         )
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
@@ -136,7 +172,7 @@ def text_table(content: Content) -> str:
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join(["", *table, "", content.verdict])
+    return "\n".join(["", *table, "", content.verdict, *content.limits])
 
 
 def _as_yaml(tree: object) -> str:

@@ -1,7 +1,8 @@
 """Writing a page from its template."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -9,8 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from segbench.writing import whole_file
 
 
-def write_page(path: Path, values: Mapping[str, object]) -> None:
-    """Render the template `<name>.jinja`; pages hold no date, so that they repeat."""
+def write_page(
+    path: Path,
+    values: Mapping[str, object],
+    filters: Mapping[str, Callable[[Any], str]] | None = None,
+) -> None:
+    """Render the template `<name>.jinja`; pages hold no date, so that they repeat.
+
+    Args:
+        path: names the template too.
+        values: that it shows.
+        filters: of its own, besides those of all pages.
+    """
     environment = Environment(
         loader=PackageLoader("segbench.report", "."),
         autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
@@ -20,6 +31,7 @@ def write_page(path: Path, values: Mapping[str, object]) -> None:
     )
     environment.filters["score"] = lambda value: "-" if np.isnan(value) else f"{value:.3f}"
     environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters |= filters or {}
     environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     text = environment.get_template(f"{path.name}.jinja").render(values)

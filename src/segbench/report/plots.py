@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segbench.report.comparison import Row
+    from segbench.standings import Row
 
 # Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
@@ -33,7 +33,7 @@ def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
     for at, row in enumerate(rows):
         colour = COLOURS[at % len(COLOURS)]
         axes.plot([row.test.low, row.test.high], [at, at], color=colour, linewidth=2.5)
-        axes.plot(row.runs, [at] * len(row.runs), "o", color=colour, alpha=0.45, markersize=5)
+        axes.plot(row.seeds, [at] * len(row.seeds), "o", color=colour, alpha=0.45, markersize=5)
         axes.plot(row.test.mean, at, "D", color=colour, markersize=7)
     axes.set_yticks(range(len(rows)), [row.alias for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
