@@ -193,6 +193,30 @@ class Evaluate(Section):
     """Test images, evenly picked, that are drawn with truth and prediction, a file each."""
 
 
+def _check_once(name: str, values: list[Any]) -> None:
+    """Raise ValueError for a list that names something twice."""
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{name} name {twice} more than once; remove the repetition")
+
+
+class Tuning(Section):
+    """Learning rates that every run tries before it is trained, so that each candidate has its own.
+
+    The rate with the best validation dice per image is kept; the test set is not seen.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
+    """In place of `train.optimizer.learning_rate`."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of `train.num_epochs`, rounded, at least one: how long a trial is."""
+
+    @model_validator(mode="after")
+    def _try_each_rate_once(self) -> Self:
+        _check_once("learning_rates", self.learning_rates)
+        return self
+
+
 class Comparison(Section):
     """Who is compared, and over which repetitions."""
 
@@ -202,6 +226,8 @@ class Comparison(Section):
     folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     """[0], or folds of split.num_folds."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    tuning: Tuning | None
+    """null: all are trained at the one rate of `train`."""
     metric: Literal[
         "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
     ]
@@ -215,10 +241,7 @@ class Comparison(Section):
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:
         for axis in ("candidates", "folds", "seeds"):
-            values = getattr(self, axis)
-            twice = sorted({value for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"{axis} name {twice} more than once; remove the repetition")
+            _check_once(axis, getattr(self, axis))
         return self
 
     @model_validator(mode="after")
