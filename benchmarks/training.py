@@ -111,7 +111,7 @@ class Bench:
         with TemporaryDirectory() as folder, Record(Path(folder) / "record", run) as record:
             fit = _Timed(self.fabric, self.fast_network(), recipe, 2, 0.5, SIZE, SIZE)
             checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
-            fit.bind(record, checkpoints, self.params.checkpoints)
+            fit.bind(run.name, record, checkpoints, self.params.checkpoints)
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
             fit.run(batches, PlainBatches(few, 8))
         return EPOCH * self.batch / fit.seconds

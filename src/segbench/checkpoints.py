@@ -33,13 +33,16 @@ class Checkpoints:
     Args:
         folder: of the run's name; what lies there under other keys is stale, and goes.
         key: hash of everything that determines the run.
+
+    Attributes:
+        own: the folder of that key.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._all = folder
-        self._own = folder / key
+        self.own = folder / key
         for other in folder.iterdir() if folder.exists() else ():
-            if other != self._own and other.is_dir():
+            if other != self.own and other.is_dir():
                 shutil.rmtree(other, ignore_errors=True)  # of several processes, all try
 
     @contextmanager
@@ -64,9 +67,9 @@ class Checkpoints:
 
     def same_run(self, run: Run) -> Run:
         """The run as it was described when it first began, if that was not now."""
-        if not (self._own / "run.json").exists():
-            write_run(self._own, run)
-        return read_run(self._own)
+        if not (self.own / "run.json").exists():
+            write_run(self.own, run)
+        return read_run(self.own)
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write a state, whole or not at all, in place of the oldest.
@@ -74,7 +77,7 @@ class Checkpoints:
         Raises:
             OSError: if the disk is full; the last two still are there.
         """
-        with whole_file(self._own / f"{step:09d}.pt") as partial:
+        with whole_file(self.own / f"{step:09d}.pt") as partial:
             for old in self._newest_first()[KEPT - 1 :]:
                 os.replace(old, partial)
             partial.touch()
@@ -109,4 +112,4 @@ class Checkpoints:
         shutil.rmtree(self._all, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self._own.glob("[0-9]*.pt"), reverse=True)
+        return sorted(self.own.glob("[0-9]*.pt"), reverse=True)

@@ -40,6 +40,18 @@ LOOK_AT_CLOCK = 8
 """After how many steps it is looked whether a checkpoint is due by the clock."""
 
 
+class DivergedError(InputError):
+    """A loss or a gradient is not finite, and the run may not go back any more.
+
+    Attributes:
+        found: what was seen, without the way out.
+    """
+
+    def __init__(self, found: str, way_out: str) -> None:
+        super().__init__(f"{found}; {way_out}")
+        self.found = found
+
+
 class _RewindError(Exception):
     """A step that must not stand: back to the last checkpoint, with something changed."""
 
@@ -114,14 +126,21 @@ class Fit:
         self._kept_weights: dict[str, Tensor] = {}
         self._losses: list[Tensor] = []
         self._unchecked: _Unchecked | None = None
+        self._name = ""
         self._record: Record | None = None
         self._checkpoints: Checkpoints | None = None
         self._bar = tqdm(disable=True)
 
     def bind(
-        self, record: Record | None, checkpoints: Checkpoints | None, often: Checkpointing
+        self,
+        name: str,
+        record: Record | None,
+        checkpoints: Checkpoints | None,
+        often: Checkpointing,
     ) -> None:
-        """Say where epochs are recorded, and where and how often checkpoints are written."""
+        """Say what the progress bar calls it, where epochs are recorded, and where and how often
+        checkpoints are written."""
+        self._name = name
         self._record = record
         self._checkpoints = checkpoints
         self._often = often
@@ -142,12 +161,13 @@ class Fit:
             state: of the checkpoint to go on from.
 
         Raises:
-            InputError: if it diverges or runs out of memory, and may not go back or has too often.
+            DivergedError: if it diverges, and may not go back or has too often.
+            InputError: if it runs out of memory, likewise.
         """
         self._batches, self._val, self._shown = batches, val, shown
         total = len(batches) * sum(phase.num_epochs for phase in self.phases)
-        name = self._record.run.name if self._record else ""
-        self._bar = tqdm(total=total, desc=name, unit="step", disable=None if name else True)
+        shows = bool(self._name) and self.fabric.is_global_zero
+        self._bar = tqdm(total=total, desc=self._name, unit="step", disable=None if shows else True)
         self._saved = time.monotonic()
         self.begin(self._phase)
         if state is not None:
@@ -289,9 +309,10 @@ class Fit:
         policy = self.params.on_non_finite
         if self.rewinds == policy.rewinds:
             again = f" after going back {self.rewinds} times" if self.rewinds else ""
-            raise InputError(
-                f"{found}{again}; lower train.optimizer.learning_rate, set train.gradient_clip, or "
-                "let it go back and on at a lower rate: train.on_non_finite.rewinds"
+            raise DivergedError(
+                f"{found}{again}",
+                "lower train.optimizer.learning_rate, set train.gradient_clip, or let it go back "
+                "and on at a lower rate: train.on_non_finite.rewinds",
             )
         rewinds, factor = self.rewinds + 1, self.rate_factor * policy.factor
         self._go_back()
