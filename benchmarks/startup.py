@@ -43,9 +43,9 @@ def noted(owner, name, label):
 
 noted(training, "make_fabric", "fabric")
 noted(training, "_key", "description and key")
-noted(training, "seed_everything", "tracking")
-noted(training, "build_network", "network")
-noted(training, "freeze", "data")
+noted(training, "load_pipeline", "tracking")  # begins what comes after it
+noted(training, "_sample_to_show", "data")
+noted(training, "freeze", "network")
 noted(Fit, "begin", "optimiser")
 noted(Fit, "train_step", "first batch and step")
 step = Fit.train_step

@@ -1,5 +1,6 @@
 """A training that is killed goes on from its last checkpoint, and ends as if it had not been."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -35,7 +36,8 @@ CONTEXT.set_forkserver_preload(["segbench.training"])
 
 @pytest.fixture
 def everything_on(tree: dict[str, Any]) -> dict[str, Any]:
-    """All that has a state: phases, an average, dropout, a schedule, patience, variations."""
+    """All that has a state: trials, phases, an average, dropout, a schedule, patience,
+    variations."""
     tree["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.5}
     tree["train"].update(
         num_epochs=3,
@@ -50,6 +52,7 @@ def everything_on(tree: dict[str, Any]) -> dict[str, Any]:
         },
     )
     tree["train"]["schedule"]["name"] = "cosine"
+    tree["comparison"]["tuning"] = {"learning_rates": [1e-4, 3e-3], "share": 0.3}
     tree["hardware"].update(threads=1, workers=0)
     tree["checkpoints"].update(steps=2)
     tree["tracking"]["max_wait_s"] = 120
@@ -97,6 +100,12 @@ def tidy(out: Path) -> None:
     shutil.rmtree(out / "train", ignore_errors=True)
 
 
+def outcome(out: Path) -> dict[str, Any]:
+    """What the run's file says, but for the id, which each run draws for itself."""
+    said: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return {name: value for name, value in said.items() if name != "run"}
+
+
 @pytest.fixture(scope="module")
 def unbroken() -> dict[str, Any]:
     """Filled by the first test that needs it: what an unbroken training leaves."""
@@ -111,6 +120,7 @@ def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: A
         assert start(tree, packed, whole, f"sqlite:///{whole / 'mlflow.db'}", None) == 0
         want["weights"] = (whole / "train/weights.safetensors").read_bytes()
         want["history"] = (whole / "history.csv").read_text()
+        want["outcome"] = outcome(whole)
         want["moments"] = int((whole / "seen.txt").read_text())
     draw, by = random.Random(seed), (signal.SIGKILL, signal.SIGTERM)[seed % 2]
     for moment in (draw.randrange(want["moments"]), draw.randrange(want["moments"] // 2)):
@@ -121,6 +131,7 @@ def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: A
         assert start(tree, packed, out, uri, None) == 0
     assert (out / "train/weights.safetensors").read_bytes() == want["weights"]
     assert (out / "history.csv").read_text() == want["history"]
+    assert outcome(out) == want["outcome"]
     assert not (out / "checkpoints" / "mobilenetv2_035-fold0-seed0").exists()
 
     client = MlflowClient(uri)

@@ -193,9 +193,12 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
 
 
 def _epochs(params: Params) -> int:
-    """Of all phases, if none ends early."""
-    second = params.train.fine_tune
-    return params.train.num_epochs + (second.num_epochs if second else 0)
+    """Of all trials and phases, if none ends early."""
+    from segbench.phases import phases_of
+    from segbench.tuning import recipes_to_try
+
+    recipes = [*recipes_to_try(params), params.train]
+    return sum(phase.num_epochs for recipe in recipes for phase in phases_of(recipe))
 
 
 def _wait(device: str) -> None:

@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from lightning.fabric import seed_everything
+import torch
+from lightning.fabric import Fabric, seed_everything
 
 from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
@@ -28,11 +30,13 @@ from segbench.models.freezing import freeze
 from segbench.models.names import check_names
 from segbench.optimization import check_steps
 from segbench.params import Params
+from segbench.params.train import Train
 from segbench.phases import phases_of
 from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
 from segbench.processes import make_fabric
 from segbench.records import DatasetInput, Run, flatten, now_ms, recorded
 from segbench.samples import IGNORE, Pixels
+from segbench.tuning import Trial, tags_of, try_rates, tuned
 from segbench.writing import whole_file
 
 FRAME_SIZE = 256
@@ -62,7 +66,8 @@ def train(
         arrays: folder that the augment stage wrote; the test split is not opened.
         out: receives weights.safetensors and record/.
         history: a CSV file with a row an epoch; no times, so that it repeats.
-        run_file: a JSON file with the id under which the tracking server knows the run.
+        run_file: a JSON file with the id under which the tracking server knows the run, its
+            learning rate, and the trials that chose it.
         checkpoints: folder for checkpoints of all runs, no output of DVC.
 
     Returns:
@@ -97,10 +102,6 @@ def train(
             run, wait = saved.same_run(run), params.tracking.max_wait_s
             lines = state["lines"] if state else []
             record = stack.enter_context(recorded(out / "record", run, wait, lines))
-        seed_everything(seed, verbose=False)
-        network = build_network(params.model, params.candidates[alias], header.num_outputs)
-        network = network.to(memory_format=resolved.memory_format)
-        check_size(network, header.height, header.width)
         part = arrays / f"fold{fold}"
         train_split, held_out = open_arrays(part / "train"), open_arrays(part / "val")
         pipeline = load_pipeline(arrays / "pipeline.yaml")
@@ -118,22 +119,15 @@ def train(
         )
         val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
         shown = _sample_to_show(held_out)
-        # Of all phases, before the first has trained.
         for phase in phases_of(params.train):
-            freeze(network, phase.freeze_encoder, header.height, header.width)
             check_steps(params.train.schedule, len(batches) * phase.num_epochs)
-        if resolved.compile:
-            network.compile()
-        fit = Fit(
-            fabric,
-            network,
-            params.train,
-            len(header.dataset.classes),
-            params.evaluate.threshold,
-            header.height,
-            header.width,
-        )
-        fit.bind(record, saved, params.checkpoints)
+        start = partial(_start, params, alias, seed, header, resolved, fabric)
+        trials = try_rates(start, params, batches, val, saved, run.name)
+        recipe = tuned(params.train, trials)
+        if record is not None:
+            record.tags |= tags_of(recipe, trials)
+        fit = start(recipe)
+        fit.bind(run.name, record, saved, params.checkpoints)
         fit.run(batches, val, shown, state)
         if record is None:
             return ""
@@ -150,16 +144,57 @@ def train(
         with whole_file(history) as file:
             pd.DataFrame(fit.history).to_csv(file, index=False, lineterminator="\n")
         with whole_file(run_file) as file:
-            file.write_text(json.dumps({"run": run.id}) + "\n")
+            file.write_text(json.dumps(_outcome(run, recipe, trials), indent=2) + "\n")
         with whole_file(out / "weights.safetensors") as file:
-            save_network(network.cpu(), file)
+            save_network(fit.network.cpu(), file)
     seconds = time.perf_counter() - started
     resumed = f", resumed at epoch {state['epoch']}" if state else ""
+    rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
     return (
-        f"{run.name}: {len(fit.history)} epochs in {seconds:.0f} s{resumed}, validation dice per "
-        f"image {best['val_dice_per_image']:.4f} at epoch {best['epoch']}, weights in "
+        f"{run.name}: {len(fit.history)} epochs{rate} in {seconds:.0f} s{resumed}, validation dice "
+        f"per image {best['val_dice_per_image']:.4f} at epoch {best['epoch']}, weights in "
         f"{out / 'weights.safetensors'}"
     )
+
+
+def _start(
+    params: Params,
+    alias: str,
+    seed: int,
+    header: Header,
+    resolved: Resolved,
+    fabric: Fabric,
+    recipe: Train,
+) -> Fit:
+    """A training before its first step, of a trial or of the run itself: the seed makes it."""
+    seed_everything(seed, verbose=False)
+    network = build_network(params.model, params.candidates[alias], header.num_outputs)
+    network = network.to(memory_format=resolved.memory_format)
+    check_size(network, header.height, header.width)
+    # Of all phases, before anything has trained.
+    for phase in phases_of(params.train):
+        freeze(network, phase.freeze_encoder, header.height, header.width)
+    if resolved.compile:
+        torch.compiler.reset()  # what trials have left; too many of them, and it would give up
+        network.compile()
+    return Fit(
+        fabric,
+        network,
+        recipe,
+        len(header.dataset.classes),
+        params.evaluate.threshold,
+        header.height,
+        header.width,
+    )
+
+
+def _outcome(run: Run, recipe: Train, trials: list[Trial]) -> dict[str, Any]:
+    """What later stages read of a run, beside its weights."""
+    return {
+        "run": run.id,
+        "learning_rate": recipe.optimizer.learning_rate,
+        "tuning": [asdict(trial) for trial in trials],
+    }
 
 
 def _check_fit(params: Params, header: Header, resolved: Resolved) -> None:
@@ -189,11 +224,17 @@ def _key(params: Params, alias: str, fold: int, seed: int, resolved: Resolved, a
     what = [
         params.candidates[alias].model_dump(mode="json"),
         *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
-        *(params.evaluate.threshold, fold, seed, machine, provenance.versions(), code),
+        *(_tuning(params), params.evaluate.threshold, fold, seed, machine),
+        *(provenance.versions(), code),
         *(sha256_of(part) for part in packed),
         *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _tuning(params: Params) -> dict[str, Any] | None:
+    tuning = params.comparison.tuning
+    return None if tuning is None else tuning.model_dump(mode="json")
 
 
 def _listed(params: Params, alias: str) -> list[str]:
@@ -214,6 +255,11 @@ def _describe(
     }
     for section in ("evaluate", "tracking", "checkpoints"):  # do not shape a training
         del chosen[section]
+    chosen["tuning"] = _tuning(params)
+    if chosen["tuning"]:
+        # Not what params.yaml has there, which looks like the rate it was trained at; see the tags.
+        for part in filter(None, (chosen["train"]["optimizer"], chosen["train"]["fine_tune"])):
+            part["learning_rate"] = "tuned"
     candidate = params.candidates[alias]
     counts = {
         split: len(open_arrays(arrays / f"fold{fold}" / split).images) for split in ("train", "val")
