@@ -1,7 +1,7 @@
 """Results: what evaluated runs left behind, read back and checked against its hashes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,38 @@ def scores_of(
             )
     groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
     return scores, np.concatenate(groups)
+
+
+def by_rate(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
+    """What each candidate scored in its trials at each learning rate; see `tuning.Trial`.
+
+    Args:
+        runs: an alias and what its run file says, of each seed and fold.
+
+    Returns:
+        Validation dice per image, mean over seeds and folds: a row a candidate, in the order of
+        the runs, a column a rate, ascending; none without tuning. NaN where one of the trials has
+        no score: trained at that rate, the candidate would have failed too.
+    """
+    names = ["candidate", "learning_rate", "dice"]
+    tried = [
+        (alias, trial["learning_rate"], trial["val_dice_per_image"])
+        for alias, run in runs
+        for trial in run["tuning"]
+    ]
+    table = pd.DataFrame(tried, columns=names).astype({"dice": float})
+    means = table.groupby(names[:2])["dice"].agg(lambda scores: scores.mean(skipna=False))
+    return means.unstack().reindex(table["candidate"].unique())
+
+
+def leaders(table: pd.DataFrame) -> dict[float, str]:
+    """Who would lead if all were trained at one rate, for each rate at which anyone has a score.
+
+    Args:
+        table: of `by_rate`. Of equal candidates the first leads.
+    """
+    rates = table.columns[table.notna().any()]
+    return {float(rate): str(table[rate].idxmax()) for rate in rates}
 
 
 def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
