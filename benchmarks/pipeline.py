@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from segbench.cost import training_seconds
+
 ROOT = Path(__file__).parent.parent
 MODULES = {
     "download": "datasets",
@@ -20,6 +22,7 @@ MODULES = {
     "augment": "packing",
     "train": "training",
     "evaluate": "evaluation",
+    "measure": "measuring",
     "compare": "comparison",
 }
 """What a stage imports."""
@@ -43,7 +46,7 @@ def main() -> None:
         dvc = time.perf_counter() - started  # nothing to do but to look
         runs = sorted((clone / "data" / "train").iterdir())
         steps = sum(training_seconds(run / "record") for run in runs)
-        stages = Counter(download=1, split=1, augment=1, compare=1)
+        stages = Counter(download=1, split=1, augment=1, measure=1, compare=1)
         stages.update(train=len(runs), evaluate=len(runs))
         imports = {name: import_seconds(clone, name, environment) for name in stages}
     start_up = dvc + sum(count * imports[name] for name, count in stages.items())
@@ -60,14 +63,6 @@ def main() -> None:
         f"{found['over_steps']:.2f} without start-up"
     )
     print(json.dumps({"bench": found}))
-
-
-def training_seconds(record: Path) -> float:
-    run = json.loads((record / "run.json").read_text())
-    batch = int(run["params"]["train.batch_size"])
-    images = run["inputs"][0]["profile"]["images"]["train"] // batch * batch
-    lines = (record / "metrics.jsonl").read_text().splitlines()
-    return sum(images / json.loads(line)["values"]["images_per_second"] for line in lines)
 
 
 def import_seconds(clone: Path, stage: str, environment: dict[str, str]) -> float:

@@ -1,0 +1,301 @@
+"""Cost: what a candidate takes to predict, by model and machine, and what its training took.
+
+What predicting costs is measured once (`segbench.measuring`) and kept in a CSV file in git, which
+is read here without a device. All rows of a machine are of one measurement, so that their ratios
+hold even if the machine is a little faster on another day.
+"""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segbench.arrays import Header
+from segbench.errors import InputError
+from segbench.hashing import sha256_of
+from segbench.params import Params
+from segbench.writing import whole_file
+
+CODE = ("hardware.py", "measuring.py", "models/*.py")
+"""Where in this package it stands what a network does and how that is measured."""
+KEY_DIGITS = 12
+COLUMNS = (
+    *("model", "device", "processor", "threads", "versions"),
+    *("architecture", "encoder", "height", "width", "batch_size"),  # for who reads the file
+    *("parameters", "multiply_adds", "weight_bytes"),
+    *("latency_ms", "latency_ms_q1", "latency_ms_q3"),
+    *("images_per_second", "images_per_second_q1", "images_per_second_q3"),
+    "peak_mib",
+)
+
+Row = dict[str, str]
+"""A line of the file as it stands there, by column."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes.
+
+    Attributes:
+        device: cpu, cuda or mps.
+        processor: its name; of a GPU also that of the processor that feeds it.
+        threads: of torch on the CPU.
+    """
+
+    device: str
+    processor: str
+    threads: int
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        return f"{self.processor}{threads}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over the rounds of a measurement."""
+
+    median: float
+    q1: float
+    q3: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What predicting costs: float32, channels last, mirror images included where they are asked
+    for. An image is one as the network sees it: where images are cut, a patch.
+
+    Attributes:
+        versions: of the libraries that computed.
+        parameters: weights that are learnt.
+        multiply_adds: of one image; see `measuring.count_multiply_adds`.
+        weight_bytes: of parameters and buffers, as the weights file holds them.
+        latency_ms: of one image alone, from pixels on the device to logits on it.
+        images_per_second: in batches of evaluate.batch_size, likewise.
+        peak_mib: memory that weights and a batch take on a GPU; on the CPU by how much a process
+            grows that builds the network and predicts a batch; None where nobody counts it (mps).
+    """
+
+    versions: str
+    parameters: int
+    multiply_adds: int
+    weight_bytes: int
+    latency_ms: Spread
+    images_per_second: Spread
+    peak_mib: float | None
+
+
+def model_key(params: Params, alias: str, header: Header) -> str:
+    """Names the network that an alias stands for, by all that its cost comes from but the machine.
+
+    Aliases that differ in their weights alone have one key. Versions of libraries are the
+    machine's: a table is read wherever a report is written.
+    """
+    candidate = params.candidates[alias]
+    here = Path(__file__).parent
+    what = [
+        *(params.model.architecture.lower(), params.model.architecture_args),
+        *(params.model.in_channels, candidate.encoder, candidate.encoder_args),
+        *(header.height, header.width, header.channels, header.num_outputs),
+        *(params.evaluate.batch_size, params.evaluate.flips, params.hardware.deterministic),
+        [sha256_of(path) for pattern in CODE for path in sorted(here.glob(pattern))],
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
+
+
+def model_keys(params: Params, header: Header) -> dict[str, str]:
+    """The key of each candidate of the comparison."""
+    return {alias: model_key(params, alias, header) for alias in params.comparison.candidates}
+
+
+def read_costs(path: Path, params: Params, header: Header) -> dict[str, Cost]:
+    """Cost of each candidate, all on one machine: of those that have all, the last measured.
+
+    Args:
+        path: of the file that the measure stage wrote.
+        params: all of them.
+        header: of the packed arrays.
+
+    Raises:
+        InputError: if the file is damaged, or no machine in it has measured all candidates.
+    """
+    wanted = params.comparison.candidates
+    for found in reversed(read_all_costs(path, params, header).values()):
+        if len(found) == len(wanted):
+            return found
+    raise InputError(
+        f"{path}: no machine in it has measured all of {', '.join(wanted)} as they are now; "
+        "run 'dvc repro --force --single-item measure'"
+    )
+
+
+def read_all_costs(path: Path, params: Params, header: Header) -> dict[Machine, dict[str, Cost]]:
+    """Costs by machine, the last measured last, and by candidate, as far as they are known.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: missing, so no cost was measured; run 'dvc repro measure'")
+    keys = model_keys(params, header)
+    by_machine: dict[Machine, dict[str, Cost]] = {}
+    for row in read_rows(path):
+        by_machine.setdefault(machine_of(row), {})[row["model"]] = _cost_of(row)
+    found = {
+        machine: {alias: costs[key] for alias, key in keys.items() if key in costs}
+        for machine, costs in by_machine.items()
+    }
+    return {machine: costs for machine, costs in found.items() if costs}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The file's rows, checked.
+
+    Raises:
+        InputError: for a file that `write_rows` did not write.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            head, *lines = csv.reader(file, strict=True)
+        if tuple(head) != COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        for row in rows:
+            _cost_of(row)
+        if len({(row["model"], machine_of(row)) for row in rows}) < len(rows):
+            raise ValueError("a model stands there twice for one machine")
+    except (ValueError, csv.Error) as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise InputError(
+            f"{path}: not a table of costs as 'dvc repro measure' writes it: {reason}; bring it "
+            "back from git, or delete it and run 'dvc repro'"
+        ) from None
+    return rows
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write the file whole; rows that were read come out as they were."""
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def to_row(
+    key: str, machine: Machine, params: Params, alias: str, header: Header, cost: Cost
+) -> Row:
+    """A cost as a line of the file."""
+    values = {
+        "model": key,
+        "device": machine.device,
+        "processor": machine.processor,
+        "threads": machine.threads,
+        "versions": cost.versions,
+        "architecture": params.model.architecture.lower(),
+        "encoder": params.candidates[alias].encoder,
+        "height": header.height,
+        "width": header.width,
+        "batch_size": params.evaluate.batch_size,
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "weight_bytes": cost.weight_bytes,
+        **_columns("latency_ms", cost.latency_ms),
+        **_columns("images_per_second", cost.images_per_second),
+        "peak_mib": "" if cost.peak_mib is None else f"{cost.peak_mib:.1f}",
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
+def machine_of(row: Row) -> Machine:
+    """Where a row was measured."""
+    return Machine(row["device"], row["processor"], int(row["threads"]))
+
+
+def _cost_of(row: Row) -> Cost:
+    """The cost that a row holds; ValueError for what is no cost."""
+    spreads = []
+    for name in ("latency_ms", "images_per_second"):
+        median, q1, q3 = (_number(row[f"{name}{part}"]) for part in ("", "_q1", "_q3"))
+        spreads.append(Spread(median, q1, q3))
+    peak = row["peak_mib"]
+    return Cost(
+        versions=row["versions"],
+        parameters=int(row["parameters"]),
+        multiply_adds=int(row["multiply_adds"]),
+        weight_bytes=int(row["weight_bytes"]),
+        latency_ms=spreads[0],
+        images_per_second=spreads[1],
+        peak_mib=_number(peak) if peak else None,
+    )
+
+
+def _columns(name: str, spread: Spread) -> Mapping[str, str]:
+    parts = {name: spread.median, f"{name}_q1": spread.q1, f"{name}_q3": spread.q3}
+    return {column: f"{value:.3f}" for column, value in parts.items()}
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{text} is no cost")
+    return value
+
+
+def images_per_epoch(num_train: int, batch_size: int, steps_per_epoch: int | None) -> int:
+    """Images that an epoch of training goes through: whole batches only.
+
+    Args:
+        num_train: images of the training split, augmented copies included.
+        batch_size, steps_per_epoch: as in the section train.
+    """
+    whole = min(batch_size, num_train)
+    return whole * (steps_per_epoch or num_train // whole)
+
+
+def images_to_reach(history: pd.DataFrame, share: float, images_per_epoch: int) -> int | None:
+    """Images seen until a training was about as good as it got.
+
+    Args:
+        history: a row for each epoch, with validation's val_dice_per_image.
+        share: of its best value, in (0, 1], that has to be reached.
+        images_per_epoch: see the function of that name.
+
+    Returns:
+        The images of all epochs up to the first that reached it; None where no epoch has a score.
+    """
+    assert 0 < share <= 1
+    scores = history["val_dice_per_image"].to_numpy(float)
+    if np.isnan(scores).all():
+        return None
+    first = int(np.argmax(scores >= share * np.nanmax(scores)))
+    return (first + 1) * images_per_epoch
+
+
+def training_seconds(record: Path) -> float | None:
+    """Seconds that a training's steps took, without validation and start-up, as its record says.
+
+    Of the epochs that stand: what was done twice after an interruption counts once.
+
+    Args:
+        record: folder that the train stage wrote.
+
+    Returns:
+        None where there is no record, as in a clone that has not pulled it.
+    """
+    described, lines = record / "run.json", record / "metrics.jsonl"
+    if not described.exists() or not lines.exists():
+        return None
+    run = json.loads(described.read_text())
+    images = images_per_epoch(
+        run["inputs"][0]["profile"]["images"]["train"],
+        json.loads(run["params"]["train.batch_size"]),
+        json.loads(run["params"]["train.steps_per_epoch"]),
+    )
+    epochs = [json.loads(line)["values"] for line in lines.read_text().splitlines()]
+    return sum(images / epoch["images_per_second"] for epoch in epochs)

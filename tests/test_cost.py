@@ -1,0 +1,165 @@
+"""Costs are kept by model and machine; what a training took is read from what it left."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segbench.arrays import Header
+from segbench.cost import (
+    COLUMNS,
+    Cost,
+    Machine,
+    Spread,
+    images_per_epoch,
+    images_to_reach,
+    model_key,
+    model_keys,
+    read_all_costs,
+    read_costs,
+    read_rows,
+    to_row,
+    training_seconds,
+    write_rows,
+)
+from segbench.errors import InputError
+from segbench.params import Params
+from segbench.samples import Info
+
+INFO = Info("made", ("background", "polyp"), "own", False, "")
+HEADER = Header(INFO, 64, 96, 3, "0" * 64)
+HERE, THERE = Machine("cpu", "slow, 2 cores", 2), Machine("cuda", "fast", 8)
+
+
+def cost(latency: float) -> Cost:
+    spread = Spread(latency, latency / 2, 2 * latency)
+    return Cost("torch 2", 10, 1000, 40, spread, Spread(8.0, 7.5, 8.125), 12.5)
+
+
+def write(path: Path, params: Params, found: dict[Machine, dict[str, Cost]]) -> None:
+    keys = model_keys(params, HEADER)
+    rows = [
+        to_row(keys[alias], machine, params, alias, HEADER, value)
+        for machine, costs in found.items()
+        for alias, value in costs.items()
+    ]
+    write_rows(path, rows)
+
+
+def test_what_is_written_is_read(params: Params, tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    unknown = replace(cost(2.0), peak_mib=None)
+    costs = {"mobilenetv2_035": cost(1.0), "regnetx_002": unknown}
+    write(path, params, {HERE: costs})
+    assert read_costs(path, params, HEADER) == costs
+    text = path.read_bytes()
+    write_rows(path, read_rows(path))
+    assert path.read_bytes() == text
+
+
+def test_of_several_machines_the_last_that_has_all_counts(params: Params, tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    both = {"mobilenetv2_035": cost(1.0), "regnetx_002": cost(2.0)}
+    faster = {alias: cost(0.5) for alias in both}
+    one = {"mobilenetv2_035": cost(3.0)}
+    write(path, params, {HERE: both, THERE: faster})
+    assert read_costs(path, params, HEADER) == faster
+    write(path, params, {HERE: both, THERE: one})
+    assert read_costs(path, params, HEADER) == both
+    assert read_all_costs(path, params, HEADER) == {HERE: both, THERE: one}
+    write(path, params, {THERE: one})
+    with pytest.raises(InputError, match="no machine in it has measured all of mobilenetv2_035, "):
+        read_costs(path, params, HEADER)
+    with pytest.raises(InputError, match="missing, so no cost was measured"):
+        read_costs(tmp_path / "none.csv", params, HEADER)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: tree["model"].update(architecture="fpn"),
+        lambda tree: tree["model"]["architecture_args"].update(decoder_channels=[8, 8, 8, 8, 8]),
+        lambda tree: tree["candidates"]["resnet18"].update(encoder="resnet34"),
+        lambda tree: tree["candidates"]["resnet18"].update(encoder_args={"a": 1}),
+        lambda tree: tree["evaluate"].update(batch_size=3),
+        lambda tree: tree["evaluate"].update(flips=True),
+        lambda tree: tree["hardware"].update(deterministic=False),
+    ],
+)
+def test_what_costs_something_is_in_the_key(change: Any, tree: dict[str, Any]) -> None:
+    before = model_key(Params.model_validate(tree), "resnet18", HEADER)
+    change(tree)
+    assert model_key(Params.model_validate(tree), "resnet18", HEADER) != before
+
+
+def test_sizes_are_in_the_key_and_weights_are_not(tree: dict[str, Any]) -> None:
+    params = Params.model_validate(tree)
+    key = model_key(params, "resnet18", HEADER)
+    assert model_key(params, "resnet18", replace(HEADER, width=64)) != key
+    classes = ("background", "a", "b")
+    more = replace(HEADER, dataset=replace(INFO, classes=classes))
+    assert model_key(params, "resnet18", more) != key
+    tree["candidates"]["resnet18"].update(weights="imagenet", input_scaling="pretrained")
+    tree["train"].update(num_epochs=7)
+    assert model_key(Params.model_validate(tree), "resnet18", HEADER) == key
+
+
+HEAD = ",".join(COLUMNS)
+GOOD = "k,cpu,p,2,v,unet,resnet18,64,96,16,1,2,3,1.0,1.0,1.0,1.0,1.0,1.0,1.0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "a,b\n1,2\n",
+        f"<<<<<<< HEAD\n{HEAD}\n",
+        f"{HEAD}\n{GOOD}\n=======\n",
+        f"{HEAD}\n{GOOD},1\n",
+        f"{HEAD}\n{GOOD}\n{GOOD}\n",
+        f"{HEAD}\n{GOOD[:-3]}fast\n",
+        f"{HEAD}\n{GOOD[:-3]}nan\n",
+        f"{HEAD}\n{GOOD.replace('p,2', 'p,two')}\n",
+        b"\xff\xfe",
+    ],
+)
+def test_a_damaged_file_is_refused(content: str | bytes, params: Params, tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    path.write_text(f"{HEAD}\n{GOOD}\n")
+    read_rows(path)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"costs.csv: not a table of costs .*; bring") as caught:
+        read_costs(path, params, HEADER)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_to_reach_by_hand() -> None:
+    history = pd.DataFrame({"val_dice_per_image": [np.nan, 0.3, 0.73, 0.5, 0.8, 0.79]})
+    assert images_to_reach(history, 0.9, 100) == 300  # 0.73 is more than 0.9 x 0.8
+    assert images_to_reach(history, 0.95, 100) == 500
+    assert images_to_reach(history, 1.0, 100) == 500
+    assert images_to_reach(history, 0.1, 100) == 200
+    assert images_to_reach(history[:1], 0.9, 100) is None
+
+
+def test_an_epoch_is_whole_batches() -> None:
+    assert images_per_epoch(50, 16, None) == 48
+    assert images_per_epoch(50, 16, 10) == 160
+    assert images_per_epoch(5, 16, None) == 5
+
+
+def test_training_seconds_by_hand(tmp_path: Path) -> None:
+    run = {
+        "params": {"train.batch_size": "16", "train.steps_per_epoch": "null"},
+        "inputs": [{"profile": {"images": {"train": 50, "val": 5}}}],
+    }
+    assert training_seconds(tmp_path) is None
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert training_seconds(tmp_path) is None
+    lines = [{"step": step, "values": {"images_per_second": 24 / (1 + step)}} for step in (0, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert training_seconds(tmp_path) == 48 / 24 + 48 / 12
