@@ -77,7 +77,7 @@ ALL = [
     *("download", "split", "augment"),
     *("train@mobilenetv2_035-0-0", "train@regnetx_002-0-0"),
     *("evaluate@mobilenetv2_035-0-0", "evaluate@regnetx_002-0-0"),
-    "compare",
+    *("measure", "compare"),
 ]
 
 
@@ -247,7 +247,10 @@ def test_adding_and_removing_candidates(
     said = author.run(sys.executable, "-m", "segbench.plan", "params.yaml")
     assert re.search(r"train resnet18 +1 ", said)
     assert "mobilenetv2_035" not in said
-    assert author.repro() == ["train@resnet18-0-0", "evaluate@resnet18-0-0", "compare"]
+    new = ["train@resnet18-0-0", "evaluate@resnet18-0-0"]
+    assert sorted(author.repro()) == sorted([*new, "measure", "compare"])
+    costs = author.path("reports/costs.csv").read_text()
+    assert len(costs.splitlines()) == 1 + 3
     publish(author, "three candidates")
     colleague = Workspace(remote / "colleague", hub)
     colleague.run("dvc", "pull")
@@ -255,7 +258,8 @@ def test_adding_and_removing_candidates(
 
     tree["comparison"]["candidates"].remove("regnetx_002")
     author.change(tree)
-    assert author.repro() == ["compare"]
+    assert sorted(author.repro()) == ["compare", "measure"]
+    assert author.path("reports/costs.csv").read_text() == costs  # all are known
     table = pd.read_csv(author.path("reports/comparison.csv"))
     assert sorted(table["candidate"]) == ["mobilenetv2_035", "resnet18"]
     assert "regnetx_002" not in author.path("reports/comparison.md").read_text()

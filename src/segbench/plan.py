@@ -26,6 +26,8 @@ COPIES, MODEL_COPIES = 2, 3
 CHECKPOINT_COPIES = 5
 BYTES_PER_PARAMETER = 4
 SECONDS_PER_AUDITED = 0.002
+# Rounds of a small network; those of one that takes seconds an image take as long as scoring it.
+SECONDS_PER_MEASURED = 5.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
         "download": Estimate(2 * read * total / num_cores(), COPIES * raw * total),
         "split": Estimate(SECONDS_PER_AUDITED * total, 0),
         "augment": Estimate((read + pack) * total / num_cores(), int(COPIES * stored)),
+        "measure": Estimate(SECONDS_PER_MEASURED * len(params.comparison.candidates), 0),
         "compare": Estimate(0.0, 0),
     }, packed
 

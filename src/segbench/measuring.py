@@ -1,0 +1,308 @@
+"""Measuring: what each candidate's network costs on this machine, unless that is known already."""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from segbench import provenance
+from segbench.arrays import Header, read_header
+from segbench.cost import (
+    Cost,
+    Machine,
+    Spread,
+    machine_of,
+    model_keys,
+    read_rows,
+    to_row,
+    write_rows,
+)
+from segbench.errors import InputError
+from segbench.hardware import Resolved, prepare, resolve, within_memory
+from segbench.models import FlipAveraged, build_network, check_size, num_parameters
+from segbench.models.names import check_names
+from segbench.params import Candidate, Params
+
+LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
+
+# Enough rounds for quartiles; of networks that take seconds an image, fewer.
+ROUNDS, FEWEST_ROUNDS = 15, 5
+ENOUGH_S = 120.0
+"""After so many seconds no round begins, once there are the fewest."""
+TURN_S = 0.05
+"""In its turn a network predicts again and again for about so long."""
+WARM_CALLS, MOST_CALLS = 3, 50
+MIB = 2**20
+
+
+def measure(params: Params, arrays: Path, out: Path) -> str:
+    """Measure the candidates, all of them if any is not known here, so that their ratios hold.
+
+    Networks are as evaluation has them, but for their weights, on which no cost depends.
+
+    Args:
+        params: all of them.
+        arrays: folder of the augment stage, of which only the header is read.
+        out: the CSV file of costs; rows of other machines stay in it.
+
+    Returns:
+        A line that says what was measured.
+
+    Raises:
+        InputError: for names that do not exist, a batch that does not fit into memory, and a
+            damaged file.
+    """
+    header = read_header(arrays)
+    listed = params.comparison.candidates
+    untrained = {alias: _untrained(params.candidates[alias]) for alias in listed}
+    check_names(params.model, untrained)
+    resolved = resolve(params.hardware)
+    machine = this_machine(resolved)
+    keys = model_keys(params, header)
+    rows = read_rows(out) if out.exists() else []
+    here = (machine, _versions())
+    known = {row["model"] for row in rows if (machine_of(row), row["versions"]) == here}
+    if known >= {*keys.values()}:
+        return f"{', '.join(keys)}: measured on {machine} before, in {out}"
+    started = time.perf_counter()
+    named: dict[str, str] = {}  # aliases of one network are measured once
+    for alias, key in keys.items():
+        named.setdefault(key, alias)
+    with within_memory(
+        f"evaluate.batch_size: {params.evaluate.batch_size} images at a time do not fit; "
+        "halve it, or set hardware.device: cpu"
+    ):
+        candidates = {key: untrained[alias] for key, alias in named.items()}
+        costs = _measure(candidates, params, header, resolved)
+    # Nothing of the machine stays, whatever the model: its rows are of one measurement.
+    others = [row for row in rows if machine_of(row) != machine]
+    new = [to_row(key, machine, params, alias, header, costs[key]) for key, alias in named.items()]
+    write_rows(out, [*others, *new])
+    image = "patch" if params.augment.patches else "image"
+    latencies = [f"{alias} {costs[key].latency_ms.median:.1f}" for alias, key in keys.items()]
+    return (
+        f"one {image} of {header.width}x{header.height} on {machine}, in ms: "
+        f"{', '.join(latencies)}; measured in {time.perf_counter() - started:.0f} s, in {out}"
+    )
+
+
+def _untrained(candidate: Candidate) -> Candidate:
+    """The same network with random weights, which needs neither hub nor file."""
+    changes = {"weights": "none", "weights_sha256": None, "input_scaling": "imagenet"}
+    return candidate.model_copy(update=changes)
+
+
+def _versions() -> str:
+    versions = provenance.versions()
+    return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES)
+
+
+def this_machine(resolved: Resolved) -> Machine:
+    """Where this process computes."""
+    processor = provenance.machine_tags()["machine.cpu"]
+    if resolved.device == "cuda":
+        # Of one image alone, the processor's part can be the larger one.
+        processor = f"{torch.cuda.get_device_name()} beside {processor}"
+    return Machine(resolved.device, processor, resolved.threads)
+
+
+def _measure(
+    candidates: dict[str, Candidate], params: Params, header: Header, resolved: Resolved
+) -> dict[str, Cost]:
+    """Costs by key."""
+    # First, while this process has computed nothing that a new one could inherit.
+    peaks = {} if resolved.device != "cpu" else _peaks_apart(candidates, params, header, resolved)
+    prepare(resolved)
+    torch.backends.cudnn.allow_tf32 = False  # as evaluation
+    one, batch = (_pixels(count, header, resolved) for count in (1, params.evaluate.batch_size))
+    networks: dict[str, nn.Module] = {}
+    counted: dict[str, int] = {}
+    works: dict[tuple[str, int], Callable[[], object]] = {}
+    with torch.no_grad():
+        for key, candidate in candidates.items():
+            network = _network(params, candidate, header)
+            if resolved.device == "cuda":
+                peaks[key] = _peak_on_gpu(network, batch)
+            networks[key] = network.to(resolved.device)
+            _settle(network, _pixels(2, header, resolved))
+            counted[key] = count_multiply_adds(network, one)
+            works[key, 1] = partial(network, one)
+            works[key, len(batch)] = partial(network, batch)
+        seconds = time_in_turn(works, resolved.device)
+    return {
+        key: Cost(
+            versions=_versions(),
+            parameters=num_parameters(network),
+            multiply_adds=counted[key],
+            weight_bytes=weight_bytes(network),
+            latency_ms=_spread(1000 * seconds[key, 1]),
+            images_per_second=_spread(len(batch) / seconds[key, len(batch)]),
+            peak_mib=peaks.get(key),
+        )
+        for key, network in networks.items()
+    }
+
+
+def _network(params: Params, candidate: Candidate, header: Header) -> nn.Module:
+    network = build_network(params.model, candidate, header.num_outputs)
+    check_size(network, header.height, header.width)
+    whole = FlipAveraged(network) if params.evaluate.flips else network
+    return whole.to(memory_format=torch.channels_last).eval()
+
+
+def _pixels(count: int, header: Header, resolved: Resolved) -> Tensor:
+    """Noise as images (N, C, H, W) uint8, channels last, as evaluation has them."""
+    shape = (count, header.height, header.width, header.channels)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return torch.from_numpy(noise).to(resolved.device).permute(0, 3, 1, 2)
+
+
+def _settle(network: nn.Module, images: Tensor) -> None:
+    """Give batch norms the statistics of what they see, as training would.
+
+    Else values may shrink from layer to layer until they are denormal, which slows a processor
+    down as no trained network does.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = None  # of the first batch, all of it
+    network.train()
+    network(images)
+    network.eval()
+
+
+def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
+    """Multiplications, each with an addition, that a network does for one image.
+
+    Those of convolutions, matrix products and attention, which is nearly all; normalisation,
+    activations, resizing and other element-wise work is not counted.
+
+    Args:
+        network: in eval mode.
+        image: (1, C, H, W).
+    """
+    # What a device fuses counts as what it is made of, so that the number is the same everywhere.
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        network(image)
+    return counter.get_total_flops() // 2
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Bytes of parameters and buffers, as a weights file holds them."""
+    return sum(part.numel() * part.element_size() for part in network.state_dict().values())
+
+
+def time_in_turn(
+    works: Mapping[tuple[str, int], Callable[[], object]], device: str
+) -> dict[tuple[str, int], np.ndarray]:
+    """Time works in rounds that go through all of them, so that a slow minute hits all alike.
+
+    Args:
+        works: what to time, by name.
+        device: whose work is waited for.
+
+    Returns:
+        (R,) seconds of each work in each round, the median of its calls in it.
+    """
+    calls = {}
+    for name, work in works.items():
+        quickest = min(_seconds(work, device) for _ in range(WARM_CALLS))
+        calls[name] = min(MOST_CALLS, max(1, round(TURN_S / quickest)))
+    found: dict[tuple[str, int], list[float]] = {name: [] for name in works}
+    started = time.perf_counter()
+    for number in tqdm(range(ROUNDS), desc="measure", unit="round", disable=None):
+        if number >= FEWEST_ROUNDS and time.perf_counter() - started > ENOUGH_S:
+            break
+        for name, work in works.items():
+            turn = [_seconds(work, device) for _ in range(calls[name])]
+            found[name].append(statistics.median(turn))
+    return {name: np.array(seconds) for name, seconds in found.items()}
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    if device == "mps":
+        torch.mps.synchronize()
+
+
+def _spread(values: np.ndarray) -> Spread:
+    q1, median, q3 = np.percentile(values, (25, 50, 75)).tolist()
+    return Spread(median, q1, q3)
+
+
+def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:
+    """MiB that weights and a batch take at most; the network goes back to the CPU afterwards."""
+    # cuBLAS's workspace comes with its first product and stays; it is nobody's.
+    (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).sum().item()
+    before = torch.cuda.memory_allocated()
+    network.to("cuda")
+    network(batch)  # what is tried out once does not count
+    torch.cuda.reset_peak_memory_stats()
+    network(batch)
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    network.to("cpu")
+    return peak / MIB
+
+
+def _peaks_apart(
+    candidates: dict[str, Candidate], params: Params, header: Header, resolved: Resolved
+) -> dict[str, float]:
+    """MiB by which a process grows at most that predicts a batch, one process a network.
+
+    They are forked from one that has imported everything and computed nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    peaks = {}
+    for key, candidate in candidates.items():
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            try:
+                peaks[key] = pool.submit(_growth, candidate, params, header, resolved).result()
+            except BrokenProcessPool:
+                raise InputError(
+                    f"candidates: a process that predicts {params.evaluate.batch_size} images at a "
+                    f"time with {candidate.encoder} was killed, likely for want of memory; halve "
+                    "evaluate.batch_size"
+                ) from None
+    return peaks
+
+
+def _growth(candidate: Candidate, params: Params, header: Header, resolved: Resolved) -> float:
+    before = _most_resident()
+    prepare(resolved)
+    network = _network(params, candidate, header)
+    batch = _pixels(params.evaluate.batch_size, header, resolved)
+    with torch.no_grad():
+        network(batch)
+    return (_most_resident() - before) / MIB
+
+
+def _most_resident() -> int:
+    """Bytes of memory that this process has had at most; a forked one begins with what it has."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -1,0 +1,235 @@
+"""What a network costs is measured once, for all candidates together, and kept by machine."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_cost import HEADER
+from torch import Tensor, nn
+
+from segbench import measuring
+from segbench.arrays import write_header
+from segbench.cost import Machine, model_keys, read_all_costs, read_costs, read_rows
+from segbench.errors import InputError
+from segbench.measuring import count_multiply_adds, measure, time_in_turn, weight_bytes
+from segbench.models import FlipAveraged, num_parameters
+from segbench.params import Params
+
+Timed = list[tuple[str, int]]
+
+
+class Place:
+    """A folder of packed arrays, and the costs that are measured for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.arrays = folder / "arrays"
+        self.arrays.mkdir()
+        write_header(self.arrays, HEADER)
+        self.out = folder / "costs.csv"
+
+    def measure(self, tree: dict[str, Any], *candidates: str) -> str:
+        tree["comparison"]["candidates"] = [*candidates]
+        return measure(Params.model_validate(tree), self.arrays, self.out)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def tree(tree: dict[str, Any]) -> dict[str, Any]:
+    """On the CPU, wherever the tests run."""
+    tree["hardware"]["device"] = "cpu"
+    tree["evaluate"]["batch_size"] = 2
+    return tree
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """Costs are not timed, in no process of its own; a list of what would have been."""
+    found: Timed = []
+
+    def pretend(works: Any, device: str) -> Any:
+        found.extend(works)
+        return {name: torch.full((3,), 0.25).numpy() for name in works}
+
+    monkeypatch.setattr(measuring, "time_in_turn", pretend)
+    monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
+    return found
+
+
+def tiny() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Conv2d(8, 2, 1),
+        nn.ConvTranspose2d(2, 2, 2, stride=2),
+    ).eval()
+
+
+def test_multiply_adds_by_hand() -> None:
+    """On 8x12 pixels, of which the first layer makes 4x6."""
+    image = torch.zeros(1, 3, 8, 12)
+    by_hand = 24 * 8 * 27 + 24 * 8 * 9 + 24 * 2 * 8 + 24 * 4 * 2 * 2
+    assert count_multiply_adds(tiny(), image) == by_hand
+    assert count_multiply_adds(FlipAveraged(tiny()), image) == 4 * by_hand
+
+
+def test_attention_counts_as_its_two_products() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert count_multiply_adds(Attention(), torch.zeros(1, 2, 5, 4)) == 2 * (2 * 5 * 5 * 4)
+
+
+def test_parameters_and_bytes_by_hand() -> None:
+    learnt = (8 * 27 + 8) + 16 + (8 * 9 + 8) + (8 * 2 + 2) + (2 * 2 * 4 + 2)
+    assert num_parameters(tiny()) == learnt
+    # Batch norm's mean and variance, and a 64-bit number of batches.
+    assert weight_bytes(tiny()) == 4 * (learnt + 16) + 8
+
+
+def test_rounds_go_through_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "ROUNDS", 2)
+    monkeypatch.setattr(measuring, "WARM_CALLS", 1)
+    monkeypatch.setattr(measuring, "MOST_CALLS", 1)
+    calls: list[str] = []
+    found = time_in_turn({(name, 1): partial(calls.append, name) for name in "ab"}, "cpu")
+    assert calls == [*"ab", *"ab", *"ab"]
+    assert {name: len(seconds) for name, seconds in found.items()} == {("a", 1): 2, ("b", 1): 2}
+
+
+def test_slow_networks_have_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "ENOUGH_S", 0.0)
+    (seconds,) = time_in_turn({("a", 1): lambda: None}, "cpu").values()
+    assert len(seconds) == measuring.FEWEST_ROUNDS
+
+
+def test_a_larger_network_costs_more(
+    place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As measured, but for fewer rounds; memory in processes of their own."""
+    monkeypatch.setattr(measuring, "ROUNDS", 2)
+    monkeypatch.setattr(measuring, "TURN_S", 0.0)
+    said = place.measure(tree, "mobilenetv2_035", "resnet18")
+    assert said.startswith("one image of 96x64 on ")
+    assert "\n" not in said
+    costs = read_costs(place.out, Params.model_validate(tree), HEADER)
+    small, large = costs["mobilenetv2_035"], costs["resnet18"]
+    assert small.parameters < large.parameters
+    assert small.multiply_adds < large.multiply_adds
+    assert 4 * small.parameters < small.weight_bytes < large.weight_bytes
+    assert small.peak_mib is not None
+    assert large.peak_mib is not None
+    assert large.peak_mib > large.weight_bytes / 2**20
+    for cost in costs.values():
+        for spread in (cost.latency_ms, cost.images_per_second):
+            assert 0 < spread.q1 <= spread.median <= spread.q3
+
+
+def test_what_is_known_is_not_measured_again(
+    place: Place, tree: dict[str, Any], timed: Timed
+) -> None:
+    place.measure(tree, "mobilenetv2_035", "resnet18")
+    before = place.out.read_bytes()
+    assert len(timed) == 2 * 2
+    said = place.measure(tree, "mobilenetv2_035", "resnet18")
+    assert said.startswith("mobilenetv2_035, resnet18: measured on ")
+    # One less, and the same network with other weights.
+    tree["candidates"]["pretrained"] = dict(tree["candidates"]["resnet18"], weights="imagenet")
+    place.measure(tree, "pretrained")
+    assert len(timed) == 2 * 2
+    assert place.out.read_bytes() == before
+
+
+def test_a_new_candidate_has_all_measured_again(
+    place: Place, tree: dict[str, Any], timed: Timed
+) -> None:
+    place.measure(tree, "mobilenetv2_035", "resnet18")
+    timed.clear()
+    place.measure(tree, "resnet18", "regnetx_002")
+    keys = model_keys(Params.model_validate(tree), HEADER)
+    assert {key for key, _ in timed} == {*keys.values()}
+    # Rows of one machine are of one measurement.
+    assert [row["model"] for row in read_rows(place.out)] == [*keys.values()]
+
+
+def test_aliases_of_one_network_share_a_row(
+    place: Place, tree: dict[str, Any], timed: Timed
+) -> None:
+    tree["candidates"]["again"] = dict(tree["candidates"]["resnet18"], input_scaling="unit")
+    place.measure(tree, "resnet18", "again")
+    assert len(read_rows(place.out)) == 1
+    costs = read_costs(place.out, Params.model_validate(tree), HEADER)
+    assert costs["again"] == costs["resnet18"]
+
+
+def test_rows_of_other_machines_stay(
+    place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.measure(tree, "resnet18")
+    here = place.out.read_text()
+    other = Machine("cpu", 'another "one", 64 cores', 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "this_machine", lambda _: other)
+        place.measure(tree, "mobilenetv2_035", "resnet18")
+        assert place.out.read_text().startswith(here)
+    there = place.out.read_text().removeprefix(here)
+    place.measure(tree, "mobilenetv2_035", "resnet18")
+    text = place.out.read_text()
+    assert text.splitlines()[1:3] == there.splitlines()
+    assert len(text.splitlines()) == 1 + 4
+    found = read_all_costs(place.out, Params.model_validate(tree), HEADER)
+    assert next(iter(found)) == other  # and last the one that was measured last
+    assert {len(costs) for costs in found.values()} == {2}
+
+
+def test_other_versions_are_measured_anew(
+    place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.measure(tree, "resnet18")
+    monkeypatch.setattr(measuring, "_versions", lambda: "torch 99")
+    place.measure(tree, "resnet18")
+    assert [row["versions"] for row in read_rows(place.out)] == ["torch 99"]
+
+
+def test_mistakes_are_one_line(
+    place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.out.write_text("mine\n")
+    with pytest.raises(InputError, match=r"costs.csv: not a table of costs"):
+        place.measure(tree, "resnet18")
+    assert place.out.read_text() == "mine\n"
+    place.out.unlink()
+    tree["candidates"]["resnet18"]["encoder"] = "resnet81"
+    with pytest.raises(InputError, match=r"resnet18.encoder: unknown 'resnet81' \(did you mean"):
+        place.measure(tree, "resnet18")
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(measuring, "_measure", full)
+    with pytest.raises(InputError, match=r"out of memory; evaluate.batch_size: 2 images .* halve"):
+        place.measure(tree, "mobilenetv2_035")
+    assert not place.out.exists()
+
+
+def killed(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_was_killed(
+    place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "_growth", killed)
+    with pytest.raises(InputError, match=r"was killed, likely for want of memory; halve"):
+        place.measure(tree, "resnet18")
+    assert not place.out.exists()
