@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def tree(tree: dict[str, Any]) -> dict[str, Any]:
-    """On the CPU, wherever the tests run."""
-    tree["hardware"]["device"] = "cpu"
+def tree(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """On the CPU, wherever the tests run; with one thread, which waits for no other."""
+    tree["hardware"].update(device="cpu", threads=1)
     tree["evaluate"]["batch_size"] = 2
-    return tree
+    before = torch.get_num_threads()
+    yield tree
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

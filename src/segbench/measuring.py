@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -138,7 +137,6 @@ def _measure(
             if resolved.device == "cuda":
                 peaks[key] = _peak_on_gpu(network, batch)
             networks[key] = network.to(resolved.device)
-            _settle(network, _pixels(2, header, resolved))
             counted[key] = count_multiply_adds(network, one)
             works[key, 1] = partial(network, one)
             works[key, len(batch)] = partial(network, batch)
@@ -169,20 +167,6 @@ def _pixels(count: int, header: Header, resolved: Resolved) -> Tensor:
     shape = (count, header.height, header.width, header.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return torch.from_numpy(noise).to(resolved.device).permute(0, 3, 1, 2)
-
-
-def _settle(network: nn.Module, images: Tensor) -> None:
-    """Give batch norms the statistics of what they see, as training would.
-
-    Else values may shrink from layer to layer until they are denormal, which slows a processor
-    down as no trained network does.
-    """
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = None  # of the first batch, all of it
-    network.train()
-    network(images)
-    network.eval()
 
 
 def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
@@ -293,11 +277,13 @@ def _peaks_apart(
 
 
 def _growth(candidate: Candidate, params: Params, header: Header, resolved: Resolved) -> float:
-    before = _most_resident()
     prepare(resolved)
-    network = _network(params, candidate, header)
     batch = _pixels(params.evaluate.batch_size, header, resolved)
     with torch.no_grad():
+        # What the libraries take with the first thing they compute is no network's.
+        nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8))
+        before = _most_resident()
+        network = _network(params, candidate, header)
         network(batch)
     return (_most_resident() - before) / MIB
 
