@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from segbench.comparison import to_table
+from segbench.cost import Cost, Spread
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.pictures import picture_mode
@@ -40,7 +41,10 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
     pooled = {f"test/{name}": test for name in POOLED}
     summary: dict[str, Any] = {"parameters": 10, **pooled, "sha256": {}}
     name = f"{alias}-fold0-seed{seed}"
-    return Evaluated(name, alias, 0, seed, summary, pd.concat(parts), pd.DataFrame())
+    return Evaluated(name, alias, 0, seed, summary, pd.concat(parts), pd.DataFrame(), {})
+
+
+COST = Cost("", 10, 10, 40, Spread(1, 1, 1), Spread(1, 1, 1), None)
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
     told = " ".join(limits(params.comparison, found))
     for limit in ("All test images are of one group", "One seed: no spread", "nothing is compared"):
         assert limit in told
-    assert np.isnan(to_table(found.rows).loc[0, "test_low"])
+    assert np.isnan(to_table(found.rows, {"resnet18": COST}).loc[0, "test_low"])
 
 
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:

@@ -16,6 +16,7 @@ from segbench.arrays import open_arrays, read_header
 from segbench.comparison import compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate
+from segbench.measuring import measure
 from segbench.models.exporting import load_exported
 from segbench.params import Params
 from segbench.results import Paths
@@ -109,6 +110,7 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
     # What is left of a run that is no longer named goes; what else lies there stays.
     (paths.metrics / "resnet18-fold0-seed0.json").write_text("{}")
     (paths.metrics / "notes.txt").touch()
+    measure(params, arrays, paths.costs)
     compare(params, paths)
     assert {path.name for path in paths.metrics.iterdir()} == {f"{name}.json", "notes.txt"}
 

@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
+from segbench.cost import Cost, Training, machine_of_costs, read_costs, training_cost
 from segbench.errors import InputError
 from segbench.gates import check, claims, insist
 from segbench.params import Params
@@ -20,6 +22,7 @@ from segbench.report.comparison import Cell, Content, SampleRow, text_table, wri
 from segbench.results import (
     Evaluated,
     Paths,
+    by_rate,
     read_predictions,
     read_scored,
     run_keys,
@@ -57,7 +60,9 @@ def compare(params: Params, paths: Paths) -> str:
     rows = found.rows
     aliases = [row.alias for row in rows]
     leaky = _is_leaky(params, paths)
-    gates = check(params.comparison.require, claims(found))
+    costs = read_costs(paths.costs, params, header)
+    spent = {alias: _training_cost(params, paths, runs, alias) for alias in aliases}
+    gates = check(params.comparison.require, claims(found, costs))
     record_folder = paths.out / "record"
     run = _describe(params, header, paths, names)
     with recorded(record_folder, run, params.tracking.max_wait_s) as record:
@@ -70,6 +75,10 @@ def compare(params: Params, paths: Paths) -> str:
             limits=limits(params.comparison, found),
             standings=found,
             gates=gates,
+            costs=costs,
+            spent=spent,
+            machine=str(machine_of_costs(paths.costs, params, header)),
+            tried=by_rate((run.alias, run.trained) for run in runs),
             slices=slices(runs, aliases, params.comparison.metric),
             rules={run.name: run.summary["chosen"] for run in runs},
             histories=[(run.alias, run.seed, run.fold, run.history) for run in runs],
@@ -88,7 +97,7 @@ def compare(params: Params, paths: Paths) -> str:
         )
         write_report(content, paths.reports)
         with whole_file(paths.reports / "comparison.csv") as partial:
-            to_table(rows).to_csv(partial, index=False, lineterminator="\n")
+            to_table(rows, costs).to_csv(partial, index=False, lineterminator="\n")
         for name in ("comparison.csv", "comparison.md", "comparison.html"):
             record.artifact(f"report/{name}").write_bytes((paths.reports / name).read_bytes())
         record.artifact(f"data/{paths.preview.name}").write_bytes(paths.preview.read_bytes())
@@ -106,7 +115,18 @@ def compare(params: Params, paths: Paths) -> str:
     return closing
 
 
-def to_table(rows: list[Row]) -> pd.DataFrame:
+def _training_cost(params: Params, paths: Paths, runs: list[Evaluated], alias: str) -> Training:
+    own = [run for run in runs if run.alias == alias]
+    return training_cost(
+        params,
+        [run.history for run in own],
+        [run.trained["tuning"] for run in own],
+        [paths.trained / run.name / "record" for run in own],
+        [len(open_arrays(paths.arrays / f"fold{run.fold}" / "train").images) for run in own],
+    )
+
+
+def to_table(rows: list[Row], costs: Mapping[str, Cost]) -> pd.DataFrame:
     """The leaderboard as comparison.csv holds it."""
     return pd.DataFrame(
         {
@@ -129,6 +149,11 @@ def to_table(rows: list[Row]) -> pd.DataFrame:
             "behind_p": row.behind.p if row.behind else np.nan,
             **{f"test_{_per_image(name)}": value for name, value in row.scores.items()},
             **{f"test_{name}": value for name, value in row.pooled.items()},
+            "multiply_adds": costs[row.alias].multiply_adds,
+            "weight_bytes": costs[row.alias].weight_bytes,
+            "latency_ms": costs[row.alias].latency_ms.median,
+            "images_per_second": costs[row.alias].images_per_second.median,
+            "peak_mib": costs[row.alias].peak_mib,
         }
         for row in rows
     )

@@ -9,9 +9,10 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -125,10 +126,15 @@ def read_costs(path: Path, params: Params, header: Header) -> dict[str, Cost]:
     Raises:
         InputError: if the file is damaged, or no machine in it has measured all candidates.
     """
+    return read_all_costs(path, params, header)[machine_of_costs(path, params, header)]
+
+
+def machine_of_costs(path: Path, params: Params, header: Header) -> Machine:
+    """The machine that `read_costs` reads of."""
     wanted = params.comparison.candidates
-    for found in reversed(read_all_costs(path, params, header).values()):
+    for machine, found in reversed(read_all_costs(path, params, header).items()):
         if len(found) == len(wanted):
-            return found
+            return machine
     raise InputError(
         f"{path}: no machine in it has measured all of {', '.join(wanted)} as they are now; "
         "run 'dvc repro --force --single-item measure'"
@@ -299,3 +305,61 @@ def training_seconds(record: Path) -> float | None:
     )
     epochs = [json.loads(line)["values"] for line in lines.read_text().splitlines()]
     return sum(images / epoch["images_per_second"] for epoch in epochs)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training a candidate took, means over its runs.
+
+    Attributes:
+        seconds: of its steps, without validation and start-up; None where records are not at hand.
+        images: that it saw until it was about as good as it got, see `images_to_reach`; None where
+            no epoch has a score.
+        tuning_images: that its trials of learning rates saw before.
+    """
+
+    seconds: float | None
+    images: float | None
+    tuning_images: float
+
+
+NEAR = 0.95
+"""Share of the best validation score that counts as about as good."""
+
+
+def training_cost(
+    params: Params,
+    histories: Sequence[pd.DataFrame],
+    trials: Sequence[Sequence[Mapping[str, Any]]],
+    records: Sequence[Path],
+    num_train: Sequence[int],
+) -> Training:
+    """What training a candidate took.
+
+    Args:
+        params: all of them.
+        histories, trials, records: of each of its runs: epochs, trials of its run file, folder.
+        num_train: images of each one's training split.
+    """
+    recipe = params.train
+    epochs = [
+        images_per_epoch(number, recipe.batch_size, recipe.steps_per_epoch) for number in num_train
+    ]
+    seen = [
+        images_to_reach(history, NEAR, images)
+        for history, images in zip(histories, epochs, strict=True)
+    ]
+    tried = [
+        images * sum(trial["epochs"] for trial in own)
+        for own, images in zip(trials, epochs, strict=True)
+    ]
+    return Training(
+        _mean([training_seconds(record) for record in records]),
+        _mean(seen),
+        float(np.mean(tried)),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if len(there) == len(values) else None

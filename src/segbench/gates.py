@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from simpleeval import InvalidExpression, simple_eval
 
+from segbench.cost import Cost
 from segbench.errors import InputError
 from segbench.params.section import did_you_mean
 from segbench.standings import Row, Standings
@@ -31,19 +32,20 @@ class Gate:
         return ", ".join(f"{name} is {value:.4g}" for name, value in self.values.items())
 
 
-def claims(found: Standings) -> dict[str, float]:
+def claims(found: Standings, costs: Mapping[str, Cost]) -> dict[str, float]:
     """What a requirement may name: of the champion, of the runner-up (the second on validation,
     behind `runner_up_`), and between them `p` and `lead`, the difference on test."""
-    known = _of(found.rows[0])
+    known = _of(found.rows[0], costs)
     if len(found.rows) > 1:
         second = found.rows[1]
         assert second.behind is not None
-        known |= {f"runner_up_{name}": value for name, value in _of(second).items()}
+        known |= {f"runner_up_{name}": value for name, value in _of(second, costs).items()}
         known |= {"p": second.behind.p, "lead": -second.behind.interval.mean}
     return known
 
 
-def _of(row: Row) -> dict[str, float]:
+def _of(row: Row, costs: Mapping[str, Cost]) -> dict[str, float]:
+    cost = costs[row.alias]
     return {
         "val": row.val.mean,
         "test": row.test.mean,
@@ -53,6 +55,10 @@ def _of(row: Row) -> dict[str, float]:
         "parameters": float(row.parameters),
         **{f"{name}_per_image": value for name, value in row.scores.items()},
         **row.pooled,
+        "multiply_adds": float(cost.multiply_adds),
+        "weight_bytes": float(cost.weight_bytes),
+        "latency_ms": cost.latency_ms.median,
+        "images_per_second": cost.images_per_second.median,
     }
 
 

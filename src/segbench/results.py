@@ -29,6 +29,7 @@ class Evaluated:
         summary: its scores file.
         images: its rows, one an image of val and test, ordered by split and id.
         history: its epochs.
+        trained: its run file: its id, its learning rate, and the trials that chose it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Evaluated:
     summary: dict[str, Any]
     images: pd.DataFrame
     history: pd.DataFrame
+    trained: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Paths:
     evaluations: Path
     runs: Path
     split: Path
+    costs: Path
     preview: Path
     reports: Path
     out: Path
@@ -91,7 +94,8 @@ def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
     images = pd.read_csv(rows, dtype=text, na_values=missing, keep_default_na=False)
     images = images.sort_values(["split", "id"], ignore_index=True)
     history = pd.read_csv(paths.history / f"{name}.csv")
-    return Evaluated(name, alias, fold, seed, summary, images, history)
+    trained = json.loads((paths.runs / f"{name}.json").read_text())
+    return Evaluated(name, alias, fold, seed, summary, images, history, trained)
 
 
 def scores_of(

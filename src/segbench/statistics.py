@@ -84,6 +84,7 @@ class Panel:
             spread = self._sums.sum(1) - self.means[:, None] * self._counts.sum(1)
             self._influence = spread / self._counts.sum((1, 2))[:, None]  # (C, G)
             self._parts = self._sums.sum(1) / self._counts.sum((1, 2))[:, None]  # sums to the mean
+        self._of_seeds = _seed_variances(self.seed_means)
 
     def resampled_means(self, num_resamples: int, seed: int) -> Floats:
         """Means (B, C) of bootstrap samples of groups, the same for all, and of each one's seeds.
@@ -111,17 +112,16 @@ class Panel:
         """Parts of the variance of a mean, or of a difference of two, with degrees of freedom:
         first from groups, then from the seeds of each."""
         influence = self._influence[candidate]
-        of_seeds = [self.seed_means[candidate]]
+        concerned = [candidate]
         if other is not None:
             influence = influence - self._influence[other]
-            of_seeds.append(self.seed_means[other])
+            concerned.append(other)
         parts = []
         if self.num_groups > 1:
             free = self.num_groups - 1
             parts.append((float((influence**2).sum() * self.num_groups / free), free))
         if self.num_seeds > 1:
-            free = self.num_seeds - 1
-            parts += [(float(means.var(ddof=1) / self.num_seeds), free) for means in of_seeds]
+            parts += [self._of_seeds[at] for at in concerned]
         return parts
 
     def interval(self, resampled: Floats, candidate: int, confidence: float) -> Interval:
@@ -278,6 +278,23 @@ def variance_split(scores: Floats) -> VarianceSplit:
     return VarianceSplit(*(float(np.sqrt(part)) for part in (between_images, between_seeds, left)))
 
 
+def _seed_variances(seed_means: Floats) -> list[tuple[float, int]]:
+    """Variance that seeds give each candidate's mean, with degrees of freedom, of means (C, S).
+
+    The larger of its own and that of all candidates together: two or three seeds that happen to
+    agree would pass for a candidate without any spread, and its lead for certain.
+    """
+    candidates, seeds = seed_means.shape
+    if seeds == 1:
+        return []
+    own = seed_means.var(axis=1, ddof=1) / seeds
+    free = seeds - 1
+    return [
+        (float(part), free) if part > own.mean() else (float(own.mean()), free * candidates)
+        for part in own
+    ]
+
+
 def _draw(rng: np.random.Generator, number: int, size: tuple[int, ...]) -> NDArray[np.int64]:
     """How often each of so many is drawn: (*size, number)."""
     drawn = max(1, number - 1)
@@ -301,9 +318,11 @@ def _interval(
     """
     if not parts:
         return Interval(float(mean), np.nan, np.nan)
-    _, free = _error(parts)
+    error, free = _error(parts)
     tail = (1 - confidence) / 2
     stretch = stats.t.ppf(1 - tail, free) / stats.norm.ppf(1 - tail)
+    if (spread := float(np.nanstd(resampled))) > 0:
+        stretch *= max(1.0, error / spread)
     low, high = mean + stretch * (np.nanquantile(resampled, [tail, 1 - tail]) - mean)
     return Interval(float(mean), float(low), float(high))
 

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays import Header
+from segbench.cost import NEAR, Cost, Training
 from segbench.gates import Gate
 from segbench.params import Params
 from segbench.pictures import link_to, picture_source
 from segbench.report import plots
 from segbench.report.pages import write_page
+from segbench.results import leaders
 from segbench.scoring import DEFINITIONS, OF_MASKS
 from segbench.slices import Slice
 from segbench.standings import Standings
@@ -63,6 +65,12 @@ class Content:
     """What must not be taken from the numbers."""
     standings: Standings
     gates: list[Gate]
+    costs: dict[str, Cost]
+    """Of predicting, by candidate, all on one machine."""
+    spent: dict[str, Training]
+    machine: str
+    tried: pd.DataFrame
+    """Validation scores of trials, candidates x learning rates; see `results.by_rate`."""
     slices: list[Slice]
     rules: dict[str, dict[str, Any]]
     """By run: how masks are made that are called chosen, see `deciding.Rule`."""
@@ -100,6 +108,8 @@ def write_report(content: Content, folder: Path) -> None:
         "pairwise": pairwise(content.standings),
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
         "variants": VARIANT_WORDS,
+        "rates": leaders(content.tried),
+        "pareto": plots.pareto(rows, expenses(content), content.metric),
         "means": plots.means(rows, content.metric, content.confidence),
         "curves": plots.curves(aliases, content.histories),
         "spread": plots.spread(aliases, content.image_scores),
@@ -135,6 +145,24 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "share": lambda value: f"{100 * value:.0f} %",
     "p": p_in_words,
 }
+
+
+def expenses(content: Content) -> dict[str, list[float | None]]:
+    """What each candidate takes, by what it is: in the order of the rows; None where unknown."""
+    costs = [content.costs[row.alias] for row in content.standings.rows]
+    spent = [content.spent[row.alias] for row in content.standings.rows]
+    return {
+        "parameters, millions": [cost.parameters / 1e6 for cost in costs],
+        "multiply-adds, billions": [cost.multiply_adds / 1e9 for cost in costs],
+        "size on disk, MiB": [cost.weight_bytes / 2**20 for cost in costs],
+        "latency of one image, ms": [cost.latency_ms.median for cost in costs],
+        "time of an image in a full batch, ms": [
+            1000 / cost.images_per_second.median for cost in costs
+        ],
+        "peak memory, MiB": [cost.peak_mib for cost in costs],
+        "training, s": [training.seconds for training in spent],
+        f"images to {100 * NEAR:g} % of the best score": [training.images for training in spent],
+    }
 
 
 def text_table(content: Content) -> str:

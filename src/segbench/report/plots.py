@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
 # Stands for the page's text colour until `_svg` replaces it.
 INK = "#010203"
+MARKERS = "os^D"
+"""A shape for each round through the colours."""
 MOST_DOTS = 1000
 """Images that a plot shows one by one; of more, a sample."""
 
@@ -39,6 +41,47 @@ def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(
         f"test {metric} per image: mean (diamond), {100 * confidence:g} % interval, seeds (dots)"
+    )
+    return _svg(figure)
+
+
+def pareto(
+    rows: Sequence["Row"], expenses: Mapping[str, Sequence[float | None]], metric: str
+) -> str:
+    """Test score against each expense; the line joins what no other beats in both."""
+    known = {name: costs for name, costs in expenses.items() if None not in costs}
+    figure, panels = plt.subplots(
+        -(-len(known) // 4), 4, figsize=(11.5, 2.9 * -(-len(known) // 4)), layout="constrained"
+    )
+    for axes in panels.flat[len(known) :]:
+        axes.set_visible(False)
+    for axes, (name, costs) in zip(panels.flat, known.items(), strict=False):
+        _style(axes)
+        points = sorted(
+            (float(cost or 0), row.test.mean) for cost, row in zip(costs, rows, strict=True)
+        )
+        best = np.maximum.accumulate([score for _, score in points])
+        front = [pair for pair, top in zip(points, best, strict=True) if pair[1] >= top]
+        axes.plot(*zip(*front, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
+        for at, (cost, row) in enumerate(zip(costs, rows, strict=True)):
+            colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at // len(COLOURS)]
+            axes.plot([cost] * 2, [row.test.low, row.test.high], color=colour, alpha=0.4)
+            axes.plot(cost, row.test.mean, marker, color=colour, label=row.alias, linewidth=0)
+        axes.set_xlabel(name)
+        if min(cost for cost, _ in points) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=6))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+            axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    for axes in panels[:, 0] if panels.ndim > 1 else panels[:1]:
+        axes.set_ylabel(f"test {metric}", color=INK, fontsize=9)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    figure.legend(
+        *(handles, labels),
+        loc="outside lower center",
+        ncols=min(4, len(labels)),
+        frameon=False,
+        labelcolor=INK,
     )
     return _svg(figure)
 
