@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_cost import HEADER
@@ -59,7 +60,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
 
     def pretend(works: Any, device: str) -> Any:
         found.extend(works)
-        return {name: torch.full((3,), 0.25).numpy() for name in works}
+        return {name: np.full(3, 0.25) for name in works}
 
     monkeypatch.setattr(measuring, "time_in_turn", pretend)
     monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
@@ -123,8 +124,7 @@ def test_a_larger_network_costs_more(
     monkeypatch.setattr(measuring, "ROUNDS", 2)
     monkeypatch.setattr(measuring, "TURN_S", 0.0)
     said = place.measure(tree, "mobilenetv2_035", "resnet18")
-    assert said.startswith("one image of 96x64 on ")
-    assert "\n" not in said
+    assert said.splitlines()[-1].startswith("one image of 96x64 on ")
     costs = read_costs(place.out, Params.model_validate(tree), HEADER)
     small, large = costs["mobilenetv2_035"], costs["resnet18"]
     assert small.parameters < large.parameters
@@ -193,6 +193,17 @@ def test_rows_of_other_machines_stay(
     found = read_all_costs(place.out, Params.model_validate(tree), HEADER)
     assert next(iter(found)) == other  # and last the one that was measured last
     assert {len(costs) for costs in found.values()} == {2}
+
+
+def test_a_busy_machine_is_said(
+    place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\n" not in place.measure(tree, "resnet18")
+    place.out.unlink()
+    uneven = np.array([0.1, 0.2, 0.4])
+    monkeypatch.setattr(measuring, "time_in_turn", lambda works, _: dict.fromkeys(works, uneven))
+    warning, _ = place.measure(tree, "resnet18").splitlines()
+    assert warning.startswith("WARNING: latencies vary by half and more")
 
 
 def test_other_versions_are_measured_anew(

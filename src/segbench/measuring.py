@@ -45,6 +45,8 @@ ENOUGH_S = 120.0
 TURN_S = 0.05
 """In its turn a network predicts again and again for about so long."""
 WARM_CALLS, MOST_CALLS = 3, 50
+UNSTEADY = 1.5
+"""Ratio of a latency's quartiles from which a warning says so."""
 MIB = 2**20
 
 
@@ -59,7 +61,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
         out: the CSV file of costs; rows of other machines stay in it.
 
     Returns:
-        A line that says what was measured.
+        A line that says what was measured, after a warning if the machine was busy.
 
     Raises:
         InputError: for names that do not exist, a batch that does not fit into memory, and a
@@ -93,7 +95,12 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     write_rows(out, [*others, *new])
     image = "patch" if params.augment.patches else "image"
     latencies = [f"{alias} {costs[key].latency_ms.median:.1f}" for alias, key in keys.items()]
-    return (
+    unsteady = any(cost.latency_ms.q3 > UNSTEADY * cost.latency_ms.q1 for cost in costs.values())
+    warning = (
+        f"WARNING: latencies vary by half and more, so the machine was busy; delete its rows in {out} "
+        "and run 'dvc repro measure' again when it is not\n"
+    )
+    return (warning if unsteady else "") + (
         f"one {image} of {header.width}x{header.height} on {machine}, in ms: "
         f"{', '.join(latencies)}; measured in {time.perf_counter() - started:.0f} s, in {out}"
     )
