@@ -97,8 +97,8 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     latencies = [f"{alias} {costs[key].latency_ms.median:.1f}" for alias, key in keys.items()]
     unsteady = any(cost.latency_ms.q3 > UNSTEADY * cost.latency_ms.q1 for cost in costs.values())
     warning = (
-        f"WARNING: latencies vary by half and more, so the machine was busy; delete its rows in {out} "
-        "and run 'dvc repro measure' again when it is not\n"
+        "WARNING: latencies vary by half and more, so the machine was busy; delete its rows in "
+        f"{out} and run 'dvc repro measure' again when it is not\n"
     )
     return (warning if unsteady else "") + (
         f"one {image} of {header.width}x{header.height} on {machine}, in ms: "
