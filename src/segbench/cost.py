@@ -54,8 +54,9 @@ class Machine:
     threads: int
 
     def __str__(self) -> str:
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
-        return f"{self.processor}{threads}"
+        if self.device != "cpu":
+            return self.processor
+        return f"{self.processor}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
 @dataclass(frozen=True)

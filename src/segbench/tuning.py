@@ -104,7 +104,7 @@ def try_rates(
             with whole_file(results) as partial:
                 partial.write_text(json.dumps([asdict(trial) for trial in trials]) + "\n")
         del fit
-        # A network and its optimiser are rings of references, which wait for the collector.
+        # Parts that refer to each other wait for the collector, and their memory with them.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
