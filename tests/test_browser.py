@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,17 @@ from test_tracking import server, write_record
 
 from segbench.arrays import Header
 from segbench.auditing import split_and_audit
-from segbench.params import Params
+from segbench.cost import Cost, Spread, Training
+from segbench.deciding import Rule
+from segbench.gates import Gate
+from segbench.params import Params, Tuning
 from segbench.pictures import outline, picture_mode
-from segbench.report.comparison import Cell, Content, Row, SampleRow, write_report
-from segbench.results import SCORES
+from segbench.report.comparison import Cell, Content, SampleRow, write_report
 from segbench.samples import Info, read_table
-from segbench.statistics import Interval
+from segbench.scoring import OF_MASKS, VARIANTS
+from segbench.slices import Slice
+from segbench.standings import Row, Standings
+from segbench.statistics import Difference, Interval, Stability, VarianceSplit
 from segbench.tracking import replay
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -57,14 +63,33 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     Image.fromarray(outline(rng.integers(0, 256, (64, 64, 3), np.uint8))).save(picture)
     info = Info("polyps & <b>", ("background", "polyp"), "mine", redistributable, "")
     header = Header(info, 64, 64, 3, "d" * 64)
+    gap = Difference(1, 0, Interval(-0.1, -0.2, 0.1), 0.2, 0.05)
+    columns = [f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS]
     rows = [
         Row(
-            *(rank, alias, alias, "from scratch", 10**6, 2, 0.8, Interval(0.7, 0.6, 0.8)),
-            *([0.69, 0.71], Interval(-0.1, -0.2, 0.1) if rank > 1 else None),
-            *(dict.fromkeys(SCORES, 0.7), {"dice_micro": 0.75}),
+            rank=1,
+            alias=alias,
+            encoder=alias,
+            weights="from scratch",
+            parameters=10**6,
+            num_runs=2,
+            val=Interval(0.8, 0.7, 0.9),
+            test=Interval(0.7, 0.6, 0.8),
+            seeds=[0.69, 0.71],
+            best=0.5,
+            behind=gap if at else None,
+            scores=dict.fromkeys([*columns, "average_precision"], 0.7),
+            pooled={"dice_micro": 0.75, "iou_micro": 0.6},
+            split=VarianceSplit(0.1, 0.01, 0.02),
         )
-        for rank, alias in enumerate(["resnet18", "mobilenet"], start=1)
+        for at, alias in enumerate(["resnet18", "mobilenet"])
     ]
+    found = Standings(rows, {(0, 1): gap.turned}, 20, 2, 0.05, 0.01, Stability([1, 0], 0.5))
+    cost = Cost("", 10**6, 10**9, 4 * 10**6, Spread(5, 4, 6), Spread(9, 8, 10), 100.0)
+    tuning = Tuning(learning_rates=[0.001, 0.01], share=0.5)
+    tuned = params.comparison.model_copy(update={"tuning": tuning})
+    params = params.model_copy(update={"comparison": tuned})
+    tried = pd.DataFrame([[0.5, 0.6], [0.7, 0.4]], [row.alias for row in rows], [0.001, 0.01])
     history = pd.DataFrame(
         {
             "epoch": [0, 1],
@@ -80,10 +105,18 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         metric="dice",
         confidence=0.95,
         verdict="resnet18 wins.",
-        rows=rows,
+        limits=["One seed."],
+        standings=found,
+        gates=[Gate("p < 0.05", False, {"p": 0.2})],
+        costs=dict.fromkeys(["resnet18", "mobilenet"], cost),
+        spent=dict.fromkeys(["resnet18", "mobilenet"], Training(None, 100, 50)),
+        machine="a processor",
+        tried=tried,
+        slices=[Slice("objects", "1", 20, [0.7, float("nan")])],
+        rules={"resnet18-fold0-seed0": asdict(Rule(0.4, 0, False, False))},
         histories=[(row.alias, 0, 0, history) for row in rows],
         image_scores={row.alias: rng.random(20) for row in rows},
-        samples=[SampleRow("s1", [cell] * 4)],
+        samples={"disagree": [SampleRow("s1", [cell] * 4)], "worst": []},
         pictures=picture_mode(params.report.pictures, redistributable),
         preview=picture,
         progress={"resnet18-fold0-seed0": folder / "progress.gif"},
@@ -114,7 +147,7 @@ def test_the_report_stands_alone(
     time.sleep(0.5)
     loaded = "return [...document.images].every(i => i.naturalWidth > 0)"
     assert browser.execute_script(loaded)
-    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 4
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -144,7 +177,7 @@ def test_the_audit_shows_what_leaks(
     assert all(source.startswith(prefix) for source in sources)
     time.sleep(0.5)
     assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
-    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 4
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 

@@ -96,7 +96,7 @@ def test_a_leaderboard_comes_out(author: Workspace) -> None:
     assert table["val"].is_monotonic_decreasing
     assert ((table["test_low"] <= table["test"]) & (table["test"] <= table["test_high"])).all()
     page = author.path("reports/comparison.html").read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 * 4  # free to share, so embedded
+    assert page.count("data:image/jpeg;base64,") == 2 * 2 * 4  # free to share, so embedded
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "| 1 |" in author.path("reports/comparison.md").read_text()
     assert (

@@ -11,13 +11,15 @@ from conftest import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segbench.arrays import Arrays, open_arrays, read_header
+from segbench.arrays import Arrays, open_arrays
+from segbench.deciding import Rule
 from segbench.errors import InputError
-from segbench.evaluation import predict
+from segbench.evaluation import Truths, look, score
 from segbench.hashing import sha256_of_arrays
 from segbench.params import Params, Patches
-from segbench.results import Paths, Scored, flat, read_predictions
+from segbench.results import Evaluated, Paths, flat, read_predictions
 from segbench.samples import read_pixels, read_samples
+from segbench.scoring import Scorer
 from segbench.tiling import Wholes, windows_of
 
 PATCHES = Patches(height=32, width=48, overlap=8)
@@ -96,7 +98,7 @@ def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
     (tmp_path / "predictions.npz").rename(tmp_path / "evaluations" / "a" / "predictions.npz")
     paths = Paths(**{field: tmp_path / field for field in Paths.__annotations__})
     hashes = {"sha256": {"predictions": sha256_of_arrays(arrays)}}
-    run = Scored("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame())
+    run = Evaluated("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame(), {})
     read = read_predictions(paths, run)
     assert all((one == other).all() for one, other in zip(read, masks, strict=True))
 
@@ -123,22 +125,31 @@ def test_whole_images_are_scored_not_patches(
     class Oracle(torch.nn.Module):
         """Knows the truth of the windows, which it gets in order."""
 
-        done = 0
+        def __init__(self) -> None:
+            super().__init__()
+            self.done = 0
+            self.where = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             masks = torch.from_numpy(np.array(split.masks[self.done : self.done + len(images)]))
             self.done += len(images)
             return torch.where(masks == 1, 5.0, -5.0)[:, None]
 
-    found = predict(Oracle(), split, read_header(folder / "arrays"), params, "cpu")
-    assert len(found.masks) == len(found.counts) == 3
-    tp, fp, fn, tn = found.counts[:, 0].unbind(-1)
+    truths = Truths(folder / "dataset")
+    seen = list(look(Oracle(), split, truths, params.evaluate.batch_size, 0.5))
+    rule = Rule(0.5, 0, False, False)
+    found = score(Scorer(2, 2.0, rule, rule, []), seen)
+    assert len(found) == 3
+    tp, fp, fn, tn = np.stack([image.counts[0] for image in found]).T
     for index, id in enumerate(wholes.samples["id"]):
         truth = read_pixels(folder / "dataset" / files["mask"][id])
-        assert wholes.image(index).shape[:2] == found.masks[index].shape
+        assert (seen[index].original() == truth).all()
+        assert wholes.image(index).shape[:2] == found[index].pred_mask.shape
         if size == 64:  # not resized: pixel for pixel
             assert (wholes.mask(index) == truth).all()
-            assert (found.masks[index] == truth).all()
+            assert (found[index].pred_mask == truth).all()
+        # Whatever the size it was seen at.
+        assert found[index].row["dice_original"] > (0.99 if size == 64 else 0.9)
         share = (truth == 1).mean()
         assert (wholes.mask(index) == 1).mean() == pytest.approx(share, abs=0.02)
         pixels = int(tp[index] + fp[index] + fn[index] + tn[index])

@@ -205,7 +205,7 @@ class Truths:
 
     def read(self, id: str) -> Pixels:
         """(H, W) class ids."""
-        return read_pixels(self._paths[id])
+        return np.array(read_pixels(self._paths[id]))  # torch asks for what can be written to
 
 
 @torch.no_grad()
