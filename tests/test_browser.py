@@ -177,7 +177,7 @@ def test_the_audit_shows_what_leaks(
     assert all(source.startswith(prefix) for source in sources)
     time.sleep(0.5)
     assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
-    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 4
+    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 

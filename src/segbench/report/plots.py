@@ -25,6 +25,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 INK = "#010203"
 MARKERS = "os^D"
 """A shape for each round through the colours."""
+NARROW = 5
+"""A range over less than such a factor is shown on a linear axis."""
 MOST_DOTS = 1000
 """Images that a plot shows one by one; of more, a sample."""
 
@@ -68,7 +70,10 @@ def pareto(
             axes.plot([cost] * 2, [row.test.low, row.test.high], color=colour, alpha=0.4)
             axes.plot(cost, row.test.mean, marker, color=colour, label=row.alias, linewidth=0)
         axes.set_xlabel(name)
-        if min(cost for cost, _ in points) > 0:
+        least, most = points[0][0], points[-1][0]
+        if most < NARROW * least:
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+        elif least > 0:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=6))
             axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
