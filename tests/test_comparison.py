@@ -132,6 +132,7 @@ def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
     told = " ".join(limits(params.comparison, found))
     for limit in ("All test images are of one group", "One seed: no spread", "nothing is compared"):
         assert limit in told
+    assert np.isnan(found.rows[0].best)
     assert np.isnan(to_table(found.rows, {"resnet18": COST}).loc[0, "test_low"])
 
 

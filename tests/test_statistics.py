@@ -134,14 +134,17 @@ def test_images_without_score_are_left_out() -> None:
     assert np.nanmax(found) <= 0.5
 
 
-def test_one_group_and_one_seed_bound_nothing() -> None:
-    panel = panel_of([0.5, 0.6], [0.7, 0.7], groups="aa")
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_group_bounds_nothing(seeds: int) -> None:
+    """Not even with seeds, which say nothing of other groups."""
+    scores = np.array([[[0.5, 0.6]] * seeds, [[0.7, 0.7]] * seeds])
+    panel = Panel(scores, np.array(["a", "a"]))
     resampled = panel.resampled_means(100, 0)
     found = panel.interval(resampled[:, 0], 0, 0.95)
     assert found.mean == pytest.approx(0.55)
     assert np.isnan([found.low, found.high]).all()
     pair = panel.differences(resampled, 0.95, 0)[0, 1]
-    assert np.isnan(pair.p)
+    assert np.isnan([pair.p, pair.resolvable]).all()
     assert shared_ranks(2, {(0, 1): pair}, 0.05) == [1, 1]
 
 

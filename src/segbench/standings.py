@@ -41,7 +41,7 @@ class Row:
         num_runs: folds x seeds.
         val, test: the ranking score, with its interval.
         seeds: the same on test for each seed.
-        best: how probable it is that no other is better on test.
+        best: how probable it is that no other is better on test; NaN with one group of images.
         behind: the difference to the champion on the same test images; None for the champion.
         scores: every metric per image on test, with the endings of `scoring.VARIANTS`.
         pooled: of the pixels of all test images, and the soft dice of batches; means over runs.
@@ -102,7 +102,7 @@ def standings(params: Params, runs: list[Evaluated]) -> Standings:
     )
     found = test.differences(means, chosen.confidence, RANDOM_SEED)
     ranks = shared_ranks(len(aliases), found, 1 - chosen.confidence)
-    best = best_probabilities(means)
+    best = best_probabilities(means) if test.num_groups > 1 else np.full(len(aliases), np.nan)
     rows = []
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]

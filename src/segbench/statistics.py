@@ -110,16 +110,17 @@ class Panel:
 
     def variances(self, candidate: int, other: int | None = None) -> list[tuple[float, int]]:
         """Parts of the variance of a mean, or of a difference of two, with degrees of freedom:
-        first from groups, then from the seeds of each."""
+        first from groups, then from the seeds of each. Of one group there are none: seeds alone
+        would claim a certainty that nothing bounds."""
         influence = self._influence[candidate]
         concerned = [candidate]
         if other is not None:
             influence = influence - self._influence[other]
             concerned.append(other)
-        parts = []
-        if self.num_groups > 1:
-            free = self.num_groups - 1
-            parts.append((float((influence**2).sum() * self.num_groups / free), free))
+        if self.num_groups == 1:
+            return []
+        free = self.num_groups - 1
+        parts = [(float((influence**2).sum() * self.num_groups / free), free)]
         if self.num_seeds > 1:
             parts += [self._of_seeds[at] for at in concerned]
         return parts
@@ -158,7 +159,8 @@ class Panel:
             raw.append(max(float(swapped[at]), of_t) if parts else np.nan)
             both = resampled[:, i] - resampled[:, j]
             reach = stats.t.ppf((1 + confidence) / 2, free) + stats.t.ppf(POWER, free)
-            found.append((_interval(both, gap, parts, confidence), float(reach * error)))
+            resolvable = float(reach * error) if parts else np.nan
+            found.append((_interval(both, gap, parts, confidence), resolvable))
         corrected = _holm(np.array(raw))
         return {
             pair: Difference(*pair, interval, float(p), resolvable)

@@ -46,7 +46,7 @@ def limits(params: Comparison, found: Standings) -> list[str]:
     if found.num_groups == 1:
         said.append(
             "All test images are of one group: nothing says how other groups would score, so there "
-            "are no intervals over images and no tests."
+            "are no intervals and no tests."
         )
     elif found.num_groups < COARSE_GROUPS:
         said.append(

@@ -142,7 +142,7 @@ def _bounds(value: Interval, form: str) -> str:
 FILTERS: dict[str, Callable[[Any], str]] = {
     "bounds": partial(_bounds, form="{:.3f}"),
     "signed_bounds": partial(_bounds, form="{:+.3f}"),
-    "share": lambda value: f"{100 * value:.0f} %",
+    "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
     "p": p_in_words,
 }
 
