@@ -117,7 +117,8 @@ def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
     return mask - eroded
 
 
-def _distances(edge: Pixels, other: Pixels) -> NDArray[np.float32]:
+def _distances(edge: Pixels, other: Pixels) -> NDArray[np.float64]:
     """Distance of each pixel of an outline to the nearest of the other, in pixels."""
     field = cv2.distanceTransform(1 - other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return field[edge.view(bool)]
+    # Roots of whole numbers, up to the last digit, which depends on the code path that it takes.
+    return np.sqrt(np.rint(np.square(field[edge.view(bool)], dtype=np.float64)))
