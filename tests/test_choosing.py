@@ -112,6 +112,15 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
         assert same[name] == same[f"{name}_original_chosen"]
 
 
+def test_the_smallest_component_grows_with_the_image() -> None:
+    mask = blobs()[1]
+    levels = np.where(mask, 255, 0)
+    levels[24:26, 24:26] = 255  # 4 pixels, 24 of the larger image
+    image = seen(levels, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
+    row = Scorer(2, 2.0, PLAIN, Rule(0.5, 6, False, False), []).score(image, image).row
+    assert row["dice_original"] < row["dice_original_chosen"]
+
+
 def test_every_column_is_defined() -> None:
     levels, mask = blobs()
     image = seen(levels, mask)

@@ -86,6 +86,17 @@ def test_out_of_memory_says_what_to_lower(
     assert "MLflow" not in capfd.readouterr().err  # it took the run, which has no model
 
 
+def test_the_rule_is_chosen_on_validation(params: Params, packed: Path, tmp_path: Path) -> None:
+    fit_one(params, packed, tmp_path)
+    folders = (tmp_path / "train", packed / "dataset", packed / "arrays")
+    evaluate(params, *folders, 0, tmp_path / "out", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    best = pd.read_csv(tmp_path / "out" / "choices.csv").iloc[0]
+    assert scores["chosen"]["threshold"] == best["threshold"] != params.evaluate.threshold
+    assert scores["val/dice_per_image_chosen"] == pytest.approx(best["val_dice_per_image"])
+    assert scores["val/dice_per_image_chosen"] > scores["val/dice_per_image"]
+
+
 def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path) -> None:
     params, name = several_classes, "mobilenetv2_035-fold0-seed0"
     arrays = pack(params, tmp_path) / "arrays"
@@ -131,3 +142,13 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
     assert "data:image" not in page
     assert "../out/pictures/a_" in page
     assert page.count("<img") == 2 * 3
+    # What is required and does not hold fails the stage, and the report says so.
+    asked = params.comparison.model_copy(update={"require": ["test > 2"]})
+    with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) does not hold"):
+        compare(params.model_copy(update={"comparison": asked}), paths)
+    assert "Required, but not so: test &gt; 2" in (paths.reports / "comparison.html").read_text()
+    # Scores of other data are not compared with what is at hand.
+    found["sha256"]["dataset"] = "0" * 64
+    scores.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="its scores are of other data than what is packed now"):
+        compare(params, paths)

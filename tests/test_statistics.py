@@ -124,6 +124,22 @@ def test_seeds_of_each_candidate_are_drawn_for_themselves() -> None:
     assert resampled[:, 0].std() == pytest.approx(of_the_mean, rel=0.05)
 
 
+def test_seeds_that_happen_to_agree_do_not_pass_for_certainty() -> None:
+    """Its own variance is 0, that of all together is not; the unsteady one keeps its own."""
+    scores = np.array([[0.7, 0.7], [0.6, 0.8]])[:, :, None] + np.linspace(-0.1, 0.1, 9)
+    steady, unsteady = (Panel(scores, np.arange(9).astype(str)).variances(at)[1] for at in (0, 1))
+    assert steady == (pytest.approx(0.02 / 2 / 2), 2)  # half of the other's, from both
+    assert unsteady == (pytest.approx(0.02 / 2), 1)
+
+
+def test_few_groups_widen_intervals_as_t_does() -> None:
+    scores = np.random.default_rng(3).normal(0.5, 0.1, (1, 1, 6))
+    panel = Panel(scores, np.arange(6).astype(str))
+    found = panel.interval(panel.resampled_means(20_000, 0)[:, 0], 0, 0.95)
+    half = stats.t.ppf(0.975, 5) * scores.std(ddof=1) / np.sqrt(6)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
+
+
 def test_images_without_score_are_left_out() -> None:
     scores = np.array([[[0.2, np.nan, 0.4], [0.3, np.nan, 0.5]]])
     panel = Panel(scores, np.array(["a", "a", "b"]))
