@@ -17,7 +17,7 @@ from test_tracking import server, write_record
 
 from segbench.arrays import Header
 from segbench.auditing import split_and_audit
-from segbench.cost import Cost, Spread, Training
+from segbench.cost import Cost, Spread
 from segbench.deciding import Rule
 from segbench.gates import Gate
 from segbench.params import Params, Tuning
@@ -29,6 +29,7 @@ from segbench.slices import Slice
 from segbench.standings import Row, Standings
 from segbench.statistics import Difference, Interval, Stability, VarianceSplit
 from segbench.tracking import replay
+from segbench.training_cost import Training
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -15,20 +15,18 @@ from segbench.cost import (
     Cost,
     Machine,
     Spread,
-    images_per_epoch,
-    images_to_reach,
     model_key,
     model_keys,
     read_all_costs,
     read_costs,
     read_rows,
     to_row,
-    training_seconds,
     write_rows,
 )
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.samples import Info
+from segbench.training_cost import images_per_epoch, images_to_reach, training_seconds
 
 INFO = Info("made", ("background", "polyp"), "own", False, "")
 HEADER = Header(INFO, 64, 96, 3, "0" * 64)

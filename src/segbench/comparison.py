@@ -12,7 +12,7 @@ from PIL import Image
 
 from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
-from segbench.cost import Cost, Training, machine_of_costs, read_costs, training_cost
+from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
 from segbench.gates import check, claims, insist
 from segbench.params import Params
@@ -34,6 +34,7 @@ from segbench.scoring import DEFINITIONS, VARIANTS
 from segbench.slices import slices
 from segbench.standings import Row, standings
 from segbench.tiling import Wholes
+from segbench.training_cost import Training, training_cost
 from segbench.verdict import limits, verdict
 from segbench.writing import whole_file, whole_folder
 

@@ -1,4 +1,4 @@
-"""Cost: what a candidate takes to predict, by model and machine, and what its training took.
+"""Cost: what a candidate takes to predict, by model and machine.
 
 What predicting costs is measured once (`segbench.measuring`) and kept in a CSV file in git, which
 is read here without a device. All rows of a machine are of one measurement, so that their ratios
@@ -9,13 +9,9 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from segbench.arrays import Header
 from segbench.errors import InputError
@@ -252,115 +248,3 @@ def _number(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"{text} is no cost")
     return value
-
-
-def images_per_epoch(num_train: int, batch_size: int, steps_per_epoch: int | None) -> int:
-    """Images that an epoch of training goes through: whole batches only.
-
-    Args:
-        num_train: images of the training split, augmented copies included.
-        batch_size, steps_per_epoch: as in the section train.
-    """
-    whole = min(batch_size, num_train)
-    return whole * (steps_per_epoch or num_train // whole)
-
-
-def images_to_reach(history: pd.DataFrame, share: float, images_per_epoch: int) -> int | None:
-    """Images seen until a training was about as good as it got.
-
-    Args:
-        history: a row for each epoch, with validation's val_dice_per_image.
-        share: of its best value, in (0, 1], that has to be reached.
-        images_per_epoch: see the function of that name.
-
-    Returns:
-        The images of all epochs up to the first that reached it; None where no epoch has a score.
-    """
-    assert 0 < share <= 1
-    scores = history["val_dice_per_image"].to_numpy(float)
-    if np.isnan(scores).all():
-        return None
-    first = int(np.argmax(scores >= share * np.nanmax(scores)))
-    return (first + 1) * images_per_epoch
-
-
-def training_seconds(record: Path) -> float | None:
-    """Seconds that a training's steps took, without validation and start-up, as its record says.
-
-    Of the epochs that stand: what was done twice after an interruption counts once.
-
-    Args:
-        record: folder that the train stage wrote.
-
-    Returns:
-        None where there is no record, as in a clone that has not pulled it.
-    """
-    described, lines = record / "run.json", record / "metrics.jsonl"
-    if not described.exists() or not lines.exists():
-        return None
-    run = json.loads(described.read_text())
-    images = images_per_epoch(
-        run["inputs"][0]["profile"]["images"]["train"],
-        json.loads(run["params"]["train.batch_size"]),
-        json.loads(run["params"]["train.steps_per_epoch"]),
-    )
-    epochs = [json.loads(line)["values"] for line in lines.read_text().splitlines()]
-    return sum(images / epoch["images_per_second"] for epoch in epochs)
-
-
-@dataclass(frozen=True)
-class Training:
-    """What training a candidate took, means over its runs.
-
-    Attributes:
-        seconds: of its steps, without validation and start-up; None where records are not at hand.
-        images: that it saw until it was about as good as it got, see `images_to_reach`; None where
-            no epoch has a score.
-        tuning_images: that its trials of learning rates saw before.
-    """
-
-    seconds: float | None
-    images: float | None
-    tuning_images: float
-
-
-NEAR = 0.95
-"""Share of the best validation score that counts as about as good."""
-
-
-def training_cost(
-    params: Params,
-    histories: Sequence[pd.DataFrame],
-    trials: Sequence[Sequence[Mapping[str, Any]]],
-    records: Sequence[Path],
-    num_train: Sequence[int],
-) -> Training:
-    """What training a candidate took.
-
-    Args:
-        params: all of them.
-        histories, trials, records: of each of its runs: epochs, trials of its run file, folder.
-        num_train: images of each one's training split.
-    """
-    recipe = params.train
-    epochs = [
-        images_per_epoch(number, recipe.batch_size, recipe.steps_per_epoch) for number in num_train
-    ]
-    seen = [
-        images_to_reach(history, NEAR, images)
-        for history, images in zip(histories, epochs, strict=True)
-    ]
-    tried = [
-        images * sum(trial["epochs"] for trial in own)
-        for own, images in zip(trials, epochs, strict=True)
-    ]
-    return Training(
-        _mean([training_seconds(record) for record in records]),
-        _mean(seen),
-        float(np.mean(tried)),
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if len(there) == len(values) else None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays import Header
-from segbench.cost import NEAR, Cost, Training
+from segbench.cost import Cost
 from segbench.gates import Gate
 from segbench.params import Params
 from segbench.pictures import link_to, picture_source
@@ -24,6 +24,7 @@ from segbench.scoring import DEFINITIONS, OF_MASKS
 from segbench.slices import Slice
 from segbench.standings import Standings
 from segbench.statistics import Difference, Interval
+from segbench.training_cost import NEAR, Training
 from segbench.verdict import p_in_words
 
 SHOWN_METRICS = (*OF_MASKS, "average_precision")
