@@ -20,7 +20,7 @@ from conftest import SHARED
 from safetensors.torch import save_file
 
 from segbench.errors import InputError
-from segbench.hashing import sha256_of
+from segbench.hashing import sha256_of, sha256_of_arrays
 from segbench.models import (
     FlipAveraged,
     build_network,
@@ -30,6 +30,7 @@ from segbench.models import (
 )
 from segbench.models.exporting import export_network, load_exported
 from segbench.models.names import check_names
+from segbench.models.origin import origin_of
 from segbench.params import Candidate, Model
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
@@ -169,6 +170,9 @@ def test_local_weights_reach_the_encoder(prefix: str, suffix: str, tmp_path: Pat
     expected = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
     found = network.network.encoder.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+    origin = origin_of(from_file(path), network)
+    assert (origin.source, origin.sha256) == (str(path), sha256_of(path))
+    assert origin.mean == [0.485, 0.456, 0.406]
 
 
 def test_local_weights_that_do_not_fit(tmp_path: Path) -> None:
@@ -258,6 +262,7 @@ def ask_hub(endpoint: str, tmp_path: Path, scaling: str = "imagenet") -> Any:
         "import sys, torch\n"
         "from segbench.errors import InputError\n"
         "from segbench.models import build_network\n"
+        "from segbench.models.origin import origin_of\n"
         "from segbench.params import Candidate, Model\n"
         "c = Candidate(encoder='resnet18', encoder_args={}, weights='imagenet',\n"
         f"              weights_sha256=None, input_scaling='{scaling}')\n"
@@ -265,6 +270,7 @@ def ask_hub(endpoint: str, tmp_path: Path, scaling: str = "imagenet") -> Any:
         "try: n = build_network(m, c, 1)\n"
         "except InputError as error: sys.exit(str(error))\n"
         "print(float(n.network.encoder.conv1.weight.sum()))\n"
+        "print(origin_of(c, n).source, origin_of(c, n).sha256)\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hub")}
     command = [sys.executable, "-W", "ignore", "-c", code]
@@ -283,7 +289,11 @@ def test_imagenet_weights_come_from_the_hub(tmp_path: Path) -> None:
     with hub(files) as endpoint:
         done = ask_hub(endpoint, tmp_path)
         assert done.returncode == 0, done.stderr
-        assert float(done.stdout) == pytest.approx(float(state["conv1.weight"].sum()), rel=1e-5)
+        total, source, _, revision, sha256 = done.stdout.split()
+        assert float(total) == pytest.approx(float(state["conv1.weight"].sum()), rel=1e-5)
+        assert source == "smp-hub/resnet18.imagenet"
+        assert len(revision) == 40
+        assert sha256 == sha256_of_arrays({name: part.numpy() for name, part in state.items()})
         wrong = ask_hub(endpoint, tmp_path, "symmetric")
         assert wrong.returncode == 1
         assert "but its ImageNet weights expect mean" in wrong.stderr

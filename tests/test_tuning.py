@@ -74,7 +74,7 @@ def test_the_best_rate_trains_as_if_it_had_been_named(
     grid["comparison"]["tuning"] = None
     grid["train"]["optimizer"]["learning_rate"] = rate
     fit(grid, packed, tmp_path / "named")
-    assert outcome(tmp_path / "named") == {"learning_rate": rate, "tuning": []}
+    assert outcome(tmp_path / "named") == {**found, "tuning": []}
     assert weights(tmp_path / "tuned") == weights(tmp_path / "named")
     histories = [(tmp_path / name / "history.csv").read_text() for name in ("tuned", "named")]
     assert histories[0] == histories[1]

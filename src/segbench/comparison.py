@@ -38,6 +38,9 @@ from segbench.training_cost import Training, training_cost
 from segbench.verdict import limits, verdict
 from segbench.writing import whole_file, whole_folder
 
+TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
+"""Metrics that DVC shows of each candidate, whichever it is that ranks them."""
+
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
 
@@ -99,6 +102,10 @@ def compare(params: Params, paths: Paths) -> str:
         write_report(content, paths.reports)
         with whole_file(paths.reports / "comparison.csv") as partial:
             to_table(rows, costs).to_csv(partial, index=False, lineterminator="\n")
+        with whole_folder(paths.reports / "candidates") as folder:
+            for row in rows:
+                told = json.dumps(to_metrics(row, params.comparison.metric), indent=2)
+                (folder / f"{row.alias}.json").write_text(f"{told}\n")
         for name in ("comparison.csv", "comparison.md", "comparison.html"):
             record.artifact(f"report/{name}").write_bytes((paths.reports / name).read_bytes())
         record.artifact(f"data/{paths.preview.name}").write_bytes(paths.preview.read_bytes())
@@ -155,6 +162,20 @@ def to_table(rows: list[Row], costs: Mapping[str, Cost]) -> pd.DataFrame:
         }
         for row in rows
     )
+
+
+def to_metrics(row: Row, metric: str) -> dict[str, float | int | None]:
+    """What DVC shows of a candidate beside the others and beside other commits."""
+    told = {
+        f"val_{metric}": row.val.mean,
+        f"test_{metric}": row.test.mean,
+        f"test_{metric}_low": row.test.low,
+        f"test_{metric}_high": row.test.high,
+        **{f"test_{name}": row.scores[name] for name in TOLD},
+    }
+    # JSON knows no NaN.
+    finite = {key: value if np.isfinite(value) else None for key, value in told.items()}
+    return {"rank": row.rank, **finite}
 
 
 def _per_image(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from segbench.choosing import choose
 from segbench.deciding import Rule
 from segbench.hardware import prepare, resolve, within_memory
 from segbench.hashing import sha256_of, sha256_of_arrays
-from segbench.metrics import counts
+from segbench.metrics import calibration, counts, pranet, v_rand
 from segbench.metrics.probabilities import soft_dice_batch, soft_sums, to_levels
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
 from segbench.models.exporting import export_network, load_exported
@@ -45,6 +45,13 @@ from segbench.writing import whole_file, whole_folder
 SPLITS = ("val", "test")
 TOLD = ("dice", "iou")
 """Metrics that the scores file has of every variant; the rows have all."""
+
+TRACKED = (
+    *("dice", "iou", "precision", "recall", "accuracy"),
+    *("boundary_iou", "surface_dice", "hausdorff95"),
+    *(calibration.DEFINITIONS | pranet.DEFINITIONS | v_rand.DEFINITIONS),
+)
+"""Metrics whose means over images MLflow gets: few, so that its page of two runs can be read."""
 
 
 def evaluate(
@@ -156,7 +163,7 @@ def evaluate(
             write_triptychs(folder, wholes["test"], predictions["test"], header.dataset, count)
             _add_to(record, folder, "triptychs")
         show_fixed_samples(record, wholes["val"], predictions["val"])
-        record.log(0, {key: value for key, value in summary.items() if np.isfinite(value)})
+        record.log(0, tracked(summary))
         record.tags["segbench.weights_sha256"] = sha256_of(trained / "weights.safetensors")
         record.tags |= flatten({"chosen": asdict(chosen)})
         result = {
@@ -296,6 +303,13 @@ def summarise(
         if column not in OF_TRUTH:
             summary.setdefault(key, float(table[column].mean()))
     return summary
+
+
+def tracked(summary: Mapping[str, float]) -> dict[str, float]:
+    """The scores that MLflow gets; what nothing defines is left out."""
+    told = [*(f"{name}_per_image" for name in TRACKED), "dice_per_image_chosen", "dice_micro"]
+    keys = [f"{split}/{name}" for split in SPLITS for name in told]
+    return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
 
 
 def _add_to(record: Record, folder: Path, name: str) -> None:

@@ -28,6 +28,7 @@ from segbench.hashing import sha256_of
 from segbench.models import build_network, check_size, save_network
 from segbench.models.freezing import freeze
 from segbench.models.names import check_names
+from segbench.models.origin import Origin, origin_of
 from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.params.train import Train
@@ -127,6 +128,7 @@ def train(
         if record is not None:
             record.tags |= tags_of(recipe, trials)
         fit = start(recipe)
+        origin = origin_of(params.candidates[alias], fit.network)
         fit.bind(run.name, record, saved, params.checkpoints)
         fit.run(batches, val, shown, state)
         if record is None:
@@ -140,11 +142,12 @@ def train(
             "epochs": str(len(fit.history)),
             "rewinds": str(fit.rewinds),
             "pieces_per_batch": str(fit.pieces),
+            **flatten({"encoder": asdict(origin)}),
         }
         with whole_file(history) as file:
             pd.DataFrame(fit.history).to_csv(file, index=False, lineterminator="\n")
         with whole_file(run_file) as file:
-            file.write_text(json.dumps(_outcome(run, recipe, trials), indent=2) + "\n")
+            file.write_text(json.dumps(_outcome(run, recipe, trials, origin), indent=2) + "\n")
         with whole_file(out / "weights.safetensors") as file:
             save_network(fit.network.cpu(), file)
     seconds = time.perf_counter() - started
@@ -188,12 +191,13 @@ def _start(
     )
 
 
-def _outcome(run: Run, recipe: Train, trials: list[Trial]) -> dict[str, Any]:
+def _outcome(run: Run, recipe: Train, trials: list[Trial], origin: Origin) -> dict[str, Any]:
     """What later stages read of a run, beside its weights."""
     return {
         "run": run.id,
         "learning_rate": recipe.optimizer.learning_rate,
         "tuning": [asdict(trial) for trial in trials],
+        "origin": asdict(origin),
     }
 
 

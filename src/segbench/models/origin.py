@@ -1,0 +1,47 @@
+"""Where an encoder comes from, so that a report can say it and a reader can check it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import segmentation_models_pytorch as smp
+
+from segbench.hashing import sha256_of_arrays
+from segbench.models import SegmentationNetwork, encoder_of
+from segbench.params import Candidate
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an encoder was before it was trained here.
+
+    Attributes:
+        source: of its weights: a file, or the hub's name of them; `from scratch`.
+        sha256: of the file; of the hub's weights as they lie in the encoder; None from scratch.
+        mean, std: of its input, for pixel values in [0, 1], a number a channel.
+    """
+
+    source: str
+    sha256: str | None
+    mean: list[float]
+    std: list[float]
+
+
+def origin_of(candidate: Candidate, network: SegmentationNetwork) -> Origin:
+    """Where the encoder of a network comes from that was built and not yet trained."""
+    mean, std = (
+        [round(value / 255, 6) for value in values]
+        for values in (network.blueprint.mean, network.blueprint.std)
+    )
+    if candidate.weights == "none":
+        return Origin("from scratch", None, mean, std)
+    if candidate.weights != "imagenet":
+        return Origin(candidate.weights, candidate.weights_sha256, mean, std)
+    encoder: Any = encoder_of(network)
+    if candidate.encoder.startswith("tu-"):
+        own = encoder.pretrained_cfg
+        source = own["hf_hub_id"] or own["url"]
+    else:
+        own = smp.encoders.encoders[candidate.encoder]["pretrained_settings"]["imagenet"]
+        source = f"{own['repo_id']} at {own['revision']}"
+    state = {name: tensor.cpu().numpy() for name, tensor in encoder.state_dict().items()}
+    return Origin(source, sha256_of_arrays(state), mean, std)
