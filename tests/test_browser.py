@@ -20,12 +20,14 @@ from segbench.auditing import split_and_audit
 from segbench.cost import Cost, Spread
 from segbench.deciding import Rule
 from segbench.gates import Gate
+from segbench.models.origin import Origin
 from segbench.params import Params, Tuning
 from segbench.pictures import outline, picture_mode
 from segbench.report.comparison import Cell, Content, SampleRow, write_report
 from segbench.samples import Info, read_table
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.slices import Slice
+from segbench.splitting import SPLITS
 from segbench.standings import Row, Standings
 from segbench.statistics import Difference, Interval, Stability, VarianceSplit
 from segbench.tracking import replay
@@ -101,6 +103,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         }
     )
     cell = Cell(picture, 0.5)
+    origin = Origin("weights/encoder.safetensors", "e" * 64, [0.5] * 3, [0.25] * 3)
     return Content(
         header=header,
         metric="dice",
@@ -122,6 +125,14 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         preview=picture,
         progress={"resnet18-fold0-seed0": folder / "progress.gif"},
         facts={"Dataset": "polyps"},
+        audit={
+            "data": {"images": 20, "skipped": 1, "grey_masks": 3, "full_masks": 0},
+            "fold0": {
+                **{name: {"images": 5, "groups": 2} for name in SPLITS},
+                "leaks": {"groups": 0, "near_duplicates": 2},
+            },
+        },
+        origins=dict.fromkeys(["resnet18", "mobilenet"], asdict(origin)),
         params=params,
         provenance={"version.torch": "2"},
         hashes={"resnet18-fold0-seed0": {"weights": "w", "predictions": "p"}},

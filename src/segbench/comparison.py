@@ -16,7 +16,7 @@ from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
 from segbench.gates import check, claims, insist
 from segbench.params import Params
-from segbench.pictures import outline, picture_mode, shrink
+from segbench.pictures import SHOWN_SIZE, outline, picture_mode, shrink
 from segbench.records import Run, flatten, now_ms, recorded
 from segbench.report.comparison import Cell, Content, SampleRow, text_table, write_report
 from segbench.results import (
@@ -41,6 +41,9 @@ from segbench.writing import whole_file, whole_folder
 TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
 """Metrics that DVC shows of each candidate, whichever it is that ranks them."""
 
+MOST_PIXELS = 3_200_000
+"""Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""
+
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
 
@@ -63,7 +66,8 @@ def compare(params: Params, paths: Paths) -> str:
     found = standings(params, runs)
     rows = found.rows
     aliases = [row.alias for row in rows]
-    leaky = _is_leaky(params, paths)
+    audit = json.loads(paths.split.read_text())
+    leaky = any(any(audit[f"fold{fold}"]["leaks"].values()) for fold in params.comparison.folds)
     costs = read_costs(paths.costs, params, header)
     spent = {alias: _training_cost(params, paths, runs, alias) for alias in aliases}
     gates = check(params.comparison.require, claims(found, costs))
@@ -95,6 +99,8 @@ def compare(params: Params, paths: Paths) -> str:
                 for run in runs
             },
             facts=_facts(params, header, runs, leaky),
+            audit=audit,
+            origins={run.alias: run.trained["origin"] for run in runs},
             params=params,
             provenance=provenance.tags(),
             hashes={run.name: run.summary["sha256"] for run in runs},
@@ -215,6 +221,9 @@ def write_samples(
     )
     at = {str(id): index for index, id in enumerate(wholes.samples["id"])}
     predictions = {alias: read_predictions(paths, run) for alias, run in shown.items()}
+    picked = _picked(scores, params.report.num_samples)
+    cells = sum(map(len, picked.values())) * (2 + len(aliases))
+    most = min(SHOWN_SIZE, int((MOST_PIXELS / cells) ** 0.5))
     found: dict[str, list[SampleRow]] = {}
     with whole_folder(folder) as partial:
 
@@ -223,6 +232,7 @@ def write_samples(
             image, truth, *preds = shrink(
                 *(wholes.image(index), wholes.mask(index)),
                 *(predictions[alias][index] for alias in aliases),
+                most=most,
             )
             cells = [
                 _draw(partial, folder, f"{id}--image", outline(image), None),
@@ -234,7 +244,7 @@ def write_samples(
                 cells.append(_draw(partial, folder, f"{id}--{alias}", drawn, score))
             return SampleRow(id, cells)
 
-        for name, ids in _picked(scores, params.report.num_samples).items():
+        for name, ids in picked.items():
             found[name] = [row_of(id) for id in ids]
     return found
 
@@ -244,10 +254,10 @@ def _picked(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
     there = scores.dropna(how="all")
     apart = (there.max(axis=1) - there.min(axis=1)).sort_values(ascending=False, kind="stable")
     mean = there.mean(axis=1).sort_values(kind="stable")
-    picked = {"worst": [str(id) for id in mean.index[:count]]}
-    if scores.shape[1] > 1:
-        picked = {"disagree": [str(id) for id in apart.index[:count]], **picked}
-    return picked
+    disagree = [str(id) for id in apart.index[:count]] if scores.shape[1] > 1 else []
+    worst = [str(id) for id in mean.index if id not in disagree][:count]
+    # No picture twice: embedded, it would count twice.
+    return {name: ids for name, ids in (("disagree", disagree), ("worst", worst)) if ids}
 
 
 def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | None) -> Cell:
@@ -262,12 +272,6 @@ def _scores_by_candidate(params: Params, runs: list[Evaluated]) -> dict[str, np.
         alias: pd.DataFrame(scores_of(runs, [alias], "test", metric)[0][0]).mean().to_numpy()
         for alias in params.comparison.candidates
     }
-
-
-def _is_leaky(params: Params, paths: Paths) -> bool:
-    """Does anything straddle the split in any fold of the comparison?"""
-    scores = json.loads(paths.split.read_text())
-    return any(any(scores[f"fold{fold}"]["leaks"].values()) for fold in params.comparison.folds)
 
 
 def _check_same_data(header: Header, runs: list[Evaluated]) -> None:
@@ -285,7 +289,7 @@ def _facts(params: Params, header: Header, runs: list[Evaluated], leaky: bool) -
     folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
     how = f"by {params.split.by}, seed {params.split.seed}, {folds}"
     patches = params.augment.patches
-    leak = "leaks, see audit.html" if leaky else "no leak found (audit.html)"
+    leak = "leaks" if leaky else "no leak found"
     first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
     images = pd.concat([run.images for run in first])
     facts = {

@@ -87,6 +87,10 @@ class Content:
     progress: dict[str, Path]
     """By run: the animation of a validation sample's prediction over the epochs."""
     facts: dict[str, str]
+    audit: dict[str, Any]
+    """What the split stage counted; see `auditing.score`."""
+    origins: dict[str, dict[str, Any]]
+    """Where each candidate's encoder comes from; see `models.origin.Origin`."""
     params: Params
     provenance: dict[str, str]
     hashes: dict[str, dict[str, str]]
@@ -114,6 +118,11 @@ def write_report(content: Content, folder: Path) -> None:
         "means": plots.means(rows, content.metric, content.confidence),
         "curves": plots.curves(aliases, content.histories),
         "spread": plots.spread(aliases, content.image_scores),
+        "odd": {
+            name.removesuffix("_masks"): count
+            for name, count in content.audit["data"].items()
+            if name.endswith("_masks") and count
+        },
         "source": source,
         "preview_path": link_to(content.preview, folder),
         "progress": {run: link_to(path, folder) for run, path in content.progress.items()},

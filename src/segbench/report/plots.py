@@ -27,6 +27,10 @@ MARKERS = "os^D"
 """A shape for each round through the colours."""
 NARROW = 5
 """A range over less than such a factor is shown on a linear axis."""
+FEW_EPOCHS, FEW_RUNS = 20, 12
+"""Up to which learning curves have a dot for each epoch, and broad lines."""
+FINER = re.compile(r"(\.\d\d)\d+")
+"""Digits of a coordinate that nobody can see, and that make a page large."""
 MOST_DOTS = 1000
 """Images that a plot shows one by one; of more, a sample."""
 
@@ -109,9 +113,9 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.D
                 history["epoch"] + 1,
                 history[column],
                 color=COLOURS[at % len(COLOURS)],
-                marker="o",
+                marker="o" if len(history) <= FEW_EPOCHS else "",
                 markersize=3,
-                linewidth=1.5,
+                linewidth=1.5 if len(histories) <= FEW_RUNS else 0.8,
                 label=alias if first else None,
             )
         axes.set_xlabel("epoch")
@@ -204,6 +208,7 @@ def _svg(figure: Figure) -> str:
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: FINER.sub(r"\1", found[0]), svg)
     # The page sets the size; the view box keeps the proportions.
     for side in ("width", "height"):
         svg = re.sub(rf' {side}="[\d.]+pt"', "", svg, count=1)
