@@ -56,6 +56,7 @@ def test_two_processes_train_as_one(tree: dict[str, Any], packed: Path, tmp_path
     # gradient in float32 is off by half a percent at the start, whatever computes it.
     tree["train"]["optimizer"].update(name="sgd", learning_rate=0.005, args={})
     tree["hardware"].update(precision="32-true", threads=1)
+    tree["comparison"]["tuning"] = {"learning_rates": [0.005, 0.004], "share": 0.34}
     one = stage(tree, packed, tmp_path / "one")
     tree["hardware"]["devices"] = 2
     two = stage(tree, packed, tmp_path / "two")
@@ -63,6 +64,13 @@ def test_two_processes_train_as_one(tree: dict[str, Any], packed: Path, tmp_path
     apart = np.abs(one - two).max()
     assert apart[["train_loss", "val_loss"]].max() < 1e-3
     assert apart.max() < 1e-2  # a pixel at the threshold is one or the other
+    outcomes = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "two")]
+    assert outcomes[0]["learning_rate"] == outcomes[1]["learning_rate"]
+    tried = np.array(
+        [[trial["val_dice_per_image"] for trial in outcome["tuning"]] for outcome in outcomes]
+    )
+    assert tried.shape == (2, 2)
+    assert np.abs(tried[0] - tried[1]).max() < 1e-2
     lines = (tmp_path / "two/train/record/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
     client = MlflowClient(f"sqlite:///{tmp_path / 'two' / 'mlflow.db'}")
