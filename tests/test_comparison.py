@@ -17,6 +17,7 @@ from segbench.pictures import picture_mode
 from segbench.report.comparison import pairwise
 from segbench.results import Evaluated, Paths, read_scored, scores_of
 from segbench.scoring import OF_MASKS, VARIANTS
+from segbench.showing import pick
 from segbench.slices import slices
 from segbench.standings import POOLED, standings
 from segbench.verdict import limits, verdict
@@ -200,3 +201,12 @@ def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> No
     (paths.metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
     with pytest.raises(InputError, match=r"not the rows that .* was made from"):
         read_scored(paths, "resnet18", 0, 0)
+
+
+def test_no_image_is_shown_twice() -> None:
+    scores = pd.DataFrame(
+        {"a": [0.9, 0.1, 0.5, np.nan, 0.2], "b": [0.1, 0.1, 0.6, np.nan, 0.4]}, list("vwxyz")
+    )
+    assert pick(scores, 2) == {"disagree": ["v", "z"], "worst": ["w", "x"]}
+    assert pick(scores[["a"]], 2) == {"worst": ["w", "z"]}
+    assert pick(scores, 5) == {"disagree": ["v", "z", "x", "w"]}

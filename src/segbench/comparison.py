@@ -4,11 +4,9 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
@@ -16,33 +14,28 @@ from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
 from segbench.gates import check, claims, insist
 from segbench.params import Params
-from segbench.pictures import SHOWN_SIZE, outline, picture_mode, shrink
+from segbench.pictures import picture_mode
 from segbench.records import Run, flatten, now_ms, recorded
-from segbench.report.comparison import Cell, Content, SampleRow, text_table, write_report
+from segbench.report.comparison import Content, text_table, write_report
 from segbench.results import (
     Evaluated,
     Paths,
     by_rate,
-    read_predictions,
     read_scored,
     run_keys,
     run_names,
     scores_of,
 )
-from segbench.samples import Pixels
 from segbench.scoring import DEFINITIONS, VARIANTS
+from segbench.showing import draw_samples
 from segbench.slices import slices
 from segbench.standings import Row, standings
-from segbench.tiling import Wholes
 from segbench.training_cost import Training, training_cost
 from segbench.verdict import limits, verdict
 from segbench.writing import whole_file, whole_folder
 
 TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
 """Metrics that DVC shows of each candidate, whichever it is that ranks them."""
-
-MOST_PIXELS = 3_200_000
-"""Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""
 
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
@@ -91,7 +84,7 @@ def compare(params: Params, paths: Paths) -> str:
             rules={run.name: run.summary["chosen"] for run in runs},
             histories=[(run.alias, run.seed, run.fold, run.history) for run in runs],
             image_scores=_scores_by_candidate(params, runs),
-            samples=write_samples(params, header, paths, aliases, runs, pictures),
+            samples=draw_samples(params, paths, aliases, runs, pictures),
             pictures=picture_mode(params.report.pictures, header.dataset.redistributable),
             preview=paths.preview,
             progress={
@@ -190,80 +183,6 @@ def _per_image(name: str) -> str:
         metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", name)
     )
     return f"{metric}_per_image{name.removeprefix(metric)}"
-
-
-def write_samples(
-    params: Params,
-    header: Header,
-    paths: Paths,
-    aliases: list[str],
-    runs: list[Evaluated],
-    folder: Path,
-) -> dict[str, list[SampleRow]]:
-    """Draw test images with the predictions of all candidates: those on which the candidates differ
-    most, and those that are worst on average.
-
-    A candidate's prediction is that of its first seed, in the first fold.
-
-    Returns:
-        Rows, an image each, by what they show; the pictures lie in `folder`.
-    """
-    fold = params.comparison.folds[0]
-    shown = {run.alias: run for run in reversed(runs) if run.fold == fold}
-    wholes = Wholes(open_arrays(paths.arrays / f"fold{fold}" / "test"))
-    scores = pd.DataFrame(
-        {
-            alias: run.images[run.images["split"] == "test"].set_index("id")[
-                params.comparison.metric
-            ]
-            for alias, run in shown.items()
-        }
-    )
-    at = {str(id): index for index, id in enumerate(wholes.samples["id"])}
-    predictions = {alias: read_predictions(paths, run) for alias, run in shown.items()}
-    picked = _picked(scores, params.report.num_samples)
-    cells = sum(map(len, picked.values())) * (2 + len(aliases))
-    most = min(SHOWN_SIZE, int((MOST_PIXELS / cells) ** 0.5))
-    found: dict[str, list[SampleRow]] = {}
-    with whole_folder(folder) as partial:
-
-        def row_of(id: str) -> SampleRow:
-            index = at[id]
-            image, truth, *preds = shrink(
-                *(wholes.image(index), wholes.mask(index)),
-                *(predictions[alias][index] for alias in aliases),
-                most=most,
-            )
-            cells = [
-                _draw(partial, folder, f"{id}--image", outline(image), None),
-                _draw(partial, folder, f"{id}--truth", outline(image, truth), None),
-            ]
-            for alias, pred in zip(aliases, preds, strict=True):
-                score = float(scores[alias][id])
-                drawn = outline(image, truth, pred)
-                cells.append(_draw(partial, folder, f"{id}--{alias}", drawn, score))
-            return SampleRow(id, cells)
-
-        for name, ids in picked.items():
-            found[name] = [row_of(id) for id in ids]
-    return found
-
-
-def _picked(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
-    """Ids of images to show, from scores by id and candidate."""
-    there = scores.dropna(how="all")
-    apart = (there.max(axis=1) - there.min(axis=1)).sort_values(ascending=False, kind="stable")
-    mean = there.mean(axis=1).sort_values(kind="stable")
-    disagree = [str(id) for id in apart.index[:count]] if scores.shape[1] > 1 else []
-    worst = [str(id) for id in mean.index if id not in disagree][:count]
-    # No picture twice: embedded, it would count twice.
-    return {name: ids for name, ids in (("disagree", disagree), ("worst", worst)) if ids}
-
-
-def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | None) -> Cell:
-    path = partial / f"{name}.jpg"
-    Image.fromarray(drawn).save(path, quality=85)
-    return Cell(folder / path.name, score)
 
 
 def _scores_by_candidate(params: Params, runs: list[Evaluated]) -> dict[str, np.ndarray]:
