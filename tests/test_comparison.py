@@ -123,6 +123,15 @@ def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
     assert any(said.startswith("8 independent groups") for said in limits(params.comparison, few))
 
 
+def test_a_rule_that_does_not_carry_over_is_said(params: Params) -> None:
+    runs = close(params)
+    assert "does not carry over" not in " ".join(limits(params.comparison, standings(params, runs)))
+    for run in runs:
+        run.images["dice_chosen"] -= 0.02
+    told = limits(params.comparison, standings(params, runs))
+    assert any("by the rule chosen on validation reach 0.6" in limit for limit in told)
+
+
 def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
     tree["comparison"].update(candidates=["resnet18"], seeds=[0], num_resamples=100)
     params = Params.model_validate(tree)

@@ -4,6 +4,9 @@ from segbench.params import Comparison
 from segbench.standings import Row, Standings
 from segbench.statistics import Interval
 
+WORSE = 0.01
+"""Loss on test that is not passed over, of the rule that validation chose."""
+
 COARSE_GROUPS = 20
 """With fewer, intervals are wide and depend much on which groups there are."""
 
@@ -57,6 +60,13 @@ def limits(params: Comparison, found: Standings) -> list[str]:
             "One seed: no spread across seeds, so all that is said holds for these trained "
             "networks, not for the encoders trained anew."
         )
+    champion = found.rows[0]
+    plain, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
+    if chosen <= plain - WORSE:
+        said.append(
+            f"Masks of {champion.alias} by the rule chosen on validation reach {chosen:.3f} on "
+            f"test, by evaluate.threshold {plain:.3f}: the choice does not carry over."
+        )
     if len(found.rows) == 1:
         return [*said, "One candidate: nothing is compared."]
     if found.resolvable == found.resolvable:
@@ -65,7 +75,6 @@ def limits(params: Comparison, found: Standings) -> list[str]:
             "this test set (a difference of that size is found in 80 of 100 such experiments, at "
             f"p < {1 - params.confidence:.2g} for one pair)."
         )
-    champion = found.rows[0]
     if found.flattery > 0:
         said.append(
             f"Winner's curse: {champion.alias} was chosen for the best of {len(found.rows)} "
