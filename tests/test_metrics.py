@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from segbench.metrics import counts as metrics
+from segbench.samples import IGNORE
 
 REFERENCES = {
     "dice": f1_score,
@@ -102,3 +104,16 @@ def test_classes_are_pooled_or_averaged_as_the_name_says() -> None:
 
 def test_every_score_is_defined() -> None:
     assert set(metrics.DEFINITIONS) == {*metrics.SCORES, "accuracy"}
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_one_image_alone_counts_as_in_a_batch(num_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    pred = rng.integers(0, num_classes, (7, 9)).astype(np.uint8)
+    mask = rng.choice([*range(num_classes), IGNORE], (7, 9)).astype(np.uint8)
+    cells, correct = metrics.count_image(pred, mask, num_classes)
+    batch = torch.from_numpy(pred)[None], torch.from_numpy(mask)[None]
+    assert np.array_equal(cells, metrics.count(*batch, num_classes)[0].numpy())
+    assert np.array_equal(correct, metrics.count_correct(*batch)[0].numpy())
+    with pytest.raises(ValueError, match="differ in shape"):
+        metrics.count_image(pred[:-1], mask, num_classes)

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segbench.deciding import Rule, clean, decide, enlarge
 from segbench.metrics import (
@@ -130,8 +129,8 @@ class Scorer:
         evidence = Evidence(plain.pred_mask, plain.mask, own)
         for name in self.extra:
             row |= EXTRA[name](evidence)
-        cells, correct = self._counts(plain.pred_mask, plain.mask)
-        return Scored(row, plain.pred_mask, cells.numpy(), correct.numpy(), own, plain.soft)
+        cells, correct = counts.count_image(plain.pred_mask, plain.mask, self.num_classes)
+        return Scored(row, plain.pred_mask, cells, correct, own, plain.soft)
 
     def _at_original(self, seen: Seen, rule: Rule, truth: Pixels) -> dict[str, float] | None:
         """Scores at the image's own size; None where that is the network's."""
@@ -141,20 +140,14 @@ class Scorer:
         return self._of_mask(clean(pred, rule, truth.size / seen.mask.size), truth)
 
     def _of_mask(self, pred: Pixels, mask: Pixels) -> dict[str, float]:
-        cells, correct = self._counts(pred, mask)
+        cells, correct = counts.count_image(pred, mask, self.num_classes)
+        rows = torch.from_numpy(cells)[None]
         scores = {
-            name: float(counts.per_image(cells[None], score))
-            for name, score in counts.SCORES.items()
+            name: float(counts.per_image(rows, score)) for name, score in counts.SCORES.items()
         }
-        scores["accuracy"] = float(counts.accuracy(correct))
+        scores["accuracy"] = float(counts.accuracy(torch.from_numpy(correct)))
         outlines = boundary.boundary_scores(pred, mask, self.num_classes, self.tolerance)
         return scores | dict(zip(boundary.NAMES, outlines.tolist(), strict=True))
-
-    def _counts(self, pred: Pixels, mask: Pixels) -> tuple[Tensor, Tensor]:
-        """(F, 4) and (2,) of one image."""
-        found, truth = (torch.from_numpy(part)[None] for part in (pred, mask))
-        cells = counts.count(found, truth, self.num_classes)
-        return cells[0], counts.count_correct(found, truth)[0]
 
 
 def _of_truth(mask: Pixels) -> dict[str, float]:

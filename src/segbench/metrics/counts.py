@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from segbench.metrics import Definition
-from segbench.samples import IGNORE
+from segbench.samples import IGNORE, Pixels
 
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")
@@ -49,6 +51,34 @@ def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
     """
     counted = mask != IGNORE
     return torch.stack([((pred_mask == mask) & counted).sum((1, 2)), counted.sum((1, 2))], dim=1)
+
+
+def count_image(
+    pred_mask: Pixels, mask: Pixels, num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What `count` and `count_correct` say of one image, by one core.
+
+    torch would share each of many small sums among all cores, which then wait for each other, and
+    for those that a network is using.
+
+    Args:
+        pred_mask: (H, W) class ids.
+        mask: (H, W) class ids, 255 where ignored.
+        num_classes: with the background.
+
+    Returns:
+        (F, 4) and (2,).
+    """
+    if pred_mask.shape != mask.shape:
+        raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
+    counted = mask != IGNORE
+    number = np.count_nonzero(counted)
+    cells = np.empty((num_classes - 1, 4), np.int64)
+    for class_id, row in enumerate(cells, start=1):
+        pred, truth = (pred_mask == class_id) & counted, mask == class_id
+        right, found, there = (np.count_nonzero(part) for part in (pred & truth, pred, truth))
+        row[[TP, FP, FN, TN]] = right, found - right, there - right, number - found - there + right
+    return cells, np.array([np.count_nonzero((pred_mask == mask) & counted), number])
 
 
 def accuracy(correct: Tensor) -> Tensor:
