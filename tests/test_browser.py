@@ -23,6 +23,7 @@ from segbench.gates import Gate
 from segbench.models.origin import Origin
 from segbench.params import Params, Tuning
 from segbench.pictures import outline, picture_mode
+from segbench.report import plots
 from segbench.report.comparison import Cell, Content, SampleRow, write_report
 from segbench.samples import Info, read_table
 from segbench.scoring import OF_MASKS, VARIANTS
@@ -139,6 +140,19 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     )
 
 
+def test_curves_of_many_runs_stay_small() -> None:
+    """12 encoders x 5 seeds x 100 epochs; the page they stand in is to stay below 5 MB."""
+    epochs = np.arange(100)
+    values = np.random.default_rng(0).random((100, 4))
+    names = ["val_dice_per_image", "val_accuracy_micro", "train_loss", "val_loss"]
+    history = pd.DataFrame(values, columns=names).assign(epoch=epochs)
+    aliases = [f"encoder_{at}" for at in range(12)]
+    svg = plots.curves(
+        aliases, [(alias, seed, 0, history) for alias in aliases for seed in range(5)]
+    )
+    assert 100_000 < len(svg) < 600_000
+
+
 @pytest.mark.parametrize("redistributable", [True, False])
 def test_the_report_stands_alone(
     redistributable: bool, browser: webdriver.Chrome, params: Params, tmp_path: Path
@@ -150,6 +164,11 @@ def test_the_report_stands_alone(
     assert browser.find_element(By.TAG_NAME, "h1").text.endswith("polyps & <b>")
     rows = browser.find_elements(By.CSS_SELECTOR, "table:not(.samples) tbody tr")
     assert "resnet18" in rows[0].text
+    # What is folded away has no text for a browser.
+    shown = browser.find_element(By.TAG_NAME, "main").text
+    for said in ("2 near duplicates", "Of 20 masks 3 are grey; 1 image was left out", "e" * 64):
+        assert said in shown
+    assert "weights/encoder.safetensors" in shown
     script = "return [...document.images].map(i => { i.loading = 'eager'; return i.src })"
     sources = browser.execute_script(script)
     assert len(sources) == 4

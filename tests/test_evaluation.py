@@ -15,7 +15,7 @@ from segbench import evaluation
 from segbench.arrays import open_arrays, read_header
 from segbench.comparison import compare
 from segbench.errors import InputError
-from segbench.evaluation import evaluate
+from segbench.evaluation import evaluate, tracked
 from segbench.measuring import measure
 from segbench.models.exporting import load_exported
 from segbench.params import Params
@@ -152,3 +152,10 @@ def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path
     scores.write_text(json.dumps(found))
     with pytest.raises(InputError, match="its scores are of other data than what is packed now"):
         compare(params, paths)
+
+
+def test_mlflow_gets_few_scores() -> None:
+    names = ["dice_per_image", "dice_per_image_chosen", "dice_micro", "calibration_error_per_image"]
+    told = {f"{split}/{name}": 0.5 for split in ("val", "test") for name in names}
+    spared = {"val/dice_per_image_original": 0.5, "test/specificity_micro": 0.5, "test/images": 8}
+    assert tracked({**told, **spared, "test/iou_per_image": np.nan}) == told
