@@ -38,7 +38,7 @@ def test_agrees_with_the_references(seed: int, height: int, width: int) -> None:
         for _ in range(2)
     )
     pred[0, 0] = truth[-1, -1] = 1  # at the edge of the image too
-    assert astuple(of_class(pred, truth, 2.0)) == pytest.approx(reference(pred, truth, 2.0))
+    assert astuple(of_class([pred], truth, 2.0)[0]) == pytest.approx(reference(pred, truth, 2.0))
 
 
 def squares(shift: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,30 +51,30 @@ def squares(shift: int) -> tuple[np.ndarray, np.ndarray]:
 def test_by_hand() -> None:
     """A square of 40 that is moved by 5 along two of its sides."""
     pred, truth = squares(5)
-    found = of_class(pred, truth, 2.0)
+    (found,) = of_class([pred], truth, 2.0)
     assert found.hausdorff95 == 5
     # Of 4 x 40 - 4 pixels of an outline these are near: on the two sides that were moved along
     # themselves 35 and 2 beyond the end, and on the side that lies within the other square the 2
     # next to either of them.
     assert found.surface_dice == (2 * 37 + 2 * 2) / 156
-    same = of_class(truth, truth, 2.0)
+    (same,) = of_class([truth], truth, 2.0)
     assert (same.boundary_iou, same.hausdorff95, same.surface_dice) == (1, 0, 1)
 
 
 def test_empty_masks() -> None:
     pred, truth = squares(5)
     empty = np.zeros_like(truth)
-    for pair in ((pred, empty), (empty, truth)):
-        found = of_class(*pair, 2.0)
+    for preds, mask in (([pred], empty), ([empty], truth)):
+        (found,) = of_class(preds, mask, 2.0)
         assert astuple(found) == (0, pytest.approx(np.hypot(100, 100)), 0)
-    assert np.isnan(boundary_scores(empty, empty, 2, 2.0)).all()
+    assert np.isnan(boundary_scores([empty], empty, 2, 2.0)).all()
 
 
 def test_classes_that_are_nowhere_are_left_out_of_the_mean() -> None:
     pred, truth = squares(5)
-    alone = boundary_scores(pred, truth, 2, 2.0)
-    assert (boundary_scores(pred, truth, 3, 2.0) == alone).all()
-    assert boundary_scores(pred, np.where(truth, 2, 0), 3, 2.0)[2] == 0
+    alone = boundary_scores([pred], truth, 2, 2.0)
+    assert (boundary_scores([pred], truth, 3, 2.0) == alone).all()
+    assert boundary_scores([pred], np.where(truth, 2, 0), 3, 2.0)[0, 2] == 0
 
 
 def test_ignored_pixels_are_background_of_both() -> None:
@@ -84,12 +84,24 @@ def test_ignored_pixels_are_background_of_both() -> None:
     masked[:10] = 255
     clean = pred.copy()
     clean[:10] = 0
-    assert (boundary_scores(pred, masked, 2, 2.0) == boundary_scores(clean, truth, 2, 2.0)).all()
+    found, expected = (
+        boundary_scores([pred], masked, 2, 2.0),
+        boundary_scores([clean], truth, 2, 2.0),
+    )
+    assert (found == expected).all()
+
+
+def test_masks_of_one_image_do_not_touch_each_other() -> None:
+    (near, truth), (far, _) = squares(5), squares(30)
+    preds = [near, np.zeros_like(truth), far]
+    alone = [boundary_scores([pred], truth, 2, 2.0)[0] for pred in preds]
+    assert (boundary_scores(preds, truth, 2, 2.0) == alone).all()
+    assert (alone[0] != alone[2]).all()
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
-        boundary_scores(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 2, 2.0)
+        boundary_scores([np.zeros((2, 2), np.uint8)], np.zeros((2, 3), np.uint8), 2, 2.0)
 
 
 def test_every_score_is_defined() -> None:

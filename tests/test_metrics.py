@@ -29,11 +29,16 @@ def random_masks(num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
+def summarised(pred: torch.Tensor, mask: torch.Tensor, num_classes: int) -> dict[str, float]:
+    cells, correct = metrics.count(pred, mask, num_classes), metrics.count_correct(pred, mask)
+    return metrics.summarise(cells.numpy(), correct.numpy())
+
+
 @pytest.mark.parametrize("name", list(REFERENCES))
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
     pred, mask = random_masks(num_classes)
-    scores = metrics.SCORES[name](metrics.count(pred, mask, num_classes))
+    scores = metrics.SCORES[name](metrics.count(pred, mask, num_classes).numpy())
     for image in range(len(mask)):
         for at in range(num_classes - 1):
             truth, found = mask[image].flatten() == at + 1, pred[image].flatten() == at + 1
@@ -43,7 +48,7 @@ def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
 def test_agrees_with_smp_on_pooled_counts() -> None:
     pred, mask = random_masks(2)
     cells = smp.metrics.get_stats(pred.unsqueeze(1), mask.unsqueeze(1), mode="binary")
-    summary = metrics.summarise(metrics.count(pred, mask, 2), metrics.count_correct(pred, mask))
+    summary = summarised(pred, mask, 2)
     assert summary["iou_micro"] == pytest.approx(smp.metrics.iou_score(*cells, "micro").item())
     assert summary["dice_micro"] == pytest.approx(smp.metrics.f1_score(*cells, "micro").item())
     per_image = smp.metrics.f1_score(*cells, "micro-imagewise").item()
@@ -53,7 +58,7 @@ def test_agrees_with_smp_on_pooled_counts() -> None:
 def test_by_hand() -> None:
     mask = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]], [[0, 0, 0, 0]]])
     pred = torch.tensor([[[1, 0, 1, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])
-    counts = metrics.count(pred, mask, 2)
+    counts = metrics.count(pred, mask, 2).numpy()
     assert counts[0, 0].tolist() == [1, 1, 1, 1]
     dice = metrics.per_image(counts, metrics.dice)
     assert dice[0] == 0.5
@@ -61,7 +66,7 @@ def test_by_hand() -> None:
     assert dice[2] == dice[3] == 0
     assert metrics.precision(counts)[2, 0] == 0  # nothing predicted, something there
     assert metrics.recall(counts)[3, 0] == 0  # nothing there, something predicted
-    summary = metrics.summarise(counts, metrics.count_correct(pred, mask))
+    summary = summarised(pred, mask, 2)
     assert summary["dice_per_image"] == pytest.approx(0.5 / 3)
     assert summary["dice_micro"] == pytest.approx(2 / (2 + 2 + 2))
     assert summary["images"] == 4
@@ -84,7 +89,7 @@ def test_accuracy_is_of_all_pixels_that_count() -> None:
     pred = torch.tensor([[[0, 2, 2, 1]], [[2, 2, 2, 0]]])
     correct = metrics.count_correct(pred, mask)
     assert correct.tolist() == [[2, 3], [3, 4]]
-    summary = metrics.summarise(metrics.count(pred, mask, 3), correct)
+    summary = summarised(pred, mask, 3)
     assert summary["accuracy_micro"] == pytest.approx(5 / 7)
     assert summary["accuracy_per_image"] == pytest.approx((2 / 3 + 3 / 4) / 2)
 
@@ -92,7 +97,7 @@ def test_accuracy_is_of_all_pixels_that_count() -> None:
 def test_classes_are_pooled_or_averaged_as_the_name_says() -> None:
     """smp's words: micro pools pixels of all classes, macro is the mean over classes."""
     pred, mask = random_masks(4)
-    found = metrics.summarise(metrics.count(pred, mask, 4), metrics.count_correct(pred, mask))
+    found = summarised(pred, mask, 4)
     cells = smp.metrics.get_stats(pred, mask, mode="multiclass", num_classes=4)
     foreground = [part[:, 1:] for part in cells]
     for name, score in (("dice", smp.metrics.f1_score), ("iou", smp.metrics.iou_score)):

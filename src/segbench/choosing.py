@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from segbench.deciding import Rule, clean, decide
@@ -60,7 +59,7 @@ def best_threshold(histograms: Histogram, plain: float) -> float:
         histograms: (N, 1, 2, 256).
         plain: a probability.
     """
-    scores = counts.dice(torch.from_numpy(counts_at(histograms)[:, 0])).numpy()
+    scores = counts.dice(counts_at(histograms)[:, 0])
     means = _seen_to_be_empty(scores).mean(axis=0)
     best = np.flatnonzero(means >= means.max() - 1e-12) / LEVELS
     return float(best[np.abs(best - plain).argmin()])
@@ -75,10 +74,8 @@ def _dice_of(seen: Sequence[Seen], rule: Rule) -> float:
     for image in seen:
         one = len(image.levels) == 1
         pred = decide(image.levels, rule.threshold) if one else image.pred_mask
-        found, truth = (
-            torch.from_numpy(part)[None] for part in (clean(pred, rule, 1.0), image.mask)
-        )
-        cells = counts.count(found, truth, max(2, len(image.levels)))
+        num_classes = max(2, len(image.levels))
+        cells, _ = counts.count_image(clean(pred, rule, 1.0), image.mask, num_classes)
         scores.append(float(counts.per_image(cells, counts.dice)))
     return float(_seen_to_be_empty(np.array(scores)).mean())
 

@@ -127,6 +127,7 @@ def evaluate(
                     scorer,
                     see("test", plain.flips),
                     None if chosen.flips == plain.flips else see("test", chosen.flips),
+                    beside=resolved.device != "cpu",
                 ),
             }
         tables, summary = [], dict[str, float]()
@@ -258,17 +259,21 @@ def _logits_of_wholes(
 
 
 def score(
-    scorer: Scorer, plain: Iterable[Seen], chosen: Iterable[Seen] | None = None
+    scorer: Scorer,
+    plain: Iterable[Seen],
+    chosen: Iterable[Seen] | None = None,
+    beside: bool = False,
 ) -> list[Scored]:
-    """Score images by all cores, while the network looks at the next.
+    """Score images by all cores.
 
     Args:
         scorer: of single images.
         plain: as the plain rule's network sees them.
         chosen: as the chosen rule's does, if that is another.
+        beside: while the network looks at the next ones, on a device of its own.
     """
     pairs = ((seen, seen) for seen in plain) if chosen is None else zip(plain, chosen, strict=True)
-    return [*in_threads(lambda pair: scorer.score(*pair), pairs, "evaluate", None)]
+    return [*in_threads(lambda pair: scorer.score(*pair), pairs, "evaluate", None, beside)]
 
 
 def image_table(samples: pd.DataFrame, name: str, found: list[Scored]) -> pd.DataFrame:
@@ -287,12 +292,11 @@ def summarise(
 ) -> dict[str, float]:
     """What a split's rows come to: pooled scores, those of each class, and means over images."""
     cells, correct = (
-        torch.from_numpy(np.stack([getattr(image, name) for image in found]))
-        for name in ("counts", "correct")
+        np.stack([getattr(image, name) for image in found]) for name in ("counts", "correct")
     )
     summary = counts.summarise(cells, correct)
     if len(classes) > 2:
-        of_classes = counts.dice(cells.sum(dim=0))
+        of_classes = counts.dice(cells.sum(axis=0))
         for name, value in zip(classes[1:], of_classes.tolist(), strict=True):
             summary[f"dice_class_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"] = value
     of_masks = {f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS}

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import cv2
@@ -24,22 +25,37 @@ def num_cores() -> int:
 
 
 def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], description: str, total: int | None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    description: str,
+    total: int | None,
+    beside: bool = True,
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, under a progress bar.
 
     Threads, since decoding, encoding and resizing leave Python's lock; OpenCV's own are turned off
     meanwhile, so that there is one thread a core. The first exception ends the work.
+
+    Args:
+        work: what is done with an item.
+        items: are taken one after another.
+        description: of the bar.
+        total: number of items, if it is known.
+        beside: work goes on while items are taken; False where making them takes all cores itself,
+            and would wait at every turn for the one that another thread has just got.
     """
+    most = WAITING_PER_THREAD * num_cores()
+    at_a_time, may_wait = (1, most) if beside else (most, 0)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     pool = ThreadPoolExecutor(num_cores())
     waiting: deque[Future[Result]] = deque()
     try:
         with tqdm(total=total, desc=description, unit="image", disable=None) as bar:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > WAITING_PER_THREAD * num_cores():
+            remaining = iter(items)
+            while taken := list(islice(remaining, at_a_time)):
+                waiting.extend(pool.submit(work, item) for item in taken)
+                while len(waiting) > may_wait:
                     yield waiting.popleft().result()
                     bar.update()
             while waiting:

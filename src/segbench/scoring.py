@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from segbench.deciding import Rule, clean, decide, enlarge
@@ -109,53 +108,49 @@ class Scorer:
 
     def score(self, plain: Seen, chosen: Seen) -> Scored:
         """Score an image as it is seen by the plain rule's network and by the chosen one's."""
-        truth = plain.original()
-        found = {"": self._of_mask(plain.pred_mask, plain.mask)}
-        found["_original"] = self._at_original(plain, self.plain, truth) or found[""]
-        if self.chosen == self.plain:
-            found |= {f"{ending}_chosen": scores for ending, scores in found.items()}
-        else:
+        ways, preds = [(plain, self.plain)], [plain.pred_mask]
+        if self.chosen != self.plain:
+            ways.append((chosen, self.chosen))
             # Of several classes the largest is taken, whatever the threshold.
             several = self.num_classes > 2
             pred = chosen.pred_mask if several else decide(chosen.levels, self.chosen.threshold)
-            found["_chosen"] = self._of_mask(clean(pred, self.chosen, 1.0), plain.mask)
-            large = self._at_original(chosen, self.chosen, truth)
-            found["_original_chosen"] = large or found["_chosen"]
+            preds.append(clean(pred, self.chosen, 1.0))
+        at_network = at_original = self._of_masks(preds, plain.mask)
+        truth = plain.original()
+        if truth.shape != plain.mask.shape:
+            scale = truth.size / plain.mask.size
+            large = [
+                clean(decide(enlarge(seen.levels, *truth.shape), rule.threshold), rule, scale)
+                for seen, rule in ways
+            ]
+            at_original = self._of_masks(large, truth)
+        found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
         own = histogram(plain.levels, plain.mask)
         row = _of_truth(plain.mask)
-        for ending in VARIANTS:
-            row |= {f"{name}{ending}": value for name, value in found[ending].items()}
-        row["average_precision"] = _mean(average_precision(own))
+        for ending, scores in zip(VARIANTS, found, strict=True):
+            row |= {f"{name}{ending}": value for name, value in scores.items()}
+        row["average_precision"] = float(counts.mean_of_defined(average_precision(own)))
         evidence = Evidence(plain.pred_mask, plain.mask, own)
         for name in self.extra:
             row |= EXTRA[name](evidence)
         cells, correct = counts.count_image(plain.pred_mask, plain.mask, self.num_classes)
         return Scored(row, plain.pred_mask, cells, correct, own, plain.soft)
 
-    def _at_original(self, seen: Seen, rule: Rule, truth: Pixels) -> dict[str, float] | None:
-        """Scores at the image's own size; None where that is the network's."""
-        if truth.shape == seen.mask.shape:
-            return None
-        pred = decide(enlarge(seen.levels, *truth.shape), rule.threshold)
-        return self._of_mask(clean(pred, rule, truth.size / seen.mask.size), truth)
-
-    def _of_mask(self, pred: Pixels, mask: Pixels) -> dict[str, float]:
-        cells, correct = counts.count_image(pred, mask, self.num_classes)
-        rows = torch.from_numpy(cells)[None]
-        scores = {
-            name: float(counts.per_image(rows, score)) for name, score in counts.SCORES.items()
-        }
-        scores["accuracy"] = float(counts.accuracy(torch.from_numpy(correct)))
-        outlines = boundary.boundary_scores(pred, mask, self.num_classes, self.tolerance)
-        return scores | dict(zip(boundary.NAMES, outlines.tolist(), strict=True))
+    def _of_masks(self, preds: list[Pixels], mask: Pixels) -> list[dict[str, float]]:
+        """All metrics of masks (H, W) of one image."""
+        outlines = boundary.boundary_scores(preds, mask, self.num_classes, self.tolerance)
+        found = []
+        for pred, of_outline in zip(preds, outlines.tolist(), strict=True):
+            cells, correct = counts.count_image(pred, mask, self.num_classes)
+            scores = counts.mean_of_defined(
+                np.stack([score(cells) for score in counts.SCORES.values()])
+            )
+            values = (*scores.tolist(), float(counts.accuracy(correct)), *of_outline)
+            found.append(dict(zip(OF_MASKS, values, strict=True)))
+        return found
 
 
 def _of_truth(mask: Pixels) -> dict[str, float]:
     there = ((mask > 0) & (mask != IGNORE)).view(np.uint8)
     components, _ = cv2.connectedComponents(there, connectivity=8)
     return dict(zip(OF_TRUTH, (float(there.mean()), components - 1), strict=True))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else np.nan

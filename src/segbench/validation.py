@@ -91,7 +91,8 @@ def validate(
     return Validated(
         float((losses * sizes).sum() / sizes.sum()),
         metrics.summarise(
-            torch.cat([row.counts for row in moved]), torch.cat([row.correct for row in moved])
+            torch.cat([row.counts for row in moved]).numpy(),
+            torch.cat([row.correct for row in moved]).numpy(),
         ),
         picture,
     )

@@ -4,6 +4,7 @@ An outline is the pixels of a mask with one of their four neighbours outside it;
 outside. Pixels that are ignored are background in both masks.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.metrics import Definition
+from segbench.metrics.counts import mean_of_defined
 from segbench.samples import IGNORE, Pixels
 
 PERCENTILE = 95.0
@@ -57,57 +59,76 @@ MARGIN = 0.02
 
 
 def boundary_scores(
-    pred_mask: Pixels, mask: Pixels, num_classes: int, tolerance: float
+    pred_masks: Sequence[Pixels], mask: Pixels, num_classes: int, tolerance: float
 ) -> NDArray[np.float64]:
-    """Boundary scores of an image, the mean over its foreground classes that have any.
+    """Boundary scores of masks of one image, the mean over its foreground classes that have any.
 
     Args:
-        pred_mask: (H, W) class ids.
+        pred_masks: P of (H, W) class ids; all at once, since the truth's part of the work is half.
         mask: (H, W) class ids, 255 where ignored.
         num_classes: with the background.
         tolerance: of the surface dice, in pixels.
 
     Returns:
-        (3,): boundary IoU, Hausdorff 95 in pixels, surface dice; NaN where no class has pixels.
+        (P, 3): boundary IoU, Hausdorff 95 in pixels, surface dice; NaN where no class has pixels.
 
     Raises:
         ValueError: if the shapes differ.
     """
-    if pred_mask.shape != mask.shape:
-        raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
-    ignored = mask == IGNORE
-    pred_mask = np.where(ignored, 0, pred_mask) if ignored.any() else pred_mask
-    rows = [
-        astuple(of_class((pred_mask == at).view(np.uint8), (mask == at).view(np.uint8), tolerance))
-        for at in range(1, num_classes)
-    ]
-    there = [row for row in rows if not np.isnan(row[0])]
-    return np.mean(there, axis=0) if there else np.full(len(NAMES), np.nan)
+    for pred_mask in pred_masks:
+        if pred_mask.shape != mask.shape:
+            raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
+    if (ignored := mask == IGNORE).any():
+        pred_masks = [np.where(ignored, 0, pred_mask) for pred_mask in pred_masks]
+    scores = np.empty((len(pred_masks), num_classes - 1, len(NAMES)))
+    for class_id in range(1, num_classes):
+        preds = [(pred_mask == class_id).view(np.uint8) for pred_mask in pred_masks]
+        found = of_class(preds, (mask == class_id).view(np.uint8), tolerance)
+        scores[:, class_id - 1] = [astuple(one) for one in found]
+    return mean_of_defined(scores.swapaxes(1, 2))
 
 
-def of_class(pred: Pixels, truth: Pixels, tolerance: float) -> Boundary:
+def of_class(preds: Sequence[Pixels], truth: Pixels, tolerance: float) -> list[Boundary]:
     """Boundary scores of one class, of masks (H, W) of 0 and 1."""
     diagonal = float(np.hypot(*truth.shape))
-    if not (has := (bool(pred.any()), bool(truth.any())))[0] or not has[1]:
-        return Boundary(0.0, diagonal, 0.0) if any(has) else Boundary(*[np.nan] * 3)
-    # Nothing outside of both matters, and most masks are small.
-    left, top, width, height = cv2.boundingRect(pred | truth)
-    box = (slice(top, top + height), slice(left, left + width))
+    # Nothing outside of all matters, and most masks are small.
+    left, top, width, height = cv2.boundingRect(np.bitwise_or.reduce([*preds, truth]))
     # Cut at the image's edges only, beyond which is outside, as beyond the box.
-    pred, truth = np.ascontiguousarray(pred[box]), np.ascontiguousarray(truth[box])
-    edges = [_inner(part, _CROSS) for part in (pred, truth)]
-    apart = [_distances(*pair) for pair in (edges, edges[::-1])]
-    near = sum(int((part <= tolerance).sum()) for part in apart)
+    box = (slice(top, top + height), slice(left, left + width))
     reach = max(1, round(MARGIN * diagonal))
-    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    margins = [_inner(part, square) for part in (pred, truth)]
-    shared, either = (
-        int(part.sum()) for part in (margins[0] & margins[1], margins[0] | margins[1])
-    )
-    return Boundary(
-        shared / either,
-        max(float(np.percentile(part, PERCENTILE)) for part in apart),
-        near / sum(len(part) for part in apart),
+    real = _outline(truth[box], reach)
+    scores = []
+    for pred in preds:
+        found = _outline(pred[box], reach)
+        if found is not None and real is not None:
+            scores.append(_compare(found, real, tolerance))
+        elif found is None and real is None:
+            scores.append(Boundary(*[np.nan] * 3))
+        else:
+            scores.append(Boundary(0.0, diagonal, 0.0))
+    return scores
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """Of a mask: its outline (H, W); its inner margin (H, W); and how far each pixel lies from its
+    outline (H, W), in pixels."""
+
+    edge: NDArray[np.bool_]
+    margin: Pixels
+    field: NDArray[np.float32]
+
+
+def _outline(mask: Pixels, reach: int) -> _Outline | None:
+    """What is compared of a mask of 0 and 1; None if it is empty."""
+    if not mask.any():
+        return None
+    mask = np.ascontiguousarray(mask)
+    edge = _inner(mask, _CROSS)
+    return _Outline(
+        edge.view(bool),
+        _inner(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)),
+        cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE),
     )
 
 
@@ -117,8 +138,27 @@ def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
     return mask - eroded
 
 
-def _distances(edge: Pixels, other: Pixels) -> NDArray[np.float64]:
+def _compare(pred: _Outline, truth: _Outline, tolerance: float) -> Boundary:
+    apart = [_distances(pred.edge, truth.field), _distances(truth.edge, pred.field)]
+    near = sum(np.count_nonzero(part <= tolerance) for part in apart)
+    shared = np.count_nonzero(pred.margin & truth.margin)
+    return Boundary(
+        shared / np.count_nonzero(pred.margin | truth.margin),
+        max(_percentile(part) for part in apart),
+        near / sum(len(part) for part in apart),
+    )
+
+
+def _distances(edge: NDArray[np.bool_], field: NDArray[np.float32]) -> NDArray[np.float64]:
     """Distance of each pixel of an outline to the nearest of the other, in pixels."""
-    field = cv2.distanceTransform(1 - other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Roots of whole numbers, up to the last digit, which depends on the code path that it takes.
-    return np.sqrt(np.rint(np.square(field[edge.view(bool)], dtype=np.float64)))
+    return np.sqrt(np.rint(np.square(field[edge], dtype=np.float64)))
+
+
+def _percentile(values: NDArray[np.float64]) -> float:
+    """As np.percentile has it, linear between values, in a tenth of its time."""
+    at = PERCENTILE / 100 * (len(values) - 1)
+    below = int(at)
+    above = min(below + 1, len(values) - 1)
+    ordered = np.partition(values, (below, above))
+    return float(ordered[below] + (ordered[above] - ordered[below]) * (at - below))

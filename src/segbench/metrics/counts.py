@@ -12,6 +12,8 @@ from segbench.samples import IGNORE, Pixels
 
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")
+Counts = NDArray[np.int64]
+Ratios = NDArray[np.float64]
 
 
 def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
@@ -53,9 +55,7 @@ def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([((pred_mask == mask) & counted).sum((1, 2)), counted.sum((1, 2))], dim=1)
 
 
-def count_image(
-    pred_mask: Pixels, mask: Pixels, num_classes: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Counts, Counts]:
     """What `count` and `count_correct` say of one image, by one core.
 
     torch would share each of many small sums among all cores, which then wait for each other, and
@@ -81,43 +81,43 @@ def count_image(
     return cells, np.array([np.count_nonzero((pred_mask == mask) & counted), number])
 
 
-def accuracy(correct: Tensor) -> Tensor:
+def accuracy(correct: Counts) -> Ratios:
     """Share of pixels that are right, of (..., 2): (...) float64 in [0, 1], NaN without pixels."""
-    right, counted = correct.double().unbind(-1)
-    return right / counted
+    right, counted = correct[..., 0], correct[..., 1]
+    return np.divide(right, counted, out=np.full(right.shape, np.nan), where=counted > 0)
 
 
-def dice(counts: Tensor) -> Tensor:
+def dice(counts: Counts) -> Ratios:
     """2TP / (2TP + FP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    tp, fp, fn, _ = counts.double().unbind(-1)
+    tp, fp, fn, _ = _cells(counts)
     return _ratio(2 * tp, 2 * tp + fp + fn, counts)
 
 
-def iou(counts: Tensor) -> Tensor:
+def iou(counts: Counts) -> Ratios:
     """TP / (TP + FP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    tp, fp, fn, _ = counts.double().unbind(-1)
+    tp, fp, fn, _ = _cells(counts)
     return _ratio(tp, tp + fp + fn, counts)
 
 
-def precision(counts: Tensor) -> Tensor:
+def precision(counts: Counts) -> Ratios:
     """TP / (TP + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    tp, fp, _, _ = counts.double().unbind(-1)
+    tp, fp, _, _ = _cells(counts)
     return _ratio(tp, tp + fp, counts)
 
 
-def recall(counts: Tensor) -> Tensor:
+def recall(counts: Counts) -> Ratios:
     """TP / (TP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    tp, _, fn, _ = counts.double().unbind(-1)
+    tp, _, fn, _ = _cells(counts)
     return _ratio(tp, tp + fn, counts)
 
 
-def specificity(counts: Tensor) -> Tensor:
+def specificity(counts: Counts) -> Ratios:
     """TN / (TN + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    _, fp, _, tn = counts.double().unbind(-1)
+    _, fp, _, tn = _cells(counts)
     return _ratio(tn, tn + fp, counts)
 
 
-SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+SCORES: dict[str, Callable[[Counts], Ratios]] = {
     "dice": dice,
     "iou": iou,
     "precision": precision,
@@ -138,18 +138,29 @@ DEFINITIONS = {
 }
 
 
-def _ratio(part: Tensor, whole: Tensor, counts: Tensor) -> Tensor:
-    nothing_there = counts[..., [TP, FP, FN]].sum(-1) == 0
-    score = torch.where(whole > 0, part / whole.clamp(min=1), 0.0)
-    return torch.where(nothing_there, torch.nan, score)
+def _cells(counts: Counts) -> tuple[Counts, ...]:
+    return tuple(counts[..., cell] for cell in (TP, FP, FN, TN))
 
 
-def per_image(counts: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+def _ratio(part: Counts, whole: Counts, counts: Counts) -> Ratios:
+    something = counts[..., :TN].any(axis=-1)
+    otherwise = np.where(something, 0.0, np.nan)
+    return np.divide(part, whole, out=otherwise, where=something & (whole > 0))
+
+
+def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:
     """Score of each image, the mean over its foreground classes: (N, F, 4) to (N,), NaN if none."""
-    return score(counts).nanmean(dim=1)
+    return mean_of_defined(score(counts))
 
 
-def summarise(counts: Tensor, correct: Tensor) -> dict[str, float]:
+def mean_of_defined(values: Ratios) -> Ratios:
+    """Mean over the last axis of what is no NaN; NaN where all is."""
+    defined = ~np.isnan(values)
+    total, number = np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def summarise(counts: Counts, correct: Counts) -> dict[str, float]:
     """All scores of a set of images, and how many images had none.
 
     `<score>_micro` pools the pixels of all images and classes before the ratio; `<score>_macro`
@@ -157,16 +168,16 @@ def summarise(counts: Tensor, correct: Tensor) -> dict[str, float]:
     is the mean over images of the mean over classes. With one foreground class, micro and macro are
     the same, and macro is left out. Accuracy is of all pixels.
     """
-    pooled = counts.sum(dim=0)
-    summary = {f"{name}_micro": float(score(pooled.sum(dim=0))) for name, score in SCORES.items()}
+    pooled = counts.sum(axis=0)
+    summary = {f"{name}_micro": float(score(pooled.sum(axis=0))) for name, score in SCORES.items()}
     if len(pooled) > 1:
         summary |= {
-            f"{name}_macro": float(score(pooled).nanmean()) for name, score in SCORES.items()
+            f"{name}_macro": float(mean_of_defined(score(pooled))) for name, score in SCORES.items()
         }
     for name, score in SCORES.items():
-        summary[f"{name}_per_image"] = float(per_image(counts, score).nanmean())
-    summary["accuracy_micro"] = float(accuracy(correct.sum(dim=0)))
-    summary["accuracy_per_image"] = float(accuracy(correct).nanmean())
+        summary[f"{name}_per_image"] = float(mean_of_defined(per_image(counts, score)))
+    summary["accuracy_micro"] = float(accuracy(correct.sum(axis=0)))
+    summary["accuracy_per_image"] = float(mean_of_defined(accuracy(correct)))
     summary["images"] = counts.shape[0]
-    summary["images_without_score"] = int(per_image(counts, dice).isnan().sum())
+    summary["images_without_score"] = int(np.isnan(per_image(counts, dice)).sum())
     return summary

@@ -5,7 +5,6 @@ here to be set beside numbers that were measured so.
 """
 
 import numpy as np
-import torch
 
 from segbench.metrics import Definition, Evidence
 from segbench.metrics.counts import dice, iou
@@ -30,7 +29,7 @@ def of_image(evidence: Evidence) -> dict[str, float]:
         (levels,) = np.nonzero(histogram.sum(axis=0))
         low, high = levels[0], levels[-1]
         cuts = np.ceil(low + np.linspace(0, 1, LEVELS) * (high - low) - 1e-9).astype(int)
-        counts = torch.from_numpy(counts_at(histogram)[cuts])
+        counts = counts_at(histogram)[cuts]
         rows.append([float(score(counts).mean()) for score in (dice, iou)])
     means = np.mean(rows, axis=0).tolist() if rows else [np.nan] * len(DEFINITIONS)
     return dict(zip(DEFINITIONS, means, strict=True))

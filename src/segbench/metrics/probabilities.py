@@ -54,13 +54,13 @@ def histogram(levels: Pixels, mask: Pixels) -> Histogram:
     Returns:
         (F, 2, 256).
     """
+    counted = mask != IGNORE
     rows = []
     for class_id, level in enumerate(foreground(levels), start=1):
-        cell = level.astype(np.int16)
-        cell += LEVELS * (mask == class_id)
-        cell += 2 * LEVELS * (mask == IGNORE)
-        rows.append(np.bincount(cell.ravel(), minlength=3 * LEVELS)[: 2 * LEVELS])
-    return np.array(rows).reshape(-1, 2, LEVELS)
+        own = np.bincount(level[mask == class_id], minlength=LEVELS)
+        of_all = level.ravel() if counted.all() else level[counted]
+        rows.append([np.bincount(of_all, minlength=LEVELS) - own, own])
+    return np.array(rows)
 
 
 def counts_at(histograms: Histogram) -> NDArray[np.int64]:
