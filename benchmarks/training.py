@@ -10,19 +10,21 @@
     (e) peak memory of the training process, and of one on twenty times the data
 
 All train the same network on the same images. Rounds alternate between them, and a ratio is the
-median over rounds, so that a machine that slows down for a while does not decide. Needs neither DVC
-nor MLflow.
+median over rounds, so that a machine that slows down for a while does not decide; on a CPU, steps
+of (a) and batches of (c) alternate with those of the limit that they are compared with. Needs
+neither DVC nor MLflow.
 
     python benchmarks/training.py params.yaml [BATCH_SIZE]
 """
 
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import cycle
@@ -33,11 +35,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from segbench.arrays import Arrays, Header, Writer, open_arrays
 from segbench.augmentation import build_pipeline, vary
-from segbench.batches import PlainBatches, TrainBatches
+from segbench.batches import Batch, PlainBatches, TrainBatches
 from segbench.checkpoints import Checkpoints
+from segbench.choosing import choose
 from segbench.deciding import Rule
 from segbench.evaluation import look, score
 from segbench.fitting import Fit
@@ -49,14 +53,14 @@ from segbench.params import Candidate, Params, load_params
 from segbench.processes import make_fabric
 from segbench.records import Record, Run, now_ms
 from segbench.samples import Info, Pixels
-from segbench.scoring import Scorer
+from segbench.scoring import Scorer, Seen
 from segbench.validation import Validated
 
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")
 SIZE = 256
 ROUNDS = 3
-EPOCH = 32
-"""Steps of an epoch as shipped; CVC-ClinicDB's 490 training images make 61."""
+EPOCH = 61
+"""Steps of an epoch as shipped: CVC-ClinicDB's 490 training images in batches of 8."""
 STEPS = 10
 """Steps of everything else."""
 FEW, MANY = 1_000, 20_000
@@ -79,6 +83,8 @@ class Bench:
         self.resolved = resolve(params.hardware)
         self.fabric = make_fabric(self.resolved)
         self.batch = params.train.batch_size
+        # Else what goes on beside the steps would go on during those of the limit too.
+        self.alternates = self.resolved.device == "cpu" and self.resolved.workers == 0
         self._trained: dict[str, torch.Tensor] = {}
 
     def network(self) -> SegmentationNetwork:
@@ -92,11 +98,17 @@ class Bench:
         images, masks = next(iter(PlainBatches(self.arrays, self.batch)))
         return images.to(self.resolved.device), masks.to(self.resolved.device)
 
-    def shipped(self) -> float:
+    def shipped(self, limit: Callable[[], object] | None = None) -> tuple[float, float]:
         """An epoch as the train stage has it, less validation, after some of a single step.
 
-        In the first the worker is forked, here from a process with memory to copy; and from the
-        fourth on a checkpoint's file is used again.
+        In the first of those a worker is forked, if there is one, here from a process with memory
+        to copy; and from the fourth on a checkpoint's file is used again.
+
+        Args:
+            limit: a step of the limit, done after each.
+
+        Returns:
+            Images a second; and those of the limit, nan without it.
         """
         recipe = self.params.train.model_copy(update={"num_epochs": 5})
         batches = TrainBatches(
@@ -109,23 +121,28 @@ class Bench:
             pinned=self.resolved.device == "cuda",
         )
         run = Run("a" * 32, "train", "bench", "bench", now_ms())
+        between = _Between(limit)
         with TemporaryDirectory() as folder, Record(Path(folder) / "record", run) as record:
             fit = _Timed(self.fabric, self.fast_network(), recipe, 2, 0.5, SIZE, SIZE)
+            fit.between = between
             checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
             fit.bind(run.name, record, checkpoints, self.params.checkpoints)
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
             fit.run(batches, PlainBatches(few, 8))
             self._trained = fit.network.state_dict()
-        return EPOCH * self.batch / fit.seconds
+        return EPOCH * self.batch / (fit.seconds - between.seconds), between.rate * self.batch
 
-    def limit(self) -> float:
-        """Forward, backward and step on one resident batch: what the arithmetic alone allows."""
-        network = self.fast_network()
-        images, masks = self.resident()
+    def trained(self) -> tuple[float, float]:
+        """As shipped, and the limit: forward, backward and step on one resident batch, which is
+        what the arithmetic alone allows."""
         kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
             self.resolved.precision
         )
-        return self._steps(network, lambda: (images, masks), kind)
+        resident = self.resident()
+        limit = self._step(self.fast_network(), lambda: resident, kind)
+        if self.alternates:
+            return self.shipped(limit)
+        return self.shipped()[0], self._per_second(limit)
 
     def plain(self) -> float:
         """Decode, resize and vary each sample when it is needed; float32, NCHW."""
@@ -146,14 +163,14 @@ class Bench:
             device = self.resolved.device
             return torch.stack(images).to(device), torch.stack(masks).to(device)
 
-        return self._steps(self.network(), load, None)
+        return self._per_second(self._step(self.network(), load, None))
 
-    def _steps(
+    def _step(
         self,
         network: SegmentationNetwork,
         load: Callable[[], tuple[torch.Tensor, torch.Tensor]],
         kind: torch.dtype | None,
-    ) -> float:
+    ) -> Callable[[], None]:
         loss_of = WeightedLoss(self.params.train.loss, 1)
         rate = self.params.train.optimizer.learning_rate
         optimizer = make_optimizer(network, self.params.train.optimizer, rate)
@@ -166,10 +183,12 @@ class Bench:
             loss_of(logits, masks).backward()
             optimizer.step()
 
-        return self._per_second(step)
+        return step
 
-    def evaluated(self) -> float:
-        """Prediction and all default scores of a split, by a plain and by a chosen threshold.
+    @torch.no_grad()
+    def evaluated(self) -> tuple[float, float]:
+        """Prediction and all default scores of a split, by a plain threshold and by the best one;
+        and forward only, in the same precision and layout.
 
         By the network that was trained before: the outlines of what an untrained one says are those
         of noise, and as long.
@@ -179,23 +198,24 @@ class Bench:
         network = network.to(memory_format=torch.channels_last).eval()
         part = slice(STEPS * self.batch)
         split = Arrays(self.arrays.images[part], self.arrays.masks[part], self.arrays.samples[part])
-        plain, chosen = (Rule(threshold, 0, False, False) for threshold in (0.5, 0.4))
-        scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])
-
-        def work() -> None:
-            score(scorer, look(network, split, _Packed(split), self.batch, 0.5))
-
-        work()
-        started = time.perf_counter()
-        work()
-        return len(split.images) / (time.perf_counter() - started)
-
-    @torch.no_grad()
-    def forward(self) -> float:
-        """Forward only, in the same precision and layout as evaluation."""
-        network = self.network().to(memory_format=torch.channels_last).eval()
         images, _ = self.resident()
-        return self._per_second(lambda: network(images))
+        between = _Between((lambda: network(images)) if self.alternates else None)
+
+        def see() -> Iterator[Seen]:
+            return look(_Followed(network, between), split, _Packed(split), self.batch, 0.5)
+
+        plain = Rule(0.5, 0, False, False)
+        chosen = choose(plain, self.params.evaluate.choose, {False: list(see())})[0][1]
+        assert chosen != plain, "the bench is to score masks of two kinds"
+        scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])
+        between.seconds, between.count = 0.0, 0
+        started = time.perf_counter()
+        score(scorer, see(), beside=self.resolved.device != "cpu")
+        seconds = time.perf_counter() - started - between.seconds
+        forward = between.rate * self.batch
+        if not self.alternates:
+            forward = self._per_second(lambda: network(images))
+        return len(split.images) / seconds, forward
 
     def _per_second(self, step: Callable[[], object]) -> float:
         """Time steps after two to warm up."""
@@ -208,6 +228,41 @@ class Bench:
             step()
         wait()
         return STEPS * self.batch / (time.perf_counter() - started)
+
+
+class _Between:
+    """Other work, done between the pieces of some work and timed apart; none if it is None."""
+
+    def __init__(self, work: Callable[[], object] | None) -> None:
+        self.work = work
+        self.seconds = 0.0
+        self.count = 0
+
+    def __call__(self) -> None:
+        if self.work is not None:
+            started = time.perf_counter()
+            self.work()
+            self.seconds += time.perf_counter() - started
+            self.count += 1
+
+    @property
+    def rate(self) -> float:
+        """How often a second."""
+        return self.count / self.seconds if self.count else math.nan
+
+
+class _Followed(nn.Module):
+    """A network with other work after each of its batches."""
+
+    def __init__(self, network: nn.Module, between: _Between) -> None:
+        super().__init__()
+        self.network = network
+        self.between = between
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images)
+        self.between()
+        return logits
 
 
 class _Packed:
@@ -224,12 +279,18 @@ class _Timed(Fit):
     """All epochs but the last are short; notes how long that takes, less validation."""
 
     seconds = 0.0
+    between: _Between
 
     def train_epoch(self) -> None:
         self._batches.num_steps = EPOCH if self.epoch == self.params.num_epochs - 1 else 1
+        self.between.seconds, self.between.count = 0.0, 0
         started = time.perf_counter()
         super().train_epoch()
         self.seconds = time.perf_counter() - started
+
+    def train_step(self, batch: Batch) -> None:
+        super().train_step(batch)
+        self.between()
 
     def end_epoch(self, found: Validated) -> None:
         started = time.perf_counter()
@@ -268,24 +329,21 @@ def generate(root: Path, number: int, files: int) -> None:
 
 
 def compare(bench: Bench) -> dict[str, float]:
-    """Images a second in each way, medians over rounds, and medians of their ratios."""
-    kinds = {
-        "limit": bench.limit,  # first, as it warms up
-        "shipped": bench.shipped,
-        "plain": lambda: apart(bench.params, "plain", bench.candidate.encoder, str(bench.root)),
-        "evaluated": bench.evaluated,
-        "forward": bench.forward,
-    }
-    rounds = [{name: measure() for name, measure in kinds.items()} for _ in range(ROUNDS)]
-    found = {name: statistics.median(row[name] for row in rounds) for name in kinds}
-    ratios = {
-        "over_limit": ("shipped", "limit"),
-        "over_plain": ("shipped", "plain"),
-        "evaluated_over_forward": ("evaluated", "forward"),
-    }
-    for name, (upper, lower) in ratios.items():
-        found[name] = statistics.median(row[upper] / row[lower] for row in rounds)
-    return found
+    """Images a second in each way, and their ratios: medians over rounds."""
+    rounds = []
+    for _ in range(ROUNDS):
+        shipped, limit = bench.trained()
+        plain = apart(bench.params, "plain", bench.candidate.encoder, str(bench.root))
+        evaluated, forward = bench.evaluated()
+        rounds.append(
+            {
+                **{"shipped": shipped, "limit": limit, "over_limit": shipped / limit},
+                **{"plain": plain, "over_plain": shipped / plain},
+                **{"evaluated": evaluated, "forward": forward},
+                "evaluated_over_forward": evaluated / forward,
+            }
+        )
+    return {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
 
 
 def apart(params: Params, *what: str) -> float:

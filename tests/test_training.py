@@ -39,6 +39,15 @@ def test_same_seed_same_bits_another_seed_others(
     assert histories[0] == histories[1]
 
 
+def test_a_worker_is_for_a_core_that_does_not_train(
+    tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segbench.hardware.num_cores", lambda: 4)
+    for threads, workers in ((4, 0), (3, 1), (1, 1)):
+        tree["hardware"].update(device="cpu", threads=threads, workers="auto")
+        assert resolve(Params.model_validate(tree).hardware).workers == workers
+
+
 def test_workers_change_no_bit(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
     hashes = set()
     for workers in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""Batches: packed samples, varied and stacked ahead of the network by worker processes."""
+"""Batches: packed samples, varied and stacked, ahead of the network if worker processes do it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace

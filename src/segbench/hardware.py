@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from segbench.errors import InputError
+from segbench.parallel import num_cores
 from segbench.params.train import Hardware
 
 # Without it cuBLAS refuses to be deterministic; it is read when CUDA starts.
@@ -73,13 +74,15 @@ def resolve(params: Hardware) -> Resolved:
         precision = "bf16-mixed" if _computes_bf16(device) else "32-true"
     if precision == "16-mixed" and device == "cpu":
         raise InputError("hardware.precision: 16-mixed needs a GPU; set bf16-mixed or 32-true")
-    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
-    share = max(1, (cores or 1) // params.devices)
+    share = max(1, num_cores() // params.devices)
     threads = params.threads
     if threads == "auto":
         threads = torch.get_num_threads() if params.devices == 1 else share
-    # On the CPU a worker has to take from the cores that train; one is enough to be ahead.
-    usual = 1 if device == "cpu" else max(1, min(8, share - 1))
+    usual = max(1, min(8, share - 1))
+    if device == "cpu":
+        # A core that has a batch to make keeps the others waiting, in whatever process; a worker,
+        # which costs memory and a fork, is for a core that does not train.
+        usual = 1 if threads < share else 0
     workers = usual if params.workers == "auto" else params.workers
     return Resolved(
         device=device,
