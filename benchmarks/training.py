@@ -376,6 +376,10 @@ def main(params: Params) -> None:
     prepare(resolved)
     batch = params.train.batch_size
     results: dict[str, object] = {"hardware": asdict(resolved), "batch_size": batch}
+    # First, since a process counts as its own peak what the one that began it had in memory.
+    few, many = (apart(params, "peak", str(number)) for number in (FEW, MANY))
+    results["peak_mib"] = {FEW: few, MANY: many, "many_over_few": many / few}
+    print(f"(e) peak memory: {few:.0f} MiB for {FEW} pairs, {many:.0f} MiB for {MANY}", flush=True)
     print(
         f"{'encoder':<20}{'shipped':>9}{'limit':>8}{'plain':>8}{'(a)':>7}{'(b)':>7}"
         f"{'evaluated':>11}{'forward':>9}{'(c)':>7}   images/s and their ratios",
@@ -392,9 +396,6 @@ def main(params: Params) -> None:
                 f"{row['forward']:>9.1f}{row['evaluated_over_forward']:>7.2f}",
                 flush=True,
             )
-    few, many = (apart(params, "peak", str(number)) for number in (FEW, MANY))
-    results["peak_mib"] = {FEW: few, MANY: many, "many_over_few": many / few}
-    print(f"(e) peak memory: {few:.0f} MiB for {FEW} pairs, {many:.0f} MiB for {MANY}")
     print(json.dumps({"bench": results}))
 
 
