@@ -66,6 +66,9 @@ def test_by_hand() -> None:
     assert dice[2] == dice[3] == 0
     assert metrics.precision(counts)[2, 0] == 0  # nothing predicted, something there
     assert metrics.recall(counts)[3, 0] == 0  # nothing there, something predicted
+    specificity = metrics.specificity(counts)[:, 0]
+    assert specificity[[0, 2, 3]].tolist() == [0.5, 1, 0.75]
+    assert math.isnan(specificity[1])  # left out too, though its background is all right
     summary = summarised(pred, mask, 2)
     assert summary["dice_per_image"] == pytest.approx(0.5 / 3)
     assert summary["dice_micro"] == pytest.approx(2 / (2 + 2 + 2))
