@@ -6,7 +6,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe test test-exhaustive check ui plan bench sync lock
+.PHONY: repro recipe test test-all test-exhaustive check ui plan bench sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@python -m segbench.params params.yaml
@@ -18,8 +18,11 @@ recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="k
 	@python -m segbench.recipes $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) \
 		$(if $(FRESH),--fresh) $(SET)
 
-test: $(READY)  ## all tests, the end-to-end one included
+test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
 	@python -m pytest
+
+test-all: $(READY)  ## all tests but the exhaustive ones (25 minutes)
+	@python -m pytest -m "not exhaustive" --hypothesis-profile thorough
 
 test-exhaustive: $(READY)  ## every encoder there is, forward and backward (10 minutes)
 	@python -m pytest -m exhaustive

@@ -1,14 +1,20 @@
 """What tests share: the committed params, shrunk, and a small dataset on its way through."""
 
 import os
+
+# Before torch is imported: on tensors of a few kilobytes a second thread only makes the first wait,
+# and two test processes share the cores anyway.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 
-from segbench import auditing, datasets, packing
+from segbench import auditing, datasets, follower, packing
 from segbench.params import Params
 from segbench.training import train
 
@@ -17,6 +23,30 @@ SHARED = ROOT.parent / "shared"
 
 # MLflow and matplotlib warn of their own use of others; torch.export of its own future.
 os.environ["MPLBACKEND"] = "svg"
+
+settings.register_profile("quick", max_examples=15, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)  # make test-all
+settings.load_profile("quick")
+
+
+class NoFollower:
+    """In place of the process that replays a record into MLflow, which takes seconds to start."""
+
+    def follow(self, folder: Path) -> None:
+        pass
+
+    def reached(self, max_wait_s: float) -> bool:
+        return True
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_follower(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are not replayed, unless a test is marked `mlflow`."""
+    if request.node.get_closest_marker("mlflow") is None:
+        monkeypatch.setattr(follower, "Follower", NoFollower)
 
 
 def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:
@@ -37,6 +67,7 @@ def shrink(tree: dict[str, Any]) -> dict[str, Any]:
     tree["augment"].update(height=64, width=64, preview_samples=2)
     tree["model"]["architecture_args"]["decoder_channels"] = [32, 16, 16, 8, 8]
     tree["train"].update(num_epochs=2, batch_size=4)
+    tree["hardware"].update(threads=1, workers=0)
     tree["comparison"].update(
         candidates=["mobilenetv2_035", "regnetx_002"], seeds=[0], num_resamples=100
     )

@@ -4,7 +4,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.distance import cdist
@@ -29,7 +29,6 @@ def reference(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> tuple[fl
     return overlap, max(np.percentile(way, 95) for way in ways), near
 
 
-@settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 10**6), height=st.integers(8, 90), width=st.integers(8, 90))
 def test_agrees_with_the_references(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)

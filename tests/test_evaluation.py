@@ -65,6 +65,7 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     return Params.model_validate(tree)
 
 
+@pytest.mark.mlflow
 def test_out_of_memory_says_what_to_lower(
     params: Params,
     packed: Path,

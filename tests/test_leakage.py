@@ -414,7 +414,6 @@ def test_joining_unites_whole_groups() -> None:
     st.floats(-1000, 1000),
     st.floats(0.05, 20),
 )
-@settings(deadline=None, max_examples=50)
 def test_a_hash_does_not_see_brightness_and_contrast(
     seed: int, offset: float, scale: float
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
@@ -99,7 +99,6 @@ def assert_sound(table: pd.DataFrame, samples: pd.DataFrame, asked: Split) -> No
 
 
 @given(group_sizes, ways, folds_asked, st.booleans(), st.integers(1, 4), seeds)
-@settings(deadline=None, max_examples=60)
 def test_every_sample_is_in_one_split_and_groups_stay_whole(
     sizes: list[int], by: str, num_folds: int, stratify: bool, num_strata: int, seed: int
 ) -> None:
@@ -115,7 +114,6 @@ def test_every_sample_is_in_one_split_and_groups_stay_whole(
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), folds_asked, seeds)
-@settings(deadline=None, max_examples=100)
 def test_few_groups_are_split_soundly_or_refused(
     sizes: list[int], num_folds: int, seed: int
 ) -> None:
@@ -140,7 +138,6 @@ def test_three_groups_always_fill_three_splits(sizes: list[int]) -> None:
     st.sampled_from([0.05, 0.1, 0.2, 0.3]),
     seeds,
 )
-@settings(deadline=None, max_examples=100)
 def test_shares_are_off_by_half_a_group_at_most(
     sizes: list[int], val: float, test: float, seed: int
 ) -> None:
@@ -155,7 +152,6 @@ def test_shares_are_off_by_half_a_group_at_most(
 
 
 @given(group_sizes, st.integers(2, 6), seeds)
-@settings(deadline=None, max_examples=60)
 def test_folds_differ_by_one_group_at_most(sizes: list[int], num_folds: int, seed: int) -> None:
     # Of two folds that differed by more than a group of the larger one, that group would move.
     asked = params(num_folds=num_folds, seed=seed, val_share=0.2)
@@ -219,7 +215,6 @@ def counts_of(table: pd.DataFrame, names: list[str]) -> NDArray[np.int64]:
 
 
 @given(labels, ways, st.sampled_from([0.1, 0.25]), st.sampled_from([0.1, 0.2]), seeds)
-@settings(deadline=None, max_examples=60)
 def test_single_samples_are_stratified_to_about_one(
     strata: list[str], by: str, val: float, test: float, seed: int
 ) -> None:
@@ -242,7 +237,6 @@ def test_single_samples_are_stratified_to_about_one(
 
 
 @given(labels, ways, st.integers(2, 6), seeds)
-@settings(deadline=None, max_examples=40)
 def test_folds_of_single_samples_are_stratified_alike(
     strata: list[str], by: str, num_folds: int, seed: int
 ) -> None:
@@ -298,7 +292,6 @@ def test_groups_are_balanced_no_worse_than_by_scikit_learn() -> None:
 
 
 @given(group_sizes, ways, st.integers(1, 4), st.booleans(), st.data())
-@settings(deadline=None, max_examples=50)
 def test_what_was_split_stays(
     sizes: list[int], by: str, num_folds: int, stratify: bool, data: st.DataObject
 ) -> None:
@@ -393,7 +386,6 @@ def test_a_published_split_is_taken_as_it_is() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=20, max_size=40), st.booleans(), seeds)
-@settings(deadline=None, max_examples=40)
 def test_validation_is_carved_from_published_train(
     sizes: list[int], stratify: bool, seed: int
 ) -> None:
@@ -469,7 +461,6 @@ def assert_apart(table: pd.DataFrame, samples: pd.DataFrame) -> None:
 
 
 @given(volumes, st.integers(1, 4), seeds)
-@settings(deadline=None, max_examples=50)
 def test_consecutive_slices_are_kept_apart(
     blocks: list[list[int]], num_folds: int, seed: int
 ) -> None:
@@ -500,7 +491,6 @@ def test_a_split_emptied_by_its_neighbours_is_refused() -> None:
 
 
 @given(volumes, st.integers(1, 3), seeds)
-@settings(deadline=None, max_examples=30)
 def test_slices_that_were_split_stay(blocks: list[list[int]], num_folds: int, seed: int) -> None:
     samples = slices(blocks)
     asked = params(num_folds=num_folds, seed=seed, sticky=True)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import pack
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.arrays import Arrays, open_arrays
@@ -44,7 +44,6 @@ def random_images(*sizes: tuple[int, int]) -> list[np.ndarray]:
     return [rng.integers(0, 255, (*size, 3), np.uint8) for size in sizes]
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(32, 90), st.integers(48, 130)), min_size=1, max_size=3),
     batch=st.integers(1, 7),

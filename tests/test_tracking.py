@@ -29,7 +29,7 @@ from segbench.params import Candidate, Model, Params
 from segbench.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
 
 
 def write_record(folder: Path, part: str = "train", **changes: object) -> Run:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from test_params import problems
 from test_resume import outcome
 
-from segbench import records, training
+from segbench import training
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.fitting import Fit
@@ -23,21 +23,6 @@ from segbench.results import by_rate, leaders
 from segbench.tuning import Trial, recipes_to_try, tuned
 
 STEPS = 4
-
-
-class Nobody:
-    """In place of the process that brings a record to MLflow, which these tests do not look at."""
-
-    def follow(self, folder: Path) -> None:
-        pass
-
-    def reached(self, max_wait_s: float) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def _unfollowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "ready", Nobody)
 
 
 @pytest.fixture
