@@ -26,12 +26,12 @@ from PIL import Image
 
 from segbench.auditing import Paths, split_and_audit
 from segbench.datasets import download
+from segbench.datasets.canonical import read_samples, read_table
 from segbench.leakage import find_alike
 from segbench.packing import augment
 from segbench.parallel import in_threads, num_cores
 from segbench.params import load_params
 from segbench.params.datasets import Folder
-from segbench.samples import read_samples, read_table
 
 NUM_IMAGES = 10_000
 HEIGHT, WIDTH = 384, 512

@@ -42,10 +42,12 @@ from segbench.augmentation import build_pipeline, vary
 from segbench.batches import Batch, PlainBatches, TrainBatches
 from segbench.checkpoints import Checkpoints
 from segbench.choosing import choose
+from segbench.datasets.canonical import Info
 from segbench.deciding import Rule
+from segbench.devices import Resolved, prepare, resolve
 from segbench.evaluation import look, score
 from segbench.fitting import Fit
-from segbench.hardware import Resolved, prepare, resolve
+from segbench.images import Pixels
 from segbench.losses import WeightedLoss
 from segbench.metrics.probabilities import LEVELS
 from segbench.models import SegmentationNetwork, build_network
@@ -53,7 +55,6 @@ from segbench.optimization import make_optimizer
 from segbench.params import Candidate, Params, load_params
 from segbench.processes import make_fabric
 from segbench.records import Record, Run, now_ms
-from segbench.samples import Info, Pixels
 from segbench.scoring import Scorer, Seen
 from segbench.validation import Validated
 

@@ -18,11 +18,12 @@ from conftest import SHARED, audit_paths, read_params
 
 from segbench import datasets
 from segbench.auditing import split_and_audit
+from segbench.datasets.canonical import Info, Sample, Task
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
+from segbench.images import IGNORE, Pixels, read_pixels
 from segbench.params import Split
 from segbench.params.datasets import CvcClinicDB, Limits
-from segbench.samples import IGNORE, Info, Pixels, Sample, Task, read_pixels
 from segbench.splitting import SPLITS
 
 HEIGHT, WIDTH = 48, 64

@@ -12,7 +12,7 @@ import torch
 from segbench.arrays import open_arrays
 from segbench.augmentation import load_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches, as_tensors, on_device
-from segbench.samples import Pixels
+from segbench.images import Pixels
 
 
 def passes(packed: Path, seed: int, epochs: list[int]) -> list[torch.Tensor]:

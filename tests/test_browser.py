@@ -18,6 +18,7 @@ from test_tracking import server, write_record
 from segbench.arrays import Header
 from segbench.auditing import split_and_audit
 from segbench.cost import Cost, Spread
+from segbench.datasets.canonical import Info, read_table
 from segbench.deciding import Rule
 from segbench.gates import Gate
 from segbench.models.origin import Origin
@@ -25,7 +26,6 @@ from segbench.params import Params, Tuning
 from segbench.pictures import outline, picture_mode
 from segbench.report import plots
 from segbench.report.comparison import Cell, Content, SampleRow, write_report
-from segbench.samples import Info, read_table
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.slices import Slice
 from segbench.splitting import SPLITS

@@ -18,10 +18,11 @@ from pydantic import TypeAdapter
 from sklearn.model_selection import train_test_split
 
 from segbench.datasets import CATALOGUE, download, hgr1
+from segbench.datasets.canonical import read_info, read_samples, read_table
 from segbench.datasets.cvc_clinicdb import published_split
 from segbench.errors import InputError
+from segbench.images import read_pixels
 from segbench.params.datasets import Dataset
-from segbench.samples import read_info, read_pixels, read_samples, read_table
 
 Fields = dict[str, Any]
 LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}

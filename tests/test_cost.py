@@ -23,9 +23,9 @@ from segbench.cost import (
     to_row,
     write_rows,
 )
+from segbench.datasets.canonical import Info
 from segbench.errors import InputError
 from segbench.params import Params
-from segbench.samples import Info
 from segbench.training_cost import images_per_epoch, images_to_reach, training_seconds
 
 INFO = Info("made", ("background", "polyp"), "own", False, "")

@@ -27,19 +27,19 @@ from conftest import SHARED
 from PIL import Image
 
 from segbench.datasets import cvc_clinicdb, download, synthetic_polyps
-from segbench.datasets.ingest import MEASURE_COLUMNS, SAMPLE_COLUMNS, ingest
-from segbench.errors import InputError
-from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps
-from segbench.samples import (
+from segbench.datasets.canonical import (
     Info,
     Sample,
     Task,
     read_info,
-    read_pixels,
     read_samples,
     read_table,
     read_thumbnails,
 )
+from segbench.datasets.ingest import MEASURE_COLUMNS, SAMPLE_COLUMNS, ingest
+from segbench.errors import InputError
+from segbench.images import read_pixels
+from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps
 
 Fields = dict[str, Any]
 LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}

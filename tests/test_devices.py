@@ -16,8 +16,8 @@ from mlflow.tracking import MlflowClient
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from segbench.devices import resolve
 from segbench.errors import InputError
-from segbench.hardware import resolve
 from segbench.models.synchronised import synchronise_batch_norm
 from segbench.params import Params
 

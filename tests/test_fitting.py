@@ -16,9 +16,9 @@ from torch import Tensor
 
 from segbench.arrays import open_arrays, read_header
 from segbench.batches import Batch, PlainBatches, TrainBatches
+from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.fitting import Fit
-from segbench.hardware import prepare, resolve
 from segbench.models import build_network, encoder_of
 from segbench.optimization import clip_gradients
 from segbench.params import Params

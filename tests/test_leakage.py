@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from segbench import leakage
+from segbench.datasets.canonical import Info, Sample, Task, read_samples, read_table
 from segbench.datasets.ingest import ingest, make_thumbnail
+from segbench.images import Pixels
 from segbench.leakage import (
     FEWEST_FOR_MEAN,
     WORDS,
@@ -26,7 +28,6 @@ from segbench.leakage import (
     straddling_equals,
     straddling_groups,
 )
-from segbench.samples import Info, Pixels, Sample, Task, read_samples, read_table
 from segbench.splitting import UNUSED
 
 HEIGHT, WIDTH = 96, 128

@@ -8,8 +8,8 @@ import segmentation_models_pytorch as smp
 import torch
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
+from segbench.images import IGNORE
 from segbench.metrics import counts as metrics
-from segbench.samples import IGNORE
 
 REFERENCES = {
     "dice": f1_score,

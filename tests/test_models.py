@@ -20,7 +20,7 @@ from conftest import SHARED
 from safetensors.torch import save_file
 
 from segbench.errors import InputError
-from segbench.hashing import sha256_of, sha256_of_arrays
+from segbench.files import sha256_of, sha256_of_arrays
 from segbench.models import (
     FlipAveraged,
     build_network,

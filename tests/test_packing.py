@@ -8,9 +8,10 @@ from conftest import pack
 from PIL import Image
 
 from segbench.arrays import open_arrays, read_header
+from segbench.datasets.canonical import read_samples
+from segbench.images import read_pixels
 from segbench.packing import resize
 from segbench.params import Params
-from segbench.samples import read_pixels, read_samples
 from segbench.splitting import read_split
 
 

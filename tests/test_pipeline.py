@@ -7,6 +7,9 @@ import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from segbench.files import sha256_of_code
+from segbench.training import CODE
+
 SOURCE = ROOT / "src" / "segbench"
 
 # What watches, checks or words, but changes no number; a change here must not retrain.
@@ -14,7 +17,7 @@ OBSERVERS = {
     "__init__.py",
     "errors.py",  # wording
     "follower.py",  # watches
-    "hashing.py",  # names what was made
+    "files.py",  # names what was made
     "params/__init__.py",  # checks values that DVC itself follows
     "params/datasets.py",
     "params/section.py",
@@ -24,7 +27,7 @@ OBSERVERS = {
     "records.py",  # writes down
     "stage.py",  # parses paths
     "tracking.py",  # replays
-    "writing.py",  # whole or not at all
+    # whole or not at all
     "plan.py",  # foretells
     "recipes.py",  # runs all of it elsewhere
     "sheets.py",  # draws
@@ -100,3 +103,9 @@ def test_scripts_hold_no_path_and_no_number() -> None:
             ):
                 assert isinstance(node.value, str), f"{script.name}: {node.value}"
                 assert "/" not in node.value, f"{script.name}: {node.value}"
+
+
+def test_checkpoints_are_of_the_code_that_trains() -> None:
+    """Its key hashes what the train stage needs; a list that lacks a file would resume its past."""
+    covered = set(sha256_of_code(*CODE))
+    assert closure(ROOT / "stages/train.py") - covered == set()

@@ -17,7 +17,8 @@ from conftest import fit_one
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
-from segbench import checkpoints, fitting, stage, writing
+from segbench import checkpoints, fitting, stage
+from segbench import files as writing
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.fitting import Fit

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.arrays import Arrays, open_arrays
+from segbench.datasets.canonical import read_samples
 from segbench.deciding import Rule
 from segbench.errors import InputError
 from segbench.evaluation import Truths, look, score
-from segbench.hashing import sha256_of_arrays
+from segbench.files import sha256_of_arrays
+from segbench.images import read_pixels
 from segbench.params import Params, Patches
 from segbench.results import Evaluated, Paths, flat, read_predictions
-from segbench.samples import read_pixels, read_samples
 from segbench.scoring import Scorer
 from segbench.tiling import Wholes, windows_of
 

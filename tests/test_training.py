@@ -10,9 +10,9 @@ import torch
 from conftest import fit_one, pack
 
 from segbench.arrays import open_arrays
+from segbench.devices import resolve
 from segbench.errors import InputError
-from segbench.hardware import resolve
-from segbench.hashing import sha256_of
+from segbench.files import sha256_of
 from segbench.optimization import make_optimizer, make_schedule
 from segbench.params import Params
 from segbench.params.train import Optimizer, Schedule
@@ -42,7 +42,7 @@ def test_same_seed_same_bits_another_seed_others(
 def test_a_worker_is_for_a_core_that_does_not_train(
     tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segbench.hardware.num_cores", lambda: 4)
+    monkeypatch.setattr("segbench.devices.num_cores", lambda: 4)
     for threads, workers in ((4, 0), (3, 1), (1, 1)):
         tree["hardware"].update(device="cpu", threads=threads, workers="auto")
         assert resolve(Params.model_validate(tree).hardware).workers == workers

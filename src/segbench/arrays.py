@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from segbench.samples import Info, Pixels, read_info, read_table
+from segbench.datasets.canonical import Info, read_info, read_table
+from segbench.images import Pixels
 
 
 @dataclass(frozen=True)

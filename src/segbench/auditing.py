@@ -11,7 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from segbench.datasets.canonical import Info, read_info, read_samples, read_table
 from segbench.errors import InputError
+from segbench.files import whole_file, whole_folder
+from segbench.images import read_pixels, resize
 from segbench.leakage import (
     Alike,
     Pairs,
@@ -24,9 +27,7 @@ from segbench.leakage import (
 from segbench.params import Split
 from segbench.pictures import class_colours, outline, picture_mode
 from segbench.report.audit import Audit, Finding, Shown, write_audit
-from segbench.samples import Info, read_info, read_pixels, read_samples, read_table, resize
 from segbench.splitting import SPLITS, UNUSED, read_split, split_samples
-from segbench.writing import whole_file, whole_folder
 
 # From these shares on, a mask looks inverted: most of it, and nearly all of its rim, is foreground.
 MOST_FOREGROUND, MOST_BORDER = 0.5, 0.9

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 
 from segbench.errors import InputError
+from segbench.images import Pixels
 from segbench.params import Augment
 from segbench.params.section import did_you_mean
-from segbench.samples import Pixels
 
 Pipeline: TypeAlias = A.Compose
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segbench.arrays import Arrays
-from segbench.samples import Pixels
+from segbench.images import Pixels
 
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8, channels last in memory; masks (N, H, W) uint8."""

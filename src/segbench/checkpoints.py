@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from torch.utils.serialization import config
 
 from segbench.errors import InputError
+from segbench.files import whole_file
 from segbench.records import Run, read_run, write_run
-from segbench.writing import whole_file
 
 KEPT = 3
 """How many lie on disk: the last; the one before it, should the last be damaged; and one whose file

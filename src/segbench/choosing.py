@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.deciding import Rule, clean, decide
+from segbench.images import IGNORE
 from segbench.metrics import counts
 from segbench.metrics.probabilities import LEVELS, Histogram, counts_at, histogram
 from segbench.params import Choose
-from segbench.samples import IGNORE
 from segbench.scoring import Seen
 
 Choice = tuple[float, Rule]

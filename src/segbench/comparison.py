@@ -12,6 +12,7 @@ from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
 from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
+from segbench.files import whole_file, whole_folder
 from segbench.gates import check, claims, insist
 from segbench.params import Params
 from segbench.pictures import picture_mode
@@ -32,7 +33,6 @@ from segbench.slices import slices
 from segbench.standings import Row, standings
 from segbench.training_cost import Training, training_cost
 from segbench.verdict import limits, verdict
-from segbench.writing import whole_file, whole_folder
 
 TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
 """Metrics that DVC shows of each candidate, whichever it is that ranks them."""

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from segbench.arrays import Header
 from segbench.errors import InputError
-from segbench.hashing import sha256_of
+from segbench.files import sha256_of_code, whole_file
 from segbench.params import Params
-from segbench.writing import whole_file
 
-CODE = ("hardware.py", "measuring.py", "models/*.py")
-"""Where in this package it stands what a network does and how that is measured."""
+CODE = ("devices.py", "measuring.py", "models")
+"""Source that says what a network does, and how that is measured."""
 KEY_DIGITS = 12
 COLUMNS = (
     *("model", "device", "processor", "threads", "versions"),
@@ -96,13 +95,12 @@ def model_key(params: Params, alias: str, header: Header) -> str:
     machine's: a table is read wherever a report is written.
     """
     candidate = params.candidates[alias]
-    here = Path(__file__).parent
     what = [
         *(params.model.architecture.lower(), params.model.architecture_args),
         *(params.model.in_channels, candidate.encoder, candidate.encoder_args),
         *(header.height, header.width, header.channels, header.num_outputs),
         *(params.evaluate.batch_size, params.evaluate.flips, params.hardware.deterministic),
-        [sha256_of(path) for pattern in CODE for path in sorted(here.glob(pattern))],
+        sha256_of_code(*CODE),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 

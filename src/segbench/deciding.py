@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.images import Pixels
 from segbench.metrics.probabilities import LEVELS
-from segbench.samples import Pixels
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.batches import PlainBatches
 from segbench.choosing import choose
+from segbench.datasets.canonical import read_samples
 from segbench.deciding import Rule
-from segbench.hardware import prepare, resolve, within_memory
-from segbench.hashing import sha256_of, sha256_of_arrays
+from segbench.devices import prepare, resolve, within_memory
+from segbench.files import sha256_of, sha256_of_arrays, whole_file, whole_folder
+from segbench.images import Pixels, read_pixels
 from segbench.metrics import calibration, counts, pranet, v_rand
 from segbench.metrics.probabilities import soft_dice_batch, soft_sums, to_levels
 from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
@@ -36,11 +38,9 @@ from segbench.records import (
     recorded,
 )
 from segbench.results import flat
-from segbench.samples import Pixels, read_pixels, read_samples
 from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
 from segbench.sheets import show_fixed_samples, write_grid, write_pictures, write_triptychs
 from segbench.tiling import Wholes
-from segbench.writing import whole_file, whole_folder
 
 SPLITS = ("val", "test")
 TOLD = ("dice", "iou")

@@ -21,7 +21,7 @@ import requests
 from filelock import FileLock
 
 from segbench.errors import InputError
-from segbench.writing import whole_file, whole_folder
+from segbench.files import whole_file, whole_folder
 
 CHECKSUM = "md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
 BLOCK = 1 << 20

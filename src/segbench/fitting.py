@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from segbench.batches import Batch, PlainBatches, TrainBatches, moved_ahead
 from segbench.checkpoints import Checkpoints
+from segbench.devices import is_out_of_memory
 from segbench.errors import InputError
-from segbench.hardware import is_out_of_memory
 from segbench.losses import WeightedLoss
 from segbench.models import SegmentationNetwork
 from segbench.models.freezing import freeze

@@ -12,8 +12,9 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from segbench.datasets.canonical import read_thumbnails
+from segbench.images import Pixels, read_pixels
 from segbench.parallel import in_threads
-from segbench.samples import Pixels, read_pixels, read_thumbnails
 from segbench.splitting import UNUSED
 
 Pairs = NDArray[np.int64]

@@ -9,9 +9,9 @@ from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from segbench.errors import InputError
+from segbench.images import IGNORE
 from segbench.params.section import did_you_mean
 from segbench.params.train import LossTerm
-from segbench.samples import IGNORE
 
 
 class WeightedLoss(nn.Module):

@@ -30,8 +30,8 @@ from segbench.cost import (
     to_row,
     write_rows,
 )
+from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
-from segbench.hardware import Resolved, prepare, resolve, within_memory
 from segbench.models import FlipAveraged, build_network, check_size, num_parameters
 from segbench.models.names import check_names
 from segbench.params import Candidate, Params

@@ -15,13 +15,14 @@ import pandas as pd
 from segbench import arrays
 from segbench.arrays import Arrays, Header, Writer, open_arrays
 from segbench.augmentation import Pipeline, build_pipeline, save_pipeline, vary
+from segbench.datasets.canonical import read_info, read_samples
+from segbench.files import whole_file, whole_folder
+from segbench.images import Pixels, read_pixels, resize
 from segbench.parallel import in_threads
 from segbench.params import Augment
 from segbench.pictures import outline, save_sheet
-from segbench.samples import Pixels, read_info, read_pixels, read_samples, resize
 from segbench.splitting import SPLITS, UNUSED, read_split
 from segbench.tiling import Window, windows_of
-from segbench.writing import whole_file, whole_folder
 
 # Copies, preview and training draw from separate streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009

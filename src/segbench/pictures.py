@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from segbench.samples import IGNORE, Info, Pixels
+from segbench.datasets.canonical import Info
+from segbench.images import IGNORE, Pixels
 
 # Told apart by colour-blind readers, and seen on tissue, aerial and grey images.
 TRUTH_COLOUR = (86, 222, 120)

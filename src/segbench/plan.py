@@ -12,10 +12,11 @@ import numpy as np
 from dvc.repo import Repo
 
 from segbench.datasets import CATALOGUE
+from segbench.datasets.canonical import Sample, Task
 from segbench.errors import InputError
+from segbench.images import resize
 from segbench.parallel import num_cores
 from segbench.params import Candidate, Params, load_params
-from segbench.samples import Sample, Task, resize
 from segbench.tiling import windows_of
 
 TIMED_SAMPLES = 12
@@ -130,7 +131,7 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     """Cost of one training and one evaluation of a candidate, from a few timed steps."""
     import torch
 
-    from segbench.hardware import prepare, resolve
+    from segbench.devices import prepare, resolve
     from segbench.losses import WeightedLoss
     from segbench.models import build_network, num_parameters
     from segbench.models.exporting import export_network, load_exported

@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
-from segbench.hardware import Resolved
+from segbench.devices import Resolved
 
 
 def make_fabric(resolved: Resolved) -> Fabric:

@@ -25,9 +25,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segbench.errors import InputError
+from segbench.files import whole_file, whole_folder
 from segbench.params import load_params
 from segbench.params.section import did_you_mean
-from segbench.writing import whole_file, whole_folder
 
 RECIPES, RUNS = Path("recipes"), Path("runs")
 LENT = ("datasets", "weights")

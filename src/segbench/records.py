@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from segbench.files import whole_file, whole_folder
 from segbench.follower import ready
-from segbench.writing import whole_file, whole_folder
 
 
 @dataclass(frozen=True)

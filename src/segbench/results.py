@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.hashing import sha256_of, sha256_of_arrays
+from segbench.files import sha256_of, sha256_of_arrays
+from segbench.images import Pixels
 from segbench.params import Params
-from segbench.samples import Pixels
 
 NAMING = ("split", "id", "group", "stratum")
 """Columns of the rows of an evaluation that are no numbers."""

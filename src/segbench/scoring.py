@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.deciding import Rule, clean, decide, enlarge
+from segbench.images import IGNORE, Pixels
 from segbench.metrics import (
     Definition,
     Evidence,
@@ -19,7 +20,6 @@ from segbench.metrics import (
     v_rand,
 )
 from segbench.metrics.probabilities import Histogram, average_precision, histogram
-from segbench.samples import IGNORE, Pixels
 
 EXTRA: dict[str, Callable[[Evidence], dict[str, float]]] = {
     "calibration": calibration.of_image,

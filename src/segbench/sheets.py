@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segbench.datasets.canonical import Info
+from segbench.images import Pixels
 from segbench.pictures import class_colours, outline, paint, save_sheet, shrink, to_colour
 from segbench.records import Record
-from segbench.samples import Info, Pixels
 from segbench.tiling import Wholes
 
 EXTREMES = 4

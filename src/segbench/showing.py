@@ -6,13 +6,13 @@ import pandas as pd
 from PIL import Image
 
 from segbench.arrays import open_arrays
+from segbench.files import whole_folder
+from segbench.images import Pixels
 from segbench.params import Params
 from segbench.pictures import SHOWN_SIZE, outline, shrink
 from segbench.report.comparison import Cell, SampleRow
 from segbench.results import Evaluated, Paths, read_predictions
-from segbench.samples import Pixels
 from segbench.tiling import Wholes
-from segbench.writing import whole_folder
 
 MOST_PIXELS = 3_200_000
 """Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import read_table
 from segbench.errors import InputError
 from segbench.params import Split
-from segbench.samples import read_table
 
 SPLITS = ("train", "val", "test")
 UNUSED = "unused"

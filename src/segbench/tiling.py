@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from segbench.arrays import Arrays
 from segbench.errors import InputError
+from segbench.images import Pixels
 from segbench.params import Patches
-from segbench.samples import Pixels
 
 Logits = NDArray[np.float32]
 

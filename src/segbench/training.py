@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import time
 import uuid
 from contextlib import ExitStack
@@ -21,10 +20,11 @@ from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.augmentation import load_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches, on_device
 from segbench.checkpoints import Checkpoints
+from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
+from segbench.files import sha256_of, sha256_of_code, whole_file
 from segbench.fitting import Fit
-from segbench.hardware import Resolved, prepare, resolve, within_memory
-from segbench.hashing import sha256_of
+from segbench.images import IGNORE, Pixels
 from segbench.models import build_network, check_size, save_network
 from segbench.models.freezing import freeze
 from segbench.models.names import check_names
@@ -36,12 +36,26 @@ from segbench.phases import phases_of
 from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
 from segbench.processes import make_fabric
 from segbench.records import DatasetInput, Run, flatten, now_ms, recorded
-from segbench.samples import IGNORE, Pixels
 from segbench.tuning import Trial, tags_of, try_rates, tuned
-from segbench.writing import whole_file
 
 FRAME_SIZE = 256
 """Longer side of a picture in the animation, in pixels."""
+
+CODE = (
+    *(
+        "arrays.py",
+        "augmentation.py",
+        "batches.py",
+        "packing.py",
+        "tiling.py",
+        "images.py",
+        "datasets/canonical.py",
+    ),
+    *("models", "metrics", "devices.py", "parallel.py", "checkpoints.py", "fitting.py"),
+    *("losses.py", "optimization.py", "phases.py", "processes.py", "training.py", "tuning.py"),
+    "validation.py",
+)
+"""Source that determines a training: a checkpoint of other code is not resumed."""
 
 
 def train(
@@ -218,19 +232,12 @@ def _check_fit(params: Params, header: Header, resolved: Resolved) -> None:
 def _key(params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path) -> str:
     """Hash of everything that determines a training, its code included."""
     parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
-    code = sorted(
-        (name, sha256_of(Path(module.__file__)))
-        for name, module in sys.modules.items()
-        if name.startswith("segbench") and module.__file__
-    )
-    packed = [Path(__file__).with_name(name) for name in ("packing.py", "tiling.py")]
     machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
     what = [
         params.candidates[alias].model_dump(mode="json"),
         *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
         *(_tuning(params), params.evaluate.threshold, fold, seed, machine),
-        *(provenance.versions(), code),
-        *(sha256_of(part) for part in packed),
+        *(provenance.versions(), sha256_of_code(*CODE)),
         *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

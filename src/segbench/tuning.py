@@ -18,11 +18,11 @@ import torch
 from segbench.batches import PlainBatches, TrainBatches
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
+from segbench.files import whole_file
 from segbench.fitting import DivergedError, Fit
 from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.params.train import Train
-from segbench.writing import whole_file
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from sklearn.model_selection import train_test_split
 
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import Pair, by_threshold, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
 from segbench.fetching import Archive
 from segbench.params.datasets import CvcClinicDB
-from segbench.samples import Info, Task
 
 NUM_FRAMES = 612
 INFO = Info(

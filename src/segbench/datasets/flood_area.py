@@ -4,10 +4,10 @@ Masks have the grey edges of a lossy format, and a few differ from their image i
 pixels (`dataset.limits.size_difference`) or, torn pairs, by a lot.
 """
 
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import by_threshold, files_of, find_pairs, read_pairs
 from segbench.fetching import Archive
 from segbench.params.datasets import FloodArea
-from segbench.samples import Info, Task
 
 INFO = Info(
     name="flood-area",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import (
     Decode,
     by_colours,
@@ -18,7 +19,6 @@ from segbench.datasets.pairs import (
 from segbench.errors import InputError
 from segbench.fetching import obtain
 from segbench.params.datasets import Folder, FromName, Label, MaskColours, MaskThreshold, MaskValues
-from segbench.samples import Info, Task
 
 SPLITS = ("", "train", "val", "test")
 

@@ -7,11 +7,11 @@ hands and rooms look alike, so a person is a group; gestures are strata.
 import re
 from dataclasses import replace
 
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import Pair, by_threshold, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
 from segbench.fetching import Archive
 from segbench.params.datasets import Hgr1
-from segbench.samples import Info, Task
 
 INFO = Info(
     name="hgr1",

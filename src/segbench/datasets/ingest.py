@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import THUMBNAIL_SIZE, Info, Sample, Task
 from segbench.datasets.pairs import count_values
 from segbench.errors import InputError
+from segbench.files import whole_folder
+from segbench.images import IGNORE, Pixels
 from segbench.parallel import in_threads
-from segbench.samples import IGNORE, THUMBNAIL_SIZE, Info, Pixels, Sample, Task
-from segbench.writing import whole_folder
 
 SAMPLE_COLUMNS = (
     *("id", "image", "mask", "group", "stratum", "previous", "split"),

@@ -7,8 +7,7 @@ below it: a split leaves out slices that would touch another part of it.
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import (
     UNREADABLE,
     Pair,
@@ -19,8 +18,8 @@ from segbench.datasets.pairs import (
 )
 from segbench.errors import InputError
 from segbench.fetching import Archive
+from segbench.images import open_image
 from segbench.params.datasets import Isbi2012
-from segbench.samples import Info, Task
 
 NUM_SLICES = 30
 INFO = Info(
@@ -81,7 +80,7 @@ def _pages(images: Path) -> list[Pair]:
     counts = []
     for path in (images, masks):
         try:
-            with Image.open(path) as stack:
+            with open_image(path) as stack:
                 counts.append(getattr(stack, "n_frames", 1))
         except UNREADABLE as error:
             raise InputError(

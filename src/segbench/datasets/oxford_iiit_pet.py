@@ -8,11 +8,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from segbench.datasets.canonical import Info, Task
 from segbench.datasets.pairs import Pair, by_values, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
 from segbench.fetching import Archive
+from segbench.images import IGNORE
 from segbench.params.datasets import OxfordIIITPet
-from segbench.samples import IGNORE, Info, Task
 
 PAGE = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
 BASES = (f"{PAGE}data/", "https://thor.robots.ox.ac.uk/pets/")

@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from segbench.datasets.canonical import Sample, Task
 from segbench.errors import InputError
 from segbench.fetching import Archive, obtain
+from segbench.images import Pixels, open_image
 from segbench.params.datasets import Limits, Published
-from segbench.samples import Pixels, Sample, Task
-
-# dataset.limits.megapixels takes its place.
-Image.MAX_IMAGE_PIXELS = None
 
 # What Pillow raises for files that are torn or foreign.
 UNREADABLE = (
@@ -222,7 +220,7 @@ def _read_pair(
 def _open(data: bytes, path: Path, megapixels: float, page: int) -> tuple[Image.Image, str]:
     """The upright image and its format, which is empty where the file shows it otherwise."""
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with open_image(io.BytesIO(data), _formats()) as image:
             if page:
                 image.seek(page)
             size = image.size

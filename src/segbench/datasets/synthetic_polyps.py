@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import Info, Sample, Task
+from segbench.images import Pixels
 from segbench.params.datasets import SyntheticPolyps
-from segbench.samples import Info, Pixels, Sample, Task
 
 INFO = Info(
     name="synthetic-polyps",

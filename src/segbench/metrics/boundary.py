@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench.images import IGNORE, Pixels
 from segbench.metrics import Definition
 from segbench.metrics.counts import mean_of_defined
-from segbench.samples import IGNORE, Pixels
 
 PERCENTILE = 95.0
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))

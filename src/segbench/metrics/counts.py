@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.images import IGNORE, Pixels
 from segbench.metrics import Definition
-from segbench.samples import IGNORE, Pixels
 
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.images import IGNORE, Pixels
 from segbench.metrics import Definition
 from segbench.metrics.counts import FN, FP, TN, TP
-from segbench.samples import IGNORE, Pixels
 
 LEVELS = 256
 Histogram = NDArray[np.int64]

@@ -7,8 +7,8 @@ connectomics".
 import cv2
 import numpy as np
 
+from segbench.images import IGNORE
 from segbench.metrics import Definition, Evidence
-from segbench.samples import IGNORE
 
 DEFINITIONS = {
     "v_rand": Definition(

@@ -5,7 +5,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 
-from segbench.hashing import sha256_of_arrays
+from segbench.files import sha256_of_arrays
 from segbench.models import SegmentationNetwork, encoder_of
 from segbench.params import Candidate
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.hashing import sha256_of
+from segbench.files import sha256_of
 
 # What torch and safetensors raise for files that are torn or something else.
 UNREADABLE = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from segbench.writing import whole_file
+from segbench.files import whole_file
 
 
 def write_page(

@@ -1,10 +1,18 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes of files and folders, and hashes of what a number came from."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PACKAGE = Path(__file__).parent
+"""Where segbench's own source lies."""
 
 
 @contextmanager
@@ -52,3 +60,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Hex sha256 of the content of named arrays; how they are stored does not matter."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
+
+
+def sha256_of_code(*places: str) -> dict[str, str]:
+    """Hex sha256 of source files of this package, by their path in it.
+
+    Args:
+        places: files, and folders with all modules below them.
+
+    Raises:
+        FileNotFoundError: for a place that does not exist: a list that names nothing any more must
+            not pass for one whose code is unchanged.
+    """
+    found: dict[str, str] = {}
+    for place in places:
+        path = PACKAGE / place
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        found |= {file.relative_to(PACKAGE).as_posix(): sha256_of(file) for file in files}
+    return found

@@ -1,24 +1,16 @@
-"""Samples: images with masks of class ids, and the canonical form that the pipeline reads."""
+"""The canonical form of a dataset, which ingest writes and the rest of the pipeline reads."""
 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 
-from segbench.errors import InputError
-
-IGNORE = 255
-"""Class id of pixels that neither train nor count."""
+from segbench.images import Pixels
 
 THUMBNAIL_SIZE = 32
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -114,28 +106,3 @@ def read_info(folder: Path) -> Info:
     fields = json.loads((folder / "dataset.json").read_text())
     lists = {name: tuple(fields[name]) for name in ("classes", "foreground", "colours")}
     return Info(**{**fields, **lists})
-
-
-def read_pixels(path: Path) -> Pixels:
-    """Read a canonical image or mask: (H, W, 3) RGB or (H, W).
-
-    By the library that decoded the dataset's own files, so that a JPEG gives the same pixels.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except OSError:
-        raise InputError(
-            f"{path}: unreadable; run 'dvc repro -f download' to make it anew"
-        ) from None
-
-
-def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """Resize a sample: area (shrinking) or linear for the image, nearest for the mask."""
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.
-    return (
-        cv2.resize(image, (width, height), interpolation=how),
-        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
-    )

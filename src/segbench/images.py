@@ -1,0 +1,52 @@
+"""Pixels: 8-bit images and masks of class ids, read and resized."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from segbench.errors import InputError
+
+IGNORE = 255
+"""Class id of pixels that neither train nor count."""
+
+Pixels = NDArray[np.uint8]
+
+
+def open_image(file: Path | BinaryIO, formats: list[str] | None = None) -> ImageFile:
+    """Pillow's `Image.open`, without its guard against large images.
+
+    `dataset.limits.megapixels` stands in its place, and is checked where a dataset's own files are
+    read. Every stage has to open without it what the first one let pass.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+    return Image.open(file, formats=formats)
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Read a canonical image or mask: (H, W, 3) RGB or (H, W).
+
+    By the library that decoded the dataset's own files, so that a JPEG gives the same pixels.
+    """
+    try:
+        with open_image(path) as image:
+            return np.asarray(image)
+    except OSError:
+        raise InputError(
+            f"{path}: unreadable; run 'dvc repro -f download' to make it anew"
+        ) from None
+
+
+def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
+    """Resize a sample: area (shrinking) or linear for the image, nearest for the mask."""
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.
+    return (
+        cv2.resize(image, (width, height), interpolation=how),
+        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
+    )
