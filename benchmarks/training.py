@@ -52,7 +52,8 @@ from segbench.losses import WeightedLoss
 from segbench.metrics.probabilities import LEVELS
 from segbench.models import SegmentationNetwork, build_network
 from segbench.optimization import make_optimizer
-from segbench.params import Candidate, Params, load_params
+from segbench.params import Params, load_params
+from segbench.params.model import Candidate
 from segbench.processes import make_fabric
 from segbench.records import Record, Run, now_ms
 from segbench.scoring import Scorer, Seen

@@ -22,8 +22,8 @@ from segbench.datasets.canonical import Info, Sample, Task
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
-from segbench.params import Split
 from segbench.params.datasets import CvcClinicDB, Limits
+from segbench.params.split import Split
 from segbench.splitting import SPLITS
 
 HEIGHT, WIDTH = 48, 64

@@ -22,7 +22,8 @@ from segbench.datasets.canonical import Info, read_table
 from segbench.deciding import Rule
 from segbench.gates import Gate
 from segbench.models.origin import Origin
-from segbench.params import Params, Tuning
+from segbench.params import Params
+from segbench.params.compare import Tuning
 from segbench.pictures import outline, picture_mode
 from segbench.report import plots
 from segbench.report.comparison import Cell, Content, SampleRow, write_report

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from segbench.choosing import best_threshold, choose
 from segbench.deciding import Rule, clean, decide, enlarge
 from segbench.metrics.probabilities import histogram
-from segbench.params import Choose
+from segbench.params.evaluate import Choose
 from segbench.scoring import DEFINITIONS, OF_MASKS, VARIANTS, Scorer, Seen
 
 PLAIN = Rule(0.5, 0, False, False)

@@ -10,7 +10,7 @@ import torch
 from segbench.errors import InputError
 from segbench.models import build_network, check_size, input_scaling
 from segbench.models.names import UNFIT, check_names, why_unfit
-from segbench.params import Candidate, Model
+from segbench.params.model import Candidate, Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

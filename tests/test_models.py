@@ -31,7 +31,7 @@ from segbench.models import (
 from segbench.models.exporting import export_network, load_exported
 from segbench.models.names import check_names
 from segbench.models.origin import origin_of
-from segbench.params import Candidate, Model
+from segbench.params.model import Candidate, Model
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
 

@@ -16,21 +16,17 @@ SOURCE = ROOT / "src" / "segbench"
 OBSERVERS = {
     "__init__.py",
     "errors.py",  # wording
-    "follower.py",  # watches
     "files.py",  # names what was made
-    "params/__init__.py",  # checks values that DVC itself follows
-    "params/datasets.py",
-    "params/section.py",
-    "params/train.py",
+    "follower.py",  # watches
+    "params",  # checks values that DVC itself follows
     "pictures.py",  # draws
+    "plan.py",  # foretells
     "provenance.py",  # describes
+    "recipes.py",  # runs all of it elsewhere
     "records.py",  # writes down
+    "sheets.py",  # draws
     "stage.py",  # parses paths
     "tracking.py",  # replays
-    # whole or not at all
-    "plan.py",  # foretells
-    "recipes.py",  # runs all of it elsewhere
-    "sheets.py",  # draws
 }
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -65,13 +61,17 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
+def observes(file: Path) -> bool:
+    return any(file.is_relative_to(SOURCE / name) for name in OBSERVERS)
+
+
 def closure(path: Path) -> set[str]:
     """Files below src/segbench that a script needs, not counting observers and what they need."""
     seen: set[Path] = set()
     waiting = [path]
     while waiting:
         for file in imported(waiting.pop()):
-            if file not in seen and file.relative_to(SOURCE).as_posix() not in OBSERVERS:
+            if file not in seen and not observes(file):
                 seen.add(file)
                 waiting.append(file)
     return {file.relative_to(SOURCE).as_posix() for file in seen}

@@ -14,7 +14,7 @@ from segbench.models import SegmentationNetwork, build_network, encoder_of
 from segbench.models.exporting import export_network, load_exported
 from segbench.models.freezing import freeze
 from segbench.models.names import check_names
-from segbench.params import Candidate, Model
+from segbench.params.model import Candidate, Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from segbench.errors import InputError
-from segbench.params import Split
+from segbench.params.split import Split
 from segbench.splitting import COLUMNS, SPLITS, UNUSED, read_split, split_samples
 
 ROUNDING = 1e-6

@@ -18,7 +18,8 @@ from segbench.errors import InputError
 from segbench.evaluation import Truths, look, score
 from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
-from segbench.params import Params, Patches
+from segbench.params import Params
+from segbench.params.augment import Patches
 from segbench.results import Evaluated, Paths, flat, read_predictions
 from segbench.scoring import Scorer
 from segbench.tiling import Wholes, windows_of

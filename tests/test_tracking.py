@@ -25,7 +25,8 @@ from PIL import Image
 from segbench.fitting import Fit
 from segbench.models import build_network
 from segbench.models.exporting import export_network
-from segbench.params import Candidate, Model, Params
+from segbench.params import Params
+from segbench.params.model import Candidate, Model
 from segbench.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 

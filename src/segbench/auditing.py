@@ -24,7 +24,7 @@ from segbench.leakage import (
     straddling_equals,
     straddling_groups,
 )
-from segbench.params import Split
+from segbench.params.split import Split
 from segbench.pictures import class_colours, outline, picture_mode
 from segbench.report.audit import Audit, Finding, Shown, write_audit
 from segbench.splitting import SPLITS, UNUSED, read_split, split_samples

@@ -19,7 +19,7 @@ import numpy as np
 
 from segbench.errors import InputError
 from segbench.images import Pixels
-from segbench.params import Augment
+from segbench.params.augment import Augment
 from segbench.params.section import did_you_mean
 
 Pipeline: TypeAlias = A.Compose

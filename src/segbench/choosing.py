@@ -10,7 +10,7 @@ from segbench.deciding import Rule, clean, decide
 from segbench.images import IGNORE
 from segbench.metrics import counts
 from segbench.metrics.probabilities import LEVELS, Histogram, counts_at, histogram
-from segbench.params import Choose
+from segbench.params.evaluate import Choose
 from segbench.scoring import Seen
 
 Choice = tuple[float, Rule]

@@ -11,7 +11,7 @@ import torch
 
 from segbench.errors import InputError
 from segbench.parallel import num_cores
-from segbench.params.train import Hardware
+from segbench.params.hardware import Hardware
 
 # Without it cuBLAS refuses to be deterministic; it is read when CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

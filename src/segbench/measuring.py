@@ -34,7 +34,8 @@ from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
 from segbench.models import FlipAveraged, build_network, check_size, num_parameters
 from segbench.models.names import check_names
-from segbench.params import Candidate, Params
+from segbench.params import Params
+from segbench.params.model import Candidate
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
 

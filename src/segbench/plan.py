@@ -16,7 +16,8 @@ from segbench.datasets.canonical import Sample, Task
 from segbench.errors import InputError
 from segbench.images import resize
 from segbench.parallel import num_cores
-from segbench.params import Candidate, Params, load_params
+from segbench.params import Params, load_params
+from segbench.params.model import Candidate
 from segbench.tiling import windows_of
 
 TIMED_SAMPLES = 12

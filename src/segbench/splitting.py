@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from segbench.datasets.canonical import read_table
 from segbench.errors import InputError
-from segbench.params import Split
+from segbench.params.split import Split
 
 SPLITS = ("train", "val", "test")
 UNUSED = "unused"

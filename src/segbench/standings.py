@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.params import Candidate, Params
+from segbench.params import Params
+from segbench.params.model import Candidate
 from segbench.results import Evaluated, scores_of
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.statistics import (

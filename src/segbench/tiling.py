@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segbench.arrays import Arrays
 from segbench.errors import InputError
 from segbench.images import Pixels
-from segbench.params import Patches
+from segbench.params.augment import Patches
 
 Logits = NDArray[np.float32]
 

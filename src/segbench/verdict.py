@@ -1,6 +1,6 @@
 """The verdict in words: what the standings say, and what they cannot say."""
 
-from segbench.params import Comparison
+from segbench.params.compare import Comparison
 from segbench.standings import Row, Standings
 from segbench.statistics import Interval
 

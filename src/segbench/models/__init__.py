@@ -19,7 +19,7 @@ from segbench.errors import InputError
 from segbench.models.names import LIBRARY, PUBLISHED
 from segbench.models.parts import PublishedUNet, tapped_encoder
 from segbench.models.weights import load_encoder_weights
-from segbench.params import Candidate, Model
+from segbench.params.model import Candidate, Model
 
 T = TypeVar("T")
 Channels = tuple[float, ...]

@@ -20,7 +20,7 @@ from segbench.models import (
 )
 from segbench.models.contracting import ContractingPath
 from segbench.models.weights import check_file
-from segbench.params import Candidate, Model
+from segbench.params.model import Candidate, Model
 from segbench.params.section import did_you_mean
 
 PUBLISHED: dict[str, ModuleType] = {

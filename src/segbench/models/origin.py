@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 
 from segbench.files import sha256_of_arrays
 from segbench.models import SegmentationNetwork, encoder_of
-from segbench.params import Candidate
+from segbench.params.model import Candidate
 
 
 @dataclass(frozen=True)

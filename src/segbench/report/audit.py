@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from segbench.datasets.canonical import Info
-from segbench.params import Split
+from segbench.params.split import Split
 from segbench.pictures import class_colours, link_to, picture_source
 from segbench.report import plots
 from segbench.report.pages import write_page

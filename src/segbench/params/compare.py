@@ -1,0 +1,80 @@
+"""The section `comparison`: who is compared, over which repetitions, by what."""
+
+import ast
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+from segbench.params.section import Section, Share
+
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+
+
+def _check_once(name: str, values: list[Any]) -> None:
+    """Raise ValueError for a list that names something twice."""
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{name} name {twice} more than once; remove the repetition")
+
+
+class Tuning(Section):
+    """Learning rates that every run tries before it is trained, so that each candidate has its own.
+
+    The rate with the best validation dice per image is kept; the test set is not seen.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
+    """In place of `train.optimizer.learning_rate`."""
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Of `train.num_epochs`, rounded, at least one: how long a trial is."""
+
+    @model_validator(mode="after")
+    def _try_each_rate_once(self) -> Self:
+        _check_once("learning_rates", self.learning_rates)
+        return self
+
+
+class Comparison(Section):
+    """Who is compared, and over which repetitions."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    """What the report and MLflow call it."""
+    candidates: Annotated[list[Alias], Field(min_length=1)]
+    folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    """[0], or folds of split.num_folds."""
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    tuning: Tuning | None
+    """null: all are trained at the one rate of `train`."""
+    metric: Literal[
+        "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
+    ]
+    """What ranks: its mean over images on validation; the test set confirms or refutes."""
+    confidence: Share
+    num_resamples: PositiveInt
+    require: list[str]
+    """What must hold of the outcome, or the stage fails, after the report is written; such as
+    `dice_per_image >= 0.9` or `p < 0.05 or parameters < runner_up_parameters`; see gates.py."""
+
+    @model_validator(mode="after")
+    def _name_everything_once(self) -> Self:
+        for axis in ("candidates", "folds", "seeds"):
+            _check_once(axis, getattr(self, axis))
+        return self
+
+    @model_validator(mode="after")
+    def _require_what_can_be_read(self) -> Self:
+        for text in self.require:
+            try:
+                ast.parse(text, mode="eval")
+            except SyntaxError:
+                raise ValueError(
+                    f"require: '{text}' is no expression; write it like 'dice_per_image >= 0.9'"
+                ) from None
+        return self

@@ -1,0 +1,52 @@
+"""The sections `model` and `candidates`: what all networks share, and what tells them apart."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    StringConstraints,
+    model_validator,
+)
+
+from segbench.params.section import Section
+
+
+class Model(Section):
+    """What all candidates share."""
+
+    architecture: str
+    """A published U-Net (cvc-mobilenetv2, pet-mobilenetv2, isbi-unet, flood-vgg19, hgr1-resnet50)
+    or an architecture of segmentation-models-pytorch (unet, unetplusplus, fpn, ...)."""
+    architecture_args: dict[str, Any]
+    """Further arguments of that architecture, such as decoder_channels or dropout."""
+    in_channels: Literal[1, 3]
+    """1: the network sees grey images as one channel, which pretrained weights do not know.
+    3: as three equal ones."""
+
+
+class Candidate(Section):
+    """One contender: an encoder with its weights."""
+
+    encoder: str
+    """Encoder of segmentation-models-pytorch by name, or `tu-` and a timm name; with a published
+    U-Net also `unet`, the contracting path of 2015."""
+    encoder_args: dict[str, Any]
+    """Further arguments of a timm encoder, such as pad_type."""
+    weights: str
+    """`none` (from scratch), `imagenet` (from the hub), or a .safetensors / .pth file."""
+    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None
+    """Of the weights file; null for `none` and `imagenet`."""
+    input_scaling: Literal["imagenet", "symmetric", "unit", "pretrained"]
+    """What the weights expect: ImageNet mean and std, [-1, 1], [0, 1], or what the encoder's
+    library says of its pretrained weights."""
+
+    @model_validator(mode="after")
+    def _hash_for_files_only(self) -> Self:
+        is_file = self.weights not in ("none", "imagenet")
+        if is_file and not self.weights.endswith((".safetensors", ".pth")):
+            raise ValueError(
+                f"weights '{self.weights}' must be none, imagenet or a .safetensors / .pth file"
+            )
+        if is_file != (self.weights_sha256 is not None):
+            need = "needs its weights_sha256 ('sha256sum FILE')" if is_file else "takes no sha256"
+            raise ValueError(f"weights '{self.weights}' {need}; set weights_sha256 accordingly")
+        return self
