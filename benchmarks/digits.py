@@ -177,10 +177,8 @@ def run(kind: str) -> Iterator[str]:
 def main() -> None:
     sys.path.insert(0, str(ROOT / "src"))
     warnings.simplefilter("ignore")
-    try:
-        from segbench.tracking import follower
-    except ImportError:
-        from segbench import follower
+    from segbench.tracking import follower
+
     follower.Follower = NoFollower
     out = os.dup(1)
     os.dup2(2, 1)  # what stages print goes beside the digits, not among them

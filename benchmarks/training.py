@@ -55,8 +55,8 @@ from segbench.optimization import make_optimizer
 from segbench.params import Params, load_params
 from segbench.params.model import Candidate
 from segbench.processes import make_fabric
-from segbench.records import Record, Run, now_ms
 from segbench.scoring import Scorer, Seen
+from segbench.tracking.records import Record, Run, now_ms
 from segbench.validation import Validated
 
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")

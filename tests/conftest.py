@@ -14,8 +14,9 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from segbench import auditing, datasets, follower, packing
+from segbench import auditing, datasets, packing
 from segbench.params import Params
+from segbench.tracking import follower
 from segbench.training import train
 
 ROOT = Path(__file__).parent.parent

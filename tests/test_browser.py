@@ -32,7 +32,7 @@ from segbench.slices import Slice
 from segbench.splitting import SPLITS
 from segbench.standings import Row, Standings
 from segbench.statistics import Difference, Interval, Stability, VarianceSplit
-from segbench.tracking import replay
+from segbench.tracking.replay import replay
 from segbench.training_cost import Training
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

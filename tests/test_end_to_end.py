@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, read_params, shrink, write_params
 
-from segbench.records import read_run
+from segbench.tracking.records import read_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -321,7 +321,7 @@ def test_adding_and_removing_candidates(
     # Whoever pulls the records can fill an MLflow of their own.
     records = sorted(newcomer.path("data").rglob("record"))
     newcomer.run(
-        *(sys.executable, "-m", "segbench.tracking"),
+        *(sys.executable, "-m", "segbench.tracking.replay"),
         *(str(path.relative_to(newcomer.folder)) for path in records),
     )
     assert {run.info.run_name for run in newcomer.runs()} == {

@@ -17,16 +17,13 @@ OBSERVERS = {
     "__init__.py",
     "errors.py",  # wording
     "files.py",  # names what was made
-    "follower.py",  # watches
     "params",  # checks values that DVC itself follows
     "pictures.py",  # draws
     "plan.py",  # foretells
-    "provenance.py",  # describes
     "recipes.py",  # runs all of it elsewhere
-    "records.py",  # writes down
     "sheets.py",  # draws
     "stage.py",  # parses paths
-    "tracking.py",  # replays
+    "tracking",  # watches, writes down, replays
 }
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]

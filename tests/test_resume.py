@@ -24,8 +24,8 @@ from segbench.errors import InputError
 from segbench.fitting import Fit
 from segbench.models import SegmentationNetwork
 from segbench.params import Params
-from segbench.records import Record, Run, now_ms
 from segbench.stage import WAYS_OUT
+from segbench.tracking.records import Record, Run, now_ms
 
 # MLflow's own use of others.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]

@@ -27,8 +27,8 @@ from segbench.models import build_network
 from segbench.models.exporting import export_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
-from segbench.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
-from segbench.tracking import UNREACHABLE, Replay, replay, repository_root, tracking_uri
+from segbench.tracking.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
+from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
 
@@ -366,7 +366,7 @@ def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
     processes = []
     for number in range(4):
         write_record(tmp_path / str(number), id=f"{number:032x}", name=f"run{number}")
-        command = [sys.executable, "-m", "segbench.tracking", str(tmp_path / str(number))]
+        command = [sys.executable, "-m", "segbench.tracking.replay", str(tmp_path / str(number))]
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait() for process in processes] == [0] * 4
     assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4

@@ -16,7 +16,7 @@ from segbench.files import sha256_of
 from segbench.optimization import make_optimizer, make_schedule
 from segbench.params import Params
 from segbench.params.train import Optimizer, Schedule
-from segbench.records import read_run
+from segbench.tracking.records import read_run
 
 pytestmark = pytest.mark.usefixtures("offline")
 

@@ -18,8 +18,8 @@ from segbench.errors import InputError
 from segbench.fitting import Fit
 from segbench.params import Params, load_params
 from segbench.plan import _epochs
-from segbench.records import read_run
 from segbench.results import by_rate, leaders
+from segbench.tracking.records import read_run
 from segbench.tuning import Trial, recipes_to_try, tuned
 
 STEPS = 4

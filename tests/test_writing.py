@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segbench.files import whole_file, whole_folder
-from segbench.records import Record, Run, now_ms
+from segbench.tracking.records import Record, Run, now_ms
 
 
 def test_a_file_replaces_the_former_one_only_when_whole(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch.utils.serialization import config
 
 from segbench.errors import InputError
 from segbench.files import whole_file
-from segbench.records import Run, read_run, write_run
+from segbench.tracking.records import Run, read_run, write_run
 
 KEPT = 3
 """How many lie on disk: the last; the one before it, should the last be damaged; and one whose file

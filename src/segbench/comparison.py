@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from segbench import provenance
 from segbench.arrays import Header, open_arrays, read_header
 from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
@@ -16,7 +15,6 @@ from segbench.files import whole_file, whole_folder
 from segbench.gates import check, claims, insist
 from segbench.params import Params
 from segbench.pictures import picture_mode
-from segbench.records import Run, flatten, now_ms, recorded
 from segbench.report.comparison import Content, text_table, write_report
 from segbench.results import (
     Evaluated,
@@ -31,6 +29,8 @@ from segbench.scoring import DEFINITIONS, VARIANTS
 from segbench.showing import draw_samples
 from segbench.slices import slices
 from segbench.standings import Row, standings
+from segbench.tracking import provenance
+from segbench.tracking.records import Run, flatten, now_ms, recorded
 from segbench.training_cost import Training, training_cost
 from segbench.verdict import limits, verdict
 

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.batches import PlainBatches
 from segbench.choosing import choose
@@ -27,7 +26,12 @@ from segbench.models import FlipAveraged, load_network, num_parameters, predict_
 from segbench.models.exporting import export_network, load_exported
 from segbench.parallel import in_threads
 from segbench.params import Params
-from segbench.records import (
+from segbench.results import flat
+from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
+from segbench.sheets import show_fixed_samples, write_grid, write_pictures, write_triptychs
+from segbench.tiling import Wholes
+from segbench.tracking import provenance
+from segbench.tracking.records import (
     DatasetInput,
     ModelFile,
     Record,
@@ -37,10 +41,6 @@ from segbench.records import (
     read_run,
     recorded,
 )
-from segbench.results import flat
-from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
-from segbench.sheets import show_fixed_samples, write_grid, write_pictures, write_triptychs
-from segbench.tiling import Wholes
 
 SPLITS = ("val", "test")
 TOLD = ("dice", "iou")

@@ -32,7 +32,7 @@ from segbench.optimization import clip_gradients, make_optimizer, make_schedule
 from segbench.params.train import Checkpointing, Train
 from segbench.phases import Patience, phases_of
 from segbench.processes import of_all
-from segbench.records import Record, metrics_line
+from segbench.tracking.records import Record, metrics_line
 from segbench.validation import Validated, validate
 
 T = TypeVar("T")

@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from segbench import provenance
 from segbench.arrays import Header, read_header
 from segbench.cost import (
     Cost,
@@ -36,6 +35,7 @@ from segbench.models import FlipAveraged, build_network, check_size, num_paramet
 from segbench.models.names import check_names
 from segbench.params import Params
 from segbench.params.model import Candidate
+from segbench.tracking import provenance
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
 

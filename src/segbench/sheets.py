@@ -8,8 +8,8 @@ import pandas as pd
 from segbench.datasets.canonical import Info
 from segbench.images import Pixels
 from segbench.pictures import class_colours, outline, paint, save_sheet, shrink, to_colour
-from segbench.records import Record
 from segbench.tiling import Wholes
+from segbench.tracking.records import Record
 
 EXTREMES = 4
 """Images on each of the sheets of best, median and worst predictions."""

@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from segbench import follower
 from segbench.errors import InputError
+from segbench.tracking import follower
 
 # What a machine can be short of, and what a person does about it.
 WAYS_OUT = {

@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric, seed_everything
 
-from segbench import provenance
 from segbench.arrays import Arrays, Header, open_arrays, read_header
 from segbench.augmentation import load_pipeline, vary
 from segbench.batches import PlainBatches, TrainBatches, on_device
@@ -35,7 +34,8 @@ from segbench.params.train import Train
 from segbench.phases import phases_of
 from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
 from segbench.processes import make_fabric
-from segbench.records import DatasetInput, Run, flatten, now_ms, recorded
+from segbench.tracking import provenance
+from segbench.tracking.records import DatasetInput, Run, flatten, now_ms, recorded
 from segbench.tuning import Trial, tags_of, try_rates, tuned
 
 FRAME_SIZE = 256

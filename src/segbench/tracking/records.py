@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from segbench.files import whole_file, whole_folder
-from segbench.follower import ready
+from segbench.tracking.follower import ready
 
 
 @dataclass(frozen=True)

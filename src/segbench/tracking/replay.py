@@ -1,46 +1,34 @@
-"""Tracking: replays records into MLflow; the only importer of mlflow.
+"""Replays records into MLflow, which only this module and `mlflow_model` import.
 
 Replaying is idempotent: a run is found again by the id in its record, a metric point by its time
 stamp, an artifact by its name. So the same function serves while a stage runs (a process follows
 the growing record) and after it (whoever has a record can replay it into their own MLflow).
-
-    python -m segbench.tracking --uri             where runs go
-    python -m segbench.tracking RECORD...         replay finished records
 """
 
-import argparse
 import json
-import logging
 import os
 import sys
 import tempfile
 import time
 import uuid
-from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 # Before the import, which would otherwise report usage and retry a dead server for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
 import mlflow
-import numpy as np
-import yaml
 from filelock import FileLock
 from mlflow.entities import Dataset, InputTag, Metric, Param, RunTag
 from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from segbench.records import ModelFile, read_run
+from segbench.tracking.mlflow_model import log_model
+from segbench.tracking.records import read_run
 
 RUN_TAG = "segbench.run"
 DATABASE = "mlflow.db"
@@ -236,15 +224,7 @@ class Replay:
             return
         # Else the model would go to the experiment "Default", whatever its run belongs to.
         mlflow.set_experiment(experiment_id=self._experiment(client))
-        flavour = SimpleNamespace(save_model=_save_exported)
-        Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=flavour,
-            run_id=self._run_id,
-            signature=_signature(model),
-            program=(self.folder / model.path).resolve(),
-        )
+        log_model(model, (self.folder / model.path).resolve(), self._run_id)
         client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
 
     def _adopt(self, client: MlflowClient) -> None:
@@ -265,43 +245,6 @@ class Replay:
 def _find(client: MlflowClient, experiments: list[str], id: str) -> Any:
     found = client.search_runs(experiments, f"tags.`{RUN_TAG}` = '{id}'", max_results=1)
     return found[0] if found else None
-
-
-def _signature(model: ModelFile) -> ModelSignature:
-    # Without names: with them, MLflow hands the model a dict, which an exported program refuses.
-    images = TensorSpec(np.dtype(np.uint8), (-1, model.channels, -1, -1))
-    logits = TensorSpec(np.dtype(np.float32), (-1, model.num_outputs, -1, -1))
-    return ModelSignature(Schema([images]), Schema([logits]))
-
-
-def _save_exported(
-    path: str, mlflow_model: Model, signature: ModelSignature, program: Path, **_: Any
-) -> None:
-    """Write an MLflow model around an exported program.
-
-    `mlflow.pytorch.save_model` would export anew, and with its automatic shapes fix the height and
-    width of the images; the layout written here is the one that `mlflow.pytorch.load_model` reads.
-    """
-    root = Path(path)
-    (root / "data").mkdir(parents=True)
-    (root / "data" / "model.pt2").write_bytes(program.read_bytes())
-    needs = [f"{name}=={version(name)}" for name in ("mlflow", "torch", "numpy", "pandas")]
-    (root / "requirements.txt").write_text("\n".join(needs) + "\n")
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    environment = {"python": python, "dependencies": ["-r requirements.txt"]}
-    (root / "python_env.yaml").write_text(yaml.safe_dump(environment))
-    mlflow_model.signature = signature
-    mlflow_model.add_flavor(
-        "pytorch", model_data="data", pytorch_version=version("torch"), code=None
-    )
-    mlflow.pyfunc.add_to_model(
-        mlflow_model,
-        loader_module="mlflow.pytorch",
-        data="data",
-        python_env="python_env.yaml",
-        model_config={"device": None},
-    )
-    mlflow_model.save(str(root / "MLmodel"))
 
 
 def replay(folders: list[Path], uri: str) -> list[Path]:
@@ -354,36 +297,3 @@ def _sleep_until_ended(folder: Path, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and not (folder / "end.json").exists():
         time.sleep(0.1)
-
-
-def main() -> None:
-    """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="segbench.tracking")
-    parser.add_argument("records", nargs="*", type=Path)
-    parser.add_argument("--uri", action="store_true", help="print where runs go")
-    parser.add_argument("--follow", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    uri = tracking_uri(Path.cwd())
-    if arguments.uri:
-        print(uri)
-        return
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        if arguments.follow:
-            with suppress(*UNREACHABLE):
-                connect(uri)  # what takes time, before there is anything to follow
-            if folder := sys.stdin.readline().rstrip("\n"):  # none if the stage ended before
-                follow(Path(folder), uri, arguments.follow)
-        else:
-            unfinished = replay(arguments.records, uri)
-            print(f"{len(arguments.records) - len(unfinished)} records are in {uri}")
-            for folder in unfinished:
-                print(f"warning: {folder} has not ended; its run stays open", file=sys.stderr)
-    except UNREACHABLE as problem:
-        reason = " ".join(str(problem).split())[:300]
-        sys.exit(f"error: MLflow at {uri} does not take the records: {reason}")
-
-
-if __name__ == "__main__":
-    main()
