@@ -24,9 +24,10 @@ from segbench.gates import Gate
 from segbench.models.origin import Origin
 from segbench.params import Params
 from segbench.params.compare import Tuning
-from segbench.pictures import outline, picture_mode
 from segbench.report import plots
 from segbench.report.comparison import Cell, Content, SampleRow, write_report
+from segbench.report.drawing import outline
+from segbench.report.links import picture_mode
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.slices import Slice
 from segbench.splitting import SPLITS

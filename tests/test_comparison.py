@@ -13,8 +13,8 @@ from segbench.comparison import to_table
 from segbench.cost import Cost, Spread
 from segbench.errors import InputError
 from segbench.params import Params
-from segbench.pictures import picture_mode
 from segbench.report.comparison import pairwise
+from segbench.report.links import picture_mode
 from segbench.results import Evaluated, Paths, read_scored, scores_of
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.showing import pick

@@ -18,10 +18,12 @@ OBSERVERS = {
     "errors.py",  # wording
     "files.py",  # names what was made
     "params",  # checks values that DVC itself follows
-    "pictures.py",  # draws
     "plan.py",  # foretells
     "recipes.py",  # runs all of it elsewhere
-    "sheets.py",  # draws
+    "report/animation.py",  # draws
+    "report/drawing.py",  # draws
+    "report/links.py",  # where pictures are
+    "report/predictions.py",  # draws
     "stage.py",  # parses paths
     "tracking",  # watches, writes down, replays
 }

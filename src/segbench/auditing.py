@@ -25,8 +25,9 @@ from segbench.leakage import (
     straddling_groups,
 )
 from segbench.params.split import Split
-from segbench.pictures import class_colours, outline, picture_mode
 from segbench.report.audit import Audit, Finding, Shown, write_audit
+from segbench.report.drawing import class_colours, outline
+from segbench.report.links import picture_mode
 from segbench.splitting import SPLITS, UNUSED, read_split, split_samples
 
 # From these shares on, a mask looks inverted: most of it, and nearly all of its rim, is foreground.
@@ -331,7 +332,7 @@ class _Drawing:
     ) -> None:
         self.dataset, self.samples, self.split = dataset, samples, split
         self.partial, self.folder, self.wanted = partial, folder, wanted
-        self.colours = class_colours(info)
+        self.colours = class_colours(info.colours, len(info.classes))
 
     def shown(self, at: int, with_mask: bool) -> Shown:
         """A sample with its picture, at a size for a page."""

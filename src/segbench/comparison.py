@@ -14,8 +14,8 @@ from segbench.errors import InputError
 from segbench.files import whole_file, whole_folder
 from segbench.gates import check, claims, insist
 from segbench.params import Params
-from segbench.pictures import picture_mode
 from segbench.report.comparison import Content, text_table, write_report
+from segbench.report.links import picture_mode
 from segbench.results import (
     Evaluated,
     Paths,

@@ -26,9 +26,16 @@ from segbench.models import FlipAveraged, load_network, num_parameters, predict_
 from segbench.models.exporting import export_network, load_exported
 from segbench.parallel import in_threads
 from segbench.params import Params
+from segbench.report.drawing import class_colours
+from segbench.report.predictions import (
+    PredictedSplit,
+    write_extremes,
+    write_fixed_samples,
+    write_grid,
+    write_triptychs,
+)
 from segbench.results import flat
 from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
-from segbench.sheets import show_fixed_samples, write_grid, write_pictures, write_triptychs
 from segbench.tiling import Wholes
 from segbench.tracking import provenance
 from segbench.tracking.records import (
@@ -155,15 +162,26 @@ def evaluate(
         with whole_file(out / "model.pt2") as file:
             export_network(looks[chosen.flips], header.channels, file)
             _check_export(file, looks[chosen.flips], splits["val"], params)
+        colours = class_colours(header.dataset.colours, len(header.dataset.classes))
+        shown = {
+            name: PredictedSplit(
+                [str(id) for id in wholes[name].samples["id"]],
+                wholes[name].image,
+                wholes[name].mask,
+                predictions[name],
+                colours,
+            )
+            for name in SPLITS
+        }
         with whole_folder(out / "pictures") as folder:
-            write_pictures(folder, wholes["test"], table, predictions["test"])
-            write_grid(folder / "grid.png", wholes["test"], predictions["test"], header.dataset)
+            dice = table[table["split"] == "test"]["dice"].to_numpy(float)
+            write_extremes(folder, shown["test"], dice)
+            write_grid(folder / "grid.png", shown["test"])
             _add_to(record, folder, "pictures")
         with whole_folder(out / "triptychs") as folder:
-            count = params.evaluate.num_triptychs
-            write_triptychs(folder, wholes["test"], predictions["test"], header.dataset, count)
+            write_triptychs(folder, shown["test"], params.evaluate.num_triptychs)
             _add_to(record, folder, "triptychs")
-        show_fixed_samples(record, wholes["val"], predictions["val"])
+        write_fixed_samples(record.artifact, shown["val"])
         record.log(0, tracked(summary))
         record.tags["segbench.weights_sha256"] = sha256_of(trained / "weights.safetensors")
         record.tags |= flatten({"chosen": asdict(chosen)})

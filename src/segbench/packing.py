@@ -20,7 +20,7 @@ from segbench.files import whole_file, whole_folder
 from segbench.images import Pixels, read_pixels, resize
 from segbench.parallel import in_threads
 from segbench.params.augment import Augment
-from segbench.pictures import outline, save_sheet
+from segbench.report.drawing import outline, save_sheet
 from segbench.splitting import SPLITS, UNUSED, read_split
 from segbench.tiling import Window, windows_of
 

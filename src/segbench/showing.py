@@ -9,8 +9,8 @@ from segbench.arrays import open_arrays
 from segbench.files import whole_folder
 from segbench.images import Pixels
 from segbench.params import Params
-from segbench.pictures import SHOWN_SIZE, outline, shrink
 from segbench.report.comparison import Cell, SampleRow
+from segbench.report.drawing import SHOWN_SIZE, outline, shrink
 from segbench.results import Evaluated, Paths, read_predictions
 from segbench.tiling import Wholes
 

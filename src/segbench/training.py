@@ -32,8 +32,9 @@ from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.params.train import Train
 from segbench.phases import phases_of
-from segbench.pictures import class_colours, paint, save_animation, shrink, to_colour
 from segbench.processes import make_fabric
+from segbench.report.animation import save_animation
+from segbench.report.drawing import class_colours, paint, shrink, to_colour
 from segbench.tracking import provenance
 from segbench.tracking.records import DatasetInput, Run, flatten, now_ms, recorded
 from segbench.tuning import Trial, tags_of, try_rates, tuned
@@ -310,7 +311,7 @@ def _show_progress(
     path: Path, arrays: Arrays, index: int, predictions: list[Pixels], header: Header
 ) -> None:
     """An animation of one sample's prediction, a frame an epoch, beside image and truth."""
-    colours = class_colours(header.dataset)
+    colours = class_colours(header.dataset.colours, len(header.dataset.classes))
     image, truth, *shown = shrink(
         arrays.images[index], arrays.masks[index], *predictions, most=FRAME_SIZE
     )

@@ -8,9 +8,10 @@ import pandas as pd
 
 from segbench.datasets.canonical import Info
 from segbench.params.split import Split
-from segbench.pictures import class_colours, link_to, picture_source
 from segbench.report import plots
-from segbench.report.pages import write_page
+from segbench.report.drawing import class_colours
+from segbench.report.links import link_to, picture_source
+from segbench.report.render import write_page
 from segbench.splitting import SPLITS
 
 MOST_STRATA = 12
@@ -83,6 +84,7 @@ def write_audit(audit: Audit, path: Path) -> None:
     names = ["red", "green", "blue", "contrast", "foreground", "components"]
     size = audit.samples["width"].astype(str) + "x" + audit.samples["height"].astype(str)
     sizes = size.value_counts()
+    colours = class_colours(audit.info.colours, len(audit.info.classes))
     write_page(
         path,
         {
@@ -91,7 +93,7 @@ def write_audit(audit: Audit, path: Path) -> None:
                 (number, audit.scores[f"fold{number}"]) for number in audit.table["fold"].unique()
             ],
             "splits": SPLITS,
-            "classes": list(zip(audit.info.classes, class_colours(audit.info), strict=True)),
+            "classes": list(zip(audit.info.classes, colours, strict=True)),
             "strata": sorted(set(audit.samples["stratum"]) - {""}),
             "most_strata": MOST_STRATA,
             "statistics": [

@@ -16,9 +16,9 @@ from segbench.arrays import Header
 from segbench.cost import Cost
 from segbench.gates import Gate
 from segbench.params import Params
-from segbench.pictures import link_to, picture_source
 from segbench.report import plots
-from segbench.report.pages import write_page
+from segbench.report.links import link_to, picture_source
+from segbench.report.render import write_page
 from segbench.results import leaders
 from segbench.scoring import DEFINITIONS, OF_MASKS
 from segbench.slices import Slice

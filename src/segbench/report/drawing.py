@@ -1,16 +1,12 @@
-"""Pictures of samples: outlines over images, and sheets of them."""
+"""Drawing: outlines over images, masks in colours, and grids of pictures."""
 
-import base64
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from segbench.datasets.canonical import Info
 from segbench.images import IGNORE, Pixels
 
 # Told apart by colour-blind readers, and seen on tissue, aerial and grey images.
@@ -21,7 +17,7 @@ CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00
 SHOWN_SIZE = 512
 """Longer side of a picture that is shown, at most, in pixels."""
 GAP = 4
-FRAME_MS, LAST_FRAME_MS = 250, 2000
+
 LABEL_HEIGHT = 16
 
 
@@ -128,51 +124,12 @@ def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels:
     make_sheet(rows, columns, labels).save(path)
 
 
-def save_animation(
-    path: Path,
-    frames: Iterable[list[Pixels]],
-    columns: list[str],
-    labels: list[str],
-    colours: Sequence[str],
-) -> None:
-    """Write a GIF: each frame is a row of pictures, as in `make_sheet`; the last one stays.
+def class_colours(colours: Sequence[str], num_classes: int) -> list[str]:
+    """A colour `#rrggbb` for each class: the dataset's own, or the default palette if it has none.
 
-    All frames share the palette of the first, and `colours` are in it, so that nothing flickers.
+    Args:
+        colours: by class id; empty where the dataset names none.
+        num_classes: with the background.
     """
-    sheets = (
-        make_sheet([row], columns, [label]) for row, label in zip(frames, labels, strict=True)
-    )
-    first = next(sheets)
-    own = [level for colour in colours for level in ImageColor.getrgb(colour)[:3]]
-    found = first.quantize(256 - len(colours)).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette((own + found)[: 3 * 256])
-    drawn = (sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets)
-    times = [FRAME_MS] * (len(labels) - 1) + [LAST_FRAME_MS]
-    start = first.quantize(palette=palette, dither=Image.Dither.NONE)
-    start.save(path, save_all=True, append_images=drawn, duration=times, loop=0)
-
-
-def class_colours(info: Info) -> list[str]:
-    """A colour for each class, the dataset's own if it names them."""
-    background, *others = info.colours or CLASS_COLOURS
-    return [background, *(others[at % len(others)] for at in range(len(info.classes) - 1))]
-
-
-def picture_mode(asked: str, redistributable: bool) -> str:
-    """embed, link or none; what `auto` comes to depends on the dataset's licence."""
-    if asked != "auto":
-        return asked
-    return "embed" if redistributable else "link"
-
-
-def picture_source(path: Path, mode: str, folder: Path) -> str:
-    """What a page in `folder` names a JPEG file by: its content, or the way to it."""
-    if mode == "embed":
-        return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return link_to(path, folder)
-
-
-def link_to(path: Path, folder: Path) -> str:
-    """The address of a file as a page in `folder` names it."""
-    return quote(Path(os.path.relpath(path, folder)).as_posix())
+    background, *others = colours or CLASS_COLOURS
+    return [background, *(others[at % len(others)] for at in range(num_classes - 1))]

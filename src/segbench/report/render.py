@@ -1,4 +1,4 @@
-"""Writing a page from its template."""
+"""Renders pages from their templates."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

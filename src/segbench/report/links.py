@@ -1,0 +1,25 @@
+"""How a page shows a picture: embedded, linked, or not at all."""
+
+import base64
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+
+def picture_mode(asked: str, redistributable: bool) -> str:
+    """embed, link or none; what `auto` comes to depends on the dataset's licence."""
+    if asked != "auto":
+        return asked
+    return "embed" if redistributable else "link"
+
+
+def picture_source(path: Path, mode: str, folder: Path) -> str:
+    """What a page in `folder` names a JPEG file by: its content, or the way to it."""
+    if mode == "embed":
+        return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return link_to(path, folder)
+
+
+def link_to(path: Path, folder: Path) -> str:
+    """The address of a file as a page in `folder` names it."""
+    return quote(Path(os.path.relpath(path, folder)).as_posix())

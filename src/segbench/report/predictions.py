@@ -1,0 +1,111 @@
+"""Grids of predictions: the best, the worst, and the same few images of every run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.images import Pixels
+from segbench.report.drawing import outline, paint, save_sheet, shrink, to_colour
+
+EXTREMES = 4
+"""Images in each of the grids of best, median and worst predictions."""
+FIXED = 4
+"""Fixed validation images whose predictions every run shows under the same names."""
+GRID_ROWS = 8
+TRIPTYCH = ("image", "ground truth", "prediction")
+
+
+@dataclass(frozen=True)
+class PredictedSplit:
+    """The images of a split with what a network predicted, N of them.
+
+    Attributes:
+        ids: (N,).
+        image: reads an image (H, W, C) by its index; only those that are drawn are read.
+        mask: reads its ground truth (H, W), class ids, likewise.
+        pred_masks: (N,) of (H, W), class ids.
+        colours: `#rrggbb` by class id.
+    """
+
+    ids: Sequence[str]
+    image: Callable[[int], Pixels]
+    mask: Callable[[int], Pixels]
+    pred_masks: Sequence[Pixels]
+    colours: Sequence[str]
+
+    def small(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
+        """Image, ground truth and prediction, shrunk alike to a size for a page."""
+        image, truth, pred = shrink(self.image(index), self.mask(index), self.pred_masks[index])
+        return image, truth, pred
+
+    def triptych(self, index: int) -> list[Pixels]:
+        """Image, ground truth and prediction as pictures (H, W, 3), masks in their colours."""
+        image, *masks = self.small(index)
+        return [to_colour(image), *(paint(mask, self.colours) for mask in masks)]
+
+
+def write_extremes(folder: Path, split: PredictedSplit, scores: NDArray[np.float64]) -> None:
+    """Write best.png, median.png and worst.png: rows of image, ground truth, prediction.
+
+    Args:
+        folder: exists.
+        split: N images.
+        scores: (N,) dice; NaN where an image has none, which is left out. Without any score no
+            file is written.
+    """
+    order = np.argsort(-scores, kind="stable")
+    order = order[~np.isnan(scores[order])]
+    count = min(EXTREMES, len(order))
+    middle = max(0, (len(order) - count) // 2)
+    picks = {
+        "best": order[:count],
+        "median": order[middle : middle + count],
+        "worst": order[::-1][:count],
+    }
+    for name, picked in picks.items():
+        if len(picked) == 0:
+            continue  # no image has a score
+        rows, labels = [], []
+        for index in picked:
+            image, truth, pred = split.small(index)
+            rows.append([outline(image), outline(image, truth=truth), outline(image, truth, pred)])
+            labels.append(f"{split.ids[index]}   dice {scores[index]:.3f}")
+        columns = ["image", "ground truth", "prediction (yellow)"]
+        save_sheet(folder / f"{name}.png", rows, columns, labels)
+
+
+def write_grid(path: Path, split: PredictedSplit) -> None:
+    """Write a PNG of evenly picked images, a row each: image, true mask, predicted mask."""
+    picked = _evenly(len(split.ids), GRID_ROWS)
+    rows = [split.triptych(index) for index in picked]
+    save_sheet(path, rows, list(TRIPTYCH), [split.ids[index] for index in picked])
+
+
+def write_triptychs(folder: Path, split: PredictedSplit, count: int) -> None:
+    """Write `<id>.png` for each of up to `count` evenly picked images."""
+    for index in _evenly(len(split.ids), count):
+        id = split.ids[index]
+        save_sheet(folder / f"{id}.png", [split.triptych(index)], list(TRIPTYCH), [id])
+
+
+def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> None:
+    """Write the same images under the same names in every run, for the tracking UI.
+
+    Args:
+        place: gives the path of an artifact by its name.
+        split: the validation split.
+    """
+    for index in _evenly(len(split.ids), FIXED):
+        id = split.ids[index]
+        image, truth, pred = split.small(index)
+        row = [outline(image, truth=truth), outline(image, truth, pred)]
+        path = place(f"images/prediction~{id}.png")
+        save_sheet(path, [row], ["ground truth", "prediction (yellow)"], [id])
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """Up to `count` numbers below `total`, evenly spread."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int).tolist()
