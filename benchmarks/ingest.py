@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from segbench.auditing import Paths, split_and_audit
-from segbench.datasets import download
 from segbench.datasets.canonical import read_samples, read_table
+from segbench.datasets.download import download
 from segbench.leakage import find_alike
 from segbench.packing import augment
 from segbench.parallel import in_threads, num_cores

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.datasets import download
+from segbench.datasets.download import download
 from segbench.params import load_params
 
 args = stage.arguments(__doc__, params=Path, out=Path)

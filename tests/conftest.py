@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from segbench import auditing, datasets, packing
+from segbench import auditing, packing
+from segbench.datasets import download as datasets
 from segbench.params import Params
 from segbench.tracking import follower
 from segbench.training import train

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from conftest import SHARED, audit_paths, read_params
 
-from segbench import datasets
 from segbench.auditing import split_and_audit
+from segbench.datasets import download as datasets
 from segbench.datasets.canonical import Info, Sample, Task
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError

@@ -17,9 +17,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 from sklearn.model_selection import train_test_split
 
-from segbench.datasets import CATALOGUE, download, hgr1
 from segbench.datasets.canonical import read_info, read_samples, read_table
-from segbench.datasets.cvc_clinicdb import published_split
+from segbench.datasets.download import CATALOGUE, download
+from segbench.datasets.sources import hgr1
+from segbench.datasets.sources.cvc_clinicdb import published_split
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import Dataset

@@ -26,7 +26,6 @@ import pytest
 from conftest import SHARED
 from PIL import Image
 
-from segbench.datasets import cvc_clinicdb, download, synthetic_polyps
 from segbench.datasets.canonical import (
     Info,
     Sample,
@@ -36,7 +35,9 @@ from segbench.datasets.canonical import (
     read_table,
     read_thumbnails,
 )
+from segbench.datasets.download import download
 from segbench.datasets.ingest import MEASURE_COLUMNS, SAMPLE_COLUMNS, ingest
+from segbench.datasets.sources import cvc_clinicdb, synthetic_polyps
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps

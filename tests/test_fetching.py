@@ -27,9 +27,9 @@ from urllib.parse import quote, unquote
 import pooch
 import pytest
 
-from segbench import fetching
+from segbench.datasets import fetching
+from segbench.datasets.fetching import Archive, obtain
 from segbench.errors import InputError
-from segbench.fetching import Archive, obtain
 
 PAGE = "https://example.org/pets"
 LIMIT = 10_000_000

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from dvc.repo import Repo
 
-from segbench.datasets import CATALOGUE
 from segbench.datasets.canonical import Sample, Task
+from segbench.datasets.download import CATALOGUE
 from segbench.errors import InputError
 from segbench.images import resize
 from segbench.parallel import num_cores

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.datasets.canonical import THUMBNAIL_SIZE, Info, Sample, Task
-from segbench.datasets.pairs import count_values
+from segbench.datasets.mask_values import count_values
 from segbench.errors import InputError
 from segbench.files import whole_folder
 from segbench.images import IGNORE, Pixels

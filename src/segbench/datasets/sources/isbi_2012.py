@@ -8,16 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from segbench.datasets.canonical import Info, Task
-from segbench.datasets.pairs import (
-    UNREADABLE,
-    Pair,
-    by_threshold,
-    files_of,
-    find_pairs,
-    read_pairs,
-)
+from segbench.datasets.fetching import Archive
+from segbench.datasets.image_files import UNREADABLE
+from segbench.datasets.mask_values import by_threshold
+from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.fetching import Archive
 from segbench.images import open_image
 from segbench.params.datasets import Isbi2012
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from segbench.datasets.canonical import Info, Task
-from segbench.datasets.pairs import Pair, by_values, files_of, find_pairs, read_pairs
+from segbench.datasets.fetching import Archive
+from segbench.datasets.mask_values import by_values
+from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.fetching import Archive
 from segbench.images import IGNORE
 from segbench.params.datasets import OxfordIIITPet
 

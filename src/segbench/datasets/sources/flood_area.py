@@ -5,8 +5,9 @@ pixels (`dataset.limits.size_difference`) or, torn pairs, by a lot.
 """
 
 from segbench.datasets.canonical import Info, Task
-from segbench.datasets.pairs import by_threshold, files_of, find_pairs, read_pairs
-from segbench.fetching import Archive
+from segbench.datasets.fetching import Archive
+from segbench.datasets.mask_values import by_threshold
+from segbench.datasets.pairs import files_of, find_pairs, read_pairs
 from segbench.params.datasets import FloodArea
 
 INFO = Info(

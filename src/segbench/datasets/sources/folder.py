@@ -8,16 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from segbench.datasets.canonical import Info, Task
-from segbench.datasets.pairs import (
-    Decode,
-    by_colours,
-    by_threshold,
-    by_values,
-    find_pairs,
-    read_pairs,
-)
+from segbench.datasets.fetching import obtain
+from segbench.datasets.mask_values import Decode, by_colours, by_threshold, by_values
+from segbench.datasets.pairs import find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.fetching import obtain
 from segbench.params.datasets import Folder, FromName, Label, MaskColours, MaskThreshold, MaskValues
 
 SPLITS = ("", "train", "val", "test")

@@ -11,9 +11,10 @@ from dataclasses import replace
 from sklearn.model_selection import train_test_split
 
 from segbench.datasets.canonical import Info, Task
-from segbench.datasets.pairs import Pair, by_threshold, files_of, find_pairs, read_pairs
+from segbench.datasets.fetching import Archive
+from segbench.datasets.mask_values import by_threshold
+from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.fetching import Archive
 from segbench.params.datasets import CvcClinicDB
 
 NUM_FRAMES = 612
