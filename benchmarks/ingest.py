@@ -24,14 +24,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segbench.auditing import Paths, split_and_audit
 from segbench.datasets.canonical import read_samples, read_table
 from segbench.datasets.download import download
-from segbench.leakage import find_alike
 from segbench.packing import augment
 from segbench.parallel import in_threads, num_cores
 from segbench.params import load_params
 from segbench.params.datasets import Folder
+from segbench.splits.duplicates import find_alike
+from segbench.splits.split import Paths, split_and_audit
 
 NUM_IMAGES = 10_000
 HEIGHT, WIDTH = 384, 512

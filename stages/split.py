@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.auditing import Paths, split_and_audit
 from segbench.params import load_params
+from segbench.splits.split import Paths, split_and_audit
 
 names = [*Paths.__annotations__]
 args = stage.arguments(__doc__, params=Path, dataset=Path, **dict.fromkeys(names, Path))

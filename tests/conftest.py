@@ -14,9 +14,10 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from segbench import auditing, packing
+from segbench import packing
 from segbench.datasets import download as datasets
 from segbench.params import Params
+from segbench.splits import split as auditing
 from segbench.tracking import follower
 from segbench.training import train
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from conftest import SHARED, audit_paths, read_params
 
-from segbench.auditing import split_and_audit
 from segbench.datasets import download as datasets
 from segbench.datasets.canonical import Info, Sample, Task
 from segbench.datasets.ingest import ingest
@@ -24,7 +23,8 @@ from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
 from segbench.params.datasets import CvcClinicDB, Limits
 from segbench.params.split import Split
-from segbench.splitting import SPLITS
+from segbench.splits.assign import SPLITS
+from segbench.splits.split import split_and_audit
 
 HEIGHT, WIDTH = 48, 64
 INFO = Info(

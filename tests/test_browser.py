@@ -16,7 +16,6 @@ from selenium.webdriver.common.by import By
 from test_tracking import server, write_record
 
 from segbench.arrays import Header
-from segbench.auditing import split_and_audit
 from segbench.cost import Cost, Spread
 from segbench.datasets.canonical import Info, read_table
 from segbench.deciding import Rule
@@ -30,7 +29,8 @@ from segbench.report.drawing import outline
 from segbench.report.links import picture_mode
 from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.slices import Slice
-from segbench.splitting import SPLITS
+from segbench.splits.assign import SPLITS
+from segbench.splits.split import split_and_audit
 from segbench.standings import Row, Standings
 from segbench.statistics import Difference, Interval, Stability, VarianceSplit
 from segbench.tracking.replay import replay

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segbench import leakage
 from segbench.datasets.canonical import Info, Sample, Task, read_samples, read_table
 from segbench.datasets.ingest import ingest, make_thumbnail
 from segbench.images import Pixels
-from segbench.leakage import (
+from segbench.splits import duplicates as leakage
+from segbench.splits.assign import UNUSED
+from segbench.splits.duplicates import (
     FEWEST_FOR_MEAN,
     WORDS,
     Alike,
@@ -24,11 +25,8 @@ from segbench.leakage import (
     is_annotated,
     join_alike,
     perceptual_hash,
-    straddling,
-    straddling_equals,
-    straddling_groups,
 )
-from segbench.splitting import UNUSED
+from segbench.splits.leaks import straddling, straddling_equals, straddling_groups
 
 HEIGHT, WIDTH = 96, 128
 LEAST = 0.97

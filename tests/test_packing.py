@@ -12,7 +12,7 @@ from segbench.datasets.canonical import read_samples
 from segbench.images import read_pixels
 from segbench.packing import resize
 from segbench.params import Params
-from segbench.splitting import read_split
+from segbench.splits.assign import read_split
 
 
 def test_held_out_images_are_never_varied(tree: dict[str, Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from segbench.errors import InputError
 from segbench.params.split import Split
-from segbench.splitting import COLUMNS, SPLITS, UNUSED, read_split, split_samples
+from segbench.splits.assign import COLUMNS, SPLITS, UNUSED, read_split, split_samples
 
 ROUNDING = 1e-6
 folds_asked = st.integers(1, 6)

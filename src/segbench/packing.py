@@ -21,7 +21,7 @@ from segbench.images import Pixels, read_pixels, resize
 from segbench.parallel import in_threads
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_sheet
-from segbench.splitting import SPLITS, UNUSED, read_split
+from segbench.splits.assign import SPLITS, UNUSED, read_split
 from segbench.tiling import Window, windows_of
 
 # Copies, preview and training draw from separate streams of the same seed.

@@ -130,7 +130,7 @@ def write_report(content: Content, folder: Path) -> None:
         "version": version("segbench"),
     }
     for name in ("comparison.md", "comparison.html"):
-        write_page(folder / name, values, FILTERS)
+        write_page(folder / name, f"report/{name}.jinja", values, FILTERS)
 
 
 def pairwise(found: Standings) -> list[list[Difference | None]]:

@@ -1,43 +1,29 @@
 """Plots of the report, as SVG that takes the colours of the page around it."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
-
-matplotlib.use("svg")
-
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from segbench.standings import Row
+from segbench.report.svg import COLOURS, INK, boxes, make_axes, style, to_svg
 
-# Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
-# Stands for the page's text colour until `_svg` replaces it.
-INK = "#010203"
 MARKERS = "os^D"
 """A shape for each round through the colours."""
 NARROW = 5
 """A range over less than such a factor is shown on a linear axis."""
 FEW_EPOCHS, FEW_RUNS = 20, 12
 """Up to which learning curves have a dot for each epoch, and broad lines."""
-FINER = re.compile(r"(\.\d\d)\d+")
-"""Digits of a coordinate that nobody can see, and that make a page large."""
-MOST_DOTS = 1000
-"""Images that a plot shows one by one; of more, a sample."""
 
 
 def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
     """Mean test score of each candidate with its interval; a dot for each seed."""
-    figure, axes = _axes(7.2, 0.9 + 0.5 * len(rows))
+    figure, axes = make_axes(7.2, 0.9 + 0.5 * len(rows))
     for at, row in enumerate(rows):
         colour = COLOURS[at % len(COLOURS)]
         axes.plot([row.test.low, row.test.high], [at, at], color=colour, linewidth=2.5)
@@ -48,7 +34,7 @@ def means(rows: Sequence["Row"], metric: str, confidence: float) -> str:
     axes.set_xlabel(
         f"test {metric} per image: mean (diamond), {100 * confidence:g} % interval, seeds (dots)"
     )
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def pareto(
@@ -56,13 +42,13 @@ def pareto(
 ) -> str:
     """Test score against each expense; the line joins what no other beats in both."""
     known = {name: costs for name, costs in expenses.items() if None not in costs}
-    figure, panels = plt.subplots(
-        -(-len(known) // 4), 4, figsize=(11.5, 2.9 * -(-len(known) // 4)), layout="constrained"
-    )
+    num_rows = -(-len(known) // 4)
+    figure = Figure(figsize=(11.5, 2.9 * num_rows), layout="constrained")
+    panels = figure.subplots(num_rows, 4)
     for axes in panels.flat[len(known) :]:
         axes.set_visible(False)
     for axes, (name, costs) in zip(panels.flat, known.items(), strict=False):
-        _style(axes)
+        style(axes)
         points = sorted(
             (float(cost or 0), row.test.mean) for cost, row in zip(costs, rows, strict=True)
         )
@@ -92,12 +78,13 @@ def pareto(
         frameon=False,
         labelcolor=INK,
     )
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.DataFrame]]) -> str:
     """Scores and losses over the epochs, a line for each run."""
-    figure, panels = plt.subplots(2, 2, figsize=(9.6, 6.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 6.2), layout="constrained")
+    panels = figure.subplots(2, 2)
     titles = {
         "val_dice_per_image": "validation dice per image",
         "val_accuracy_micro": "validation accuracy of pixels",
@@ -105,7 +92,7 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.D
         "val_loss": "validation loss",
     }
     for axes, (column, title) in zip(panels.flat, titles.items(), strict=True):
-        _style(axes)
+        style(axes)
         for alias, seed, fold, history in histories:
             at = aliases.index(alias)
             first = (seed, fold) == next((s, f) for a, s, f, _ in histories if a == alias)
@@ -130,86 +117,10 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, int, int, pd.D
         labelcolor=INK,
         bbox_to_anchor=(0.5, -0.06 - 0.03 * (len(labels) // 5)),
     )
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def spread(aliases: Sequence[str], scores: dict[str, NDArray[np.float64]]) -> str:
     """Test score of every image."""
     values = [scores[alias][~np.isnan(scores[alias])] for alias in aliases]
-    return _svg(_boxes(aliases, values, "test score of each image, the mean over seeds"))
-
-
-def by_split(measures: pd.DataFrame, column: str, label: str, splits: Sequence[str]) -> str:
-    """How a measure of the samples is spread in each split."""
-    values = [measures[column][measures["split"] == name].to_numpy() for name in splits]
-    names = [f"{name} ({len(part)})" for name, part in zip(splits, values, strict=True)]
-    return _svg(_boxes(names, values, label))
-
-
-def _boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
-    """A row for each name: the box holds the middle half, a dot is an image."""
-    figure, axes = _axes(7.2, 0.9 + 0.6 * len(names))
-    rng = np.random.default_rng(0)
-    for at, part in enumerate(values):
-        colour = COLOURS[at % len(COLOURS)]
-        shown = part if len(part) <= MOST_DOTS else rng.choice(part, MOST_DOTS, replace=False)
-        heights = at + rng.uniform(-0.22, 0.22, len(shown))
-        axes.plot(shown, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
-        axes.boxplot(
-            part,
-            positions=[at],
-            orientation="horizontal",
-            widths=0.6,
-            showfliers=False,
-            boxprops={"color": INK},
-            whiskerprops={"color": INK},
-            capprops={"color": INK},
-            medianprops={"color": INK},
-        )
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(label)
-    return figure
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(width, height))
-    _style(axes)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.xaxis.label.set_color(INK)
-    axes.xaxis.label.set_fontsize(9)
-    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element: text as text, no date, ids that repeat."""
-    # Ids in one page must differ between plots, and repeat between runs.
-    labels = [axes.get_xlabel() for axes in figure.axes]
-    salt = f"segbench-{labels}-{figure.get_size_inches()}"
-    stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(
-            stream,
-            format="svg",
-            transparent=True,
-            bbox_inches="tight",
-            metadata={"Date": None, "Creator": None},
-        )
-    plt.close(figure)
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: FINER.sub(r"\1", found[0]), svg)
-    # The page sets the size; the view box keeps the proportions.
-    for side in ("width", "height"):
-        svg = re.sub(rf' {side}="[\d.]+pt"', "", svg, count=1)
-    return svg
+    return to_svg(boxes(aliases, values, "test score of each image, the mean over seeds"))

@@ -12,18 +12,20 @@ from segbench.files import whole_file
 
 def write_page(
     path: Path,
+    template: str,
     values: Mapping[str, object],
     filters: Mapping[str, Callable[[Any], str]] | None = None,
 ) -> None:
-    """Render the template `<name>.jinja`; pages hold no date, so that they repeat.
+    """Write a page; pages hold no date, so that they repeat.
 
     Args:
-        path: names the template too.
+        path: of the page.
+        template: below this package, `comparison/page.html.jinja`.
         values: that it shows.
         filters: of its own, besides those of all pages.
     """
     environment = Environment(
-        loader=PackageLoader("segbench.report", "."),
+        loader=PackageLoader("segbench", ""),
         autoescape=select_autoescape(enabled_extensions=("html.jinja",)),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -34,6 +36,6 @@ def write_page(
     environment.filters |= filters or {}
     environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
-    text = environment.get_template(f"{path.name}.jinja").render(values)
+    text = environment.get_template(template).render(values)
     with whole_file(path) as partial:
         partial.write_text(text.rstrip() + "\n", encoding="utf-8")

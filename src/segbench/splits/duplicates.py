@@ -15,7 +15,6 @@ from scipy.sparse.csgraph import connected_components
 from segbench.datasets.canonical import read_thumbnails
 from segbench.images import Pixels, read_pixels
 from segbench.parallel import in_threads
-from segbench.splitting import UNUSED
 
 Pairs = NDArray[np.int64]
 """(P, 2) of rows of samples.csv, the lower first."""
@@ -120,26 +119,6 @@ def find_alike(
     )
 
 
-def straddling_equals(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """`straddling` of pairs whose first stands for a set of equals, though it may be unused."""
-    stands_for = split.copy()
-    for first, again in exact[::-1]:
-        if split[first] == UNUSED and split[again] != UNUSED:
-            stands_for[first] = split[again]
-    return straddling(exact, stands_for)
-
-
-def straddling(pairs: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """(P,) True where the samples of a pair are in different splits, neither of them unused.
-
-    Args:
-        pairs: rows of samples.csv.
-        split: (N,) of each sample, in the order of samples.csv.
-    """
-    first, second = split[pairs[:, 0]], split[pairs[:, 1]]
-    return (first != second) & (first != UNUSED) & (second != UNUSED)
-
-
 def join_alike(samples: pd.DataFrame, alike: Alike) -> pd.Series:
     """Groups of samples, united where samples of two show the same; named by the first of them."""
     names, group_of = np.unique(samples["group"].to_numpy(str), return_inverse=True)
@@ -148,13 +127,6 @@ def join_alike(samples: pd.DataFrame, alike: Alike) -> pd.Series:
     _, united = connected_components(graph, directed=False)
     _, first = np.unique(united, return_index=True)
     return pd.Series(names[first[united[group_of]]], index=samples.index)
-
-
-def straddling_groups(table: pd.DataFrame) -> list[str]:
-    """Groups of a fold's split table that lie in more than one split."""
-    used = table[table["split"] != UNUSED]
-    splits = used.groupby("group")["split"].nunique()
-    return sorted(splits.index[splits > 1])
 
 
 def _equal(hashes: NDArray[np.str_]) -> Pairs:

@@ -9,38 +9,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from segbench.datasets.canonical import Info, read_info, read_samples, read_table
 from segbench.errors import InputError
 from segbench.files import whole_file, whole_folder
-from segbench.images import read_pixels, resize
-from segbench.leakage import (
-    Alike,
-    Pairs,
-    find_alike,
-    join_alike,
-    straddling,
-    straddling_equals,
-    straddling_groups,
-)
 from segbench.params.split import Split
-from segbench.report.audit import Audit, Finding, Shown, write_audit
-from segbench.report.drawing import class_colours, outline
 from segbench.report.links import picture_mode
-from segbench.splitting import SPLITS, UNUSED, read_split, split_samples
+from segbench.splits.assign import SPLITS, UNUSED, read_split, split_samples
+from segbench.splits.duplicates import Alike, find_alike, join_alike
+from segbench.splits.leaks import Leaks, in_words, leaks_of, list_leaks, worst_fold
+from segbench.splits.masks import suspects
+from segbench.splits.page import (
+    PICTURES_EACH,
+    Audit,
+    _Drawing,
+    _show_leaks,
+    _show_masks,
+    write_audit,
+)
 
-# From these shares on, a mask looks inverted: most of it, and nearly all of its rim, is foreground.
-MOST_FOREGROUND, MOST_BORDER = 0.5, 0.9
-LEAST_BETWEEN = 0.05
-"""Share of grey pixels in a mask's file from which it is shown."""
 FAR_FROM_ASKED = 0.5
 """Relative difference of a split's share from which a warning says so."""
-MANY_COMPONENTS = 5
-"""Times the usual number of components from which a mask is shown."""
-PICTURE_SIZE = 192
-PICTURES_EACH = 8
-"""Pairs or samples that are shown of each finding."""
 
 
 @dataclass(frozen=True)
@@ -148,73 +137,6 @@ def _kept(table: pd.DataFrame, former: pd.DataFrame | None) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Leaks:
-    """What straddles the splits of one fold: groups, and rows of pairs by kind."""
-
-    groups: list[str]
-    pairs: dict[str, NDArray[np.bool_]]
-
-    def counts(self) -> dict[str, int]:
-        """How many, by kind."""
-        pairs = {kind: int(found.sum()) for kind, found in self.pairs.items()}
-        return {"groups": len(self.groups), **pairs}
-
-
-def leaks_of(fold: pd.DataFrame, samples: pd.DataFrame, alike: Alike) -> Leaks:
-    """What straddles, by one fold of a split table."""
-    split = fold.set_index("id")["split"].loc[samples["id"]].to_numpy(str)
-    kinds = {kind: straddling(pairs, split) for kind, pairs in _kinds(alike).items()}
-    kinds["exact_duplicates"] = straddling_equals(alike.exact, split)
-    return Leaks(straddling_groups(fold), kinds)
-
-
-def _kinds(alike: Alike) -> dict[str, Pairs]:
-    return {
-        "exact_duplicates": alike.exact,
-        "near_duplicates": alike.near,
-        "annotated_copies": alike.annotated,
-        "neighbours": alike.neighbours,
-    }
-
-
-def worst_fold(leaks: Sequence[Leaks]) -> int:
-    """The fold through which most leaks; the first if nothing does."""
-    return max(range(len(leaks)), key=lambda fold: sum(leaks[fold].counts().values()))
-
-
-def list_leaks(alike: Alike, leaks: Sequence[Leaks], samples: pd.DataFrame) -> pd.DataFrame:
-    """A row for each group and pair that straddles: fold, kind, first, second."""
-    rows: list[tuple[int, str, str, str]] = []
-    ids = samples["id"].tolist()
-    for fold, found in enumerate(leaks):
-        rows += [(fold, "groups", group, "") for group in found.groups]
-        for kind, pairs in _kinds(alike).items():
-            rows += [(fold, kind, ids[a], ids[b]) for a, b in pairs[found.pairs[kind]].tolist()]
-    return pd.DataFrame(rows, columns=["fold", "kind", "first", "second"])
-
-
-def in_words(leaks: Sequence[Leaks]) -> str:
-    """The worst fold's leaks in a few words, empty if nothing straddles."""
-    worst = worst_fold(leaks)
-    names = {
-        "groups": ("group", "groups"),
-        "exact_duplicates": ("exact duplicate", "exact duplicates"),
-        "near_duplicates": ("near-duplicate pair", "near-duplicate pairs"),
-        "annotated_copies": ("annotated copy", "annotated copies"),
-        "neighbours": ("pair of neighbours", "pairs of neighbours"),
-    }
-    parts = [
-        f"{count} {names[kind][count > 1]}"
-        for kind, count in leaks[worst].counts().items()
-        if count
-    ]
-    if not parts:
-        return ""
-    where = f"fold {worst} (the worst): " if len(leaks) > 1 else ""
-    return f"the split leaks: {where}{', '.join(parts)} straddle it"
-
-
 def score(
     params: Split,
     table: pd.DataFrame,
@@ -267,20 +189,6 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def suspects(info: Info, measures: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
-    """Rows of samples whose masks are odd, by what is odd."""
-    usual = max(float(measures["components"].median()), 1)
-    inverted = (measures["foreground"] > MOST_FOREGROUND) & (measures["border"] > MOST_BORDER)
-    odd = {
-        "empty_masks": measures["foreground"] == 0,
-        "full_masks": measures["foreground"] == 1,
-        "inverted_masks": inverted & (info.foreground[0] < MOST_FOREGROUND),
-        "grey_masks": (measures["mask_between"] > LEAST_BETWEEN) & (len(info.classes) == 2),
-        "speckled_masks": measures["components"] > MANY_COMPONENTS * usual,
-    }
-    return {name: np.flatnonzero(rows) for name, rows in odd.items()}
-
-
 def warnings_of(
     info: Info,
     measures: pd.DataFrame,
@@ -315,87 +223,3 @@ def warnings_of(
     if alike.blank:
         texts.append(f"{alike.blank} images show nothing (one even colour) and were not compared")
     return texts
-
-
-class _Drawing:
-    """Draws samples into a folder, each once."""
-
-    def __init__(
-        self,
-        dataset: Path,
-        samples: pd.DataFrame,
-        split: pd.Series,
-        partial: Path,
-        folder: Path,
-        wanted: bool,
-        info: Info,
-    ) -> None:
-        self.dataset, self.samples, self.split = dataset, samples, split
-        self.partial, self.folder, self.wanted = partial, folder, wanted
-        self.colours = class_colours(info.colours, len(info.classes))
-
-    def shown(self, at: int, with_mask: bool) -> Shown:
-        """A sample with its picture, at a size for a page."""
-        row = self.samples.iloc[at]
-        name = f"{row['id']}{'--mask' if with_mask else ''}.jpg"
-        if self.wanted and not (self.partial / name).exists():
-            image, mask = (read_pixels(self.dataset / row[kind]) for kind in ("image", "mask"))
-            scale = PICTURE_SIZE / max(mask.shape)
-            height, width = (max(1, round(side * scale)) for side in mask.shape)
-            image, mask = resize(image, mask, height, width)
-            image = image.reshape(height, width, -1)
-            truth = mask if with_mask else None
-            picture = outline(image, truth, min_size=1, colours=self.colours)
-            Image.fromarray(picture).save(self.partial / name, quality=85)
-        return Shown(str(row["id"]), str(self.split[row["id"]]), self.folder / name)
-
-
-def _show_leaks(alike: Alike, leaks: Sequence[Leaks], worst: int, draw: _Drawing) -> list[Finding]:
-    """Each kind of pair: how many there are, how many straddle, and the most alike of them."""
-    texts = {
-        "exact_duplicates": "the same pixels twice",
-        "near_duplicates": "nearly the same picture, also turned or mirrored",
-        "annotated_copies": "the same picture, with something drawn on one",
-        "neighbours": "one continues the other",
-    }
-    findings = []
-    for kind, pairs in _kinds(alike).items():
-        straddles = leaks[worst].pairs[kind]
-        closeness = alike.correlation if kind == "near_duplicates" else np.ones(len(pairs))
-        order = np.lexsort([-closeness, ~straddles])
-        # Those that straddle first; where none does, what was found all the same.
-        chosen = order[: min(PICTURES_EACH, int(straddles.sum()) or PICTURES_EACH)]
-        findings.append(
-            Finding(
-                name=kind.replace("_", " "),
-                text=texts[kind],
-                count=len(pairs),
-                straddling=[int(fold.pairs[kind].sum()) for fold in leaks],
-                rows=[[draw.shown(int(at), False) for at in pairs[row]] for row in chosen],
-            )
-        )
-    return findings
-
-
-def _show_masks(masks: dict[str, NDArray[np.int64]], draw: _Drawing) -> list[Finding]:
-    """Each kind of odd mask: how many there are, and some of them."""
-    texts = {
-        "empty_masks": "no foreground at all",
-        "full_masks": "nothing but foreground",
-        "inverted_masks": (
-            f"over {100 * MOST_FOREGROUND:g} % of the mask and {100 * MOST_BORDER:g} % of its rim "
-            "are foreground"
-        ),
-        "grey_masks": f"over {100 * LEAST_BETWEEN:g} % of the file's pixels are grey",
-        "speckled_masks": f"over {MANY_COMPONENTS} times the usual number of components",
-    }
-    return [
-        Finding(
-            name=name.replace("_", " "),
-            text=texts[name],
-            count=len(rows),
-            straddling=[],
-            rows=[[draw.shown(int(at), True) for at in rows[:PICTURES_EACH]]] if len(rows) else [],
-        )
-        for name, rows in masks.items()
-    ]

@@ -1,0 +1,90 @@
+"""Plots as SVG that take the colours of the page around them."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+# Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
+# Stands for the page's text colour until `to_svg` replaces it.
+INK = "#010203"
+
+FINER = re.compile(r"(\.\d\d)\d+")
+"""Digits of a coordinate that nobody can see, and that make a page large."""
+MOST_DOTS = 1000
+"""Images that a plot shows one by one; of more, a sample."""
+
+
+def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
+    """A row for each name: the box holds the middle half, a dot is an image."""
+    figure, axes = make_axes(7.2, 0.9 + 0.6 * len(names))
+    rng = np.random.default_rng(0)
+    for at, part in enumerate(values):
+        colour = COLOURS[at % len(COLOURS)]
+        shown = part if len(part) <= MOST_DOTS else rng.choice(part, MOST_DOTS, replace=False)
+        heights = at + rng.uniform(-0.22, 0.22, len(shown))
+        axes.plot(shown, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
+        axes.boxplot(
+            part,
+            positions=[at],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            boxprops={"color": INK},
+            whiskerprops={"color": INK},
+            capprops={"color": INK},
+            medianprops={"color": INK},
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    return figure
+
+
+def make_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    style(axes)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
+
+
+def style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.xaxis.label.set_fontsize(9)
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an <svg> element: text as text, no date, ids that repeat."""
+    # Ids in one page must differ between plots, and repeat between runs.
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    salt = f"segbench-{labels}-{figure.get_size_inches()}"
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(
+            stream,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            metadata={"Date": None, "Creator": None},
+        )
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: FINER.sub(r"\1", found[0]), svg)
+    # The page sets the size; the view box keeps the proportions.
+    for side in ("width", "height"):
+        svg = re.sub(rf' {side}="[\d.]+pt"', "", svg, count=1)
+    return svg

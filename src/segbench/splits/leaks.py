@@ -1,0 +1,105 @@
+"""Leaks: groups and pairs of samples that lie on both sides of a split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from segbench.splits.assign import UNUSED
+from segbench.splits.duplicates import Alike, Pairs
+
+
+def straddling_equals(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """`straddling` of pairs whose first stands for a set of equals, though it may be unused."""
+    stands_for = split.copy()
+    for first, again in exact[::-1]:
+        if split[first] == UNUSED and split[again] != UNUSED:
+            stands_for[first] = split[again]
+    return straddling(exact, stands_for)
+
+
+def straddling(pairs: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """(P,) True where the samples of a pair are in different splits, neither of them unused.
+
+    Args:
+        pairs: rows of samples.csv.
+        split: (N,) of each sample, in the order of samples.csv.
+    """
+    first, second = split[pairs[:, 0]], split[pairs[:, 1]]
+    return (first != second) & (first != UNUSED) & (second != UNUSED)
+
+
+def straddling_groups(table: pd.DataFrame) -> list[str]:
+    """Groups of a fold's split table that lie in more than one split."""
+    used = table[table["split"] != UNUSED]
+    splits = used.groupby("group")["split"].nunique()
+    return sorted(splits.index[splits > 1])
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What straddles the splits of one fold: groups, and rows of pairs by kind."""
+
+    groups: list[str]
+    pairs: dict[str, NDArray[np.bool_]]
+
+    def counts(self) -> dict[str, int]:
+        """How many, by kind."""
+        pairs = {kind: int(found.sum()) for kind, found in self.pairs.items()}
+        return {"groups": len(self.groups), **pairs}
+
+
+def leaks_of(fold: pd.DataFrame, samples: pd.DataFrame, alike: Alike) -> Leaks:
+    """What straddles, by one fold of a split table."""
+    split = fold.set_index("id")["split"].loc[samples["id"]].to_numpy(str)
+    kinds = {kind: straddling(pairs, split) for kind, pairs in _kinds(alike).items()}
+    kinds["exact_duplicates"] = straddling_equals(alike.exact, split)
+    return Leaks(straddling_groups(fold), kinds)
+
+
+def _kinds(alike: Alike) -> dict[str, Pairs]:
+    return {
+        "exact_duplicates": alike.exact,
+        "near_duplicates": alike.near,
+        "annotated_copies": alike.annotated,
+        "neighbours": alike.neighbours,
+    }
+
+
+def worst_fold(leaks: Sequence[Leaks]) -> int:
+    """The fold through which most leaks; the first if nothing does."""
+    return max(range(len(leaks)), key=lambda fold: sum(leaks[fold].counts().values()))
+
+
+def list_leaks(alike: Alike, leaks: Sequence[Leaks], samples: pd.DataFrame) -> pd.DataFrame:
+    """A row for each group and pair that straddles: fold, kind, first, second."""
+    rows: list[tuple[int, str, str, str]] = []
+    ids = samples["id"].tolist()
+    for fold, found in enumerate(leaks):
+        rows += [(fold, "groups", group, "") for group in found.groups]
+        for kind, pairs in _kinds(alike).items():
+            rows += [(fold, kind, ids[a], ids[b]) for a, b in pairs[found.pairs[kind]].tolist()]
+    return pd.DataFrame(rows, columns=["fold", "kind", "first", "second"])
+
+
+def in_words(leaks: Sequence[Leaks]) -> str:
+    """The worst fold's leaks in a few words, empty if nothing straddles."""
+    worst = worst_fold(leaks)
+    names = {
+        "groups": ("group", "groups"),
+        "exact_duplicates": ("exact duplicate", "exact duplicates"),
+        "near_duplicates": ("near-duplicate pair", "near-duplicate pairs"),
+        "annotated_copies": ("annotated copy", "annotated copies"),
+        "neighbours": ("pair of neighbours", "pairs of neighbours"),
+    }
+    parts = [
+        f"{count} {names[kind][count > 1]}"
+        for kind, count in leaks[worst].counts().items()
+        if count
+    ]
+    if not parts:
+        return ""
+    where = f"fold {worst} (the worst): " if len(leaks) > 1 else ""
+    return f"the split leaks: {where}{', '.join(parts)} straddle it"
