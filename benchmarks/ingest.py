@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segbench.arrays.augment import augment
 from segbench.datasets.canonical import read_samples, read_table
 from segbench.datasets.download import download
-from segbench.packing import augment
 from segbench.parallel import in_threads, num_cores
 from segbench.params import load_params
 from segbench.params.datasets import Folder

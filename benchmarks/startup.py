@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 
 from training import INFO, SIZE, Header, configured, generate
 
-from segbench.arrays import write_header
-from segbench.augmentation import build_pipeline, save_pipeline
+from segbench.arrays.store import write_header
+from segbench.arrays.transforms import build_pipeline, save_pipeline
 
 ROUNDS = 5
 BASE = "import torch, segmentation_models_pytorch, lightning"

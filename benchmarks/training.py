@@ -37,9 +37,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from segbench.arrays import Arrays, Header, Writer, open_arrays
-from segbench.augmentation import build_pipeline, vary
-from segbench.batches import Batch, PlainBatches, TrainBatches
+from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
+from segbench.arrays.store import Arrays, Header, Writer, open_arrays
+from segbench.arrays.transforms import build_pipeline, vary
 from segbench.checkpoints import Checkpoints
 from segbench.choosing import choose
 from segbench.datasets.canonical import Info

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.packing import augment
+from segbench.arrays.augment import augment
 from segbench.params import load_params
 
 args = stage.arguments(__doc__, params=Path, dataset=Path, split=Path, out=Path, preview=Path)

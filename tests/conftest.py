@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from segbench import packing
+from segbench.arrays import augment as packing
 from segbench.datasets import download as datasets
 from segbench.params import Params
 from segbench.splits import split as auditing

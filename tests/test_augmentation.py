@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.augmentation import build_pipeline, load_pipeline, save_pipeline, vary
+from segbench.arrays.transforms import build_pipeline, load_pipeline, save_pipeline, vary
 from segbench.errors import InputError
 from segbench.params import Params
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.arrays import open_arrays
-from segbench.augmentation import load_pipeline, vary
-from segbench.batches import PlainBatches, TrainBatches, as_tensors, on_device
+from segbench.arrays.batches import PlainBatches, TrainBatches, as_tensors, on_device
+from segbench.arrays.store import open_arrays
+from segbench.arrays.transforms import load_pipeline, vary
 from segbench.images import Pixels
 
 

@@ -15,7 +15,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from test_tracking import server, write_record
 
-from segbench.arrays import Header
+from segbench.arrays.store import Header
 from segbench.cost import Cost, Spread
 from segbench.datasets.canonical import Info, read_table
 from segbench.deciding import Rule

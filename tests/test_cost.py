@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.arrays import Header
+from segbench.arrays.store import Header
 from segbench.cost import (
     COLUMNS,
     Cost,

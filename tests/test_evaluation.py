@@ -12,7 +12,7 @@ from conftest import fit_one, pack
 from PIL import Image
 
 from segbench import evaluation
-from segbench.arrays import open_arrays, read_header
+from segbench.arrays.store import open_arrays, read_header
 from segbench.comparison import compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate, tracked

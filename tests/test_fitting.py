@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from segbench.arrays import open_arrays, read_header
-from segbench.batches import Batch, PlainBatches, TrainBatches
+from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
+from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.fitting import Fit

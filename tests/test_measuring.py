@@ -14,7 +14,7 @@ from test_cost import HEADER
 from torch import Tensor, nn
 
 from segbench import measuring
-from segbench.arrays import write_header
+from segbench.arrays.store import write_header
 from segbench.cost import Machine, model_keys, read_all_costs, read_costs, read_rows
 from segbench.errors import InputError
 from segbench.measuring import count_multiply_adds, measure, time_in_turn, weight_bytes

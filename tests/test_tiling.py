@@ -11,7 +11,8 @@ from conftest import pack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segbench.arrays import Arrays, open_arrays
+from segbench.arrays.store import Arrays, open_arrays
+from segbench.arrays.tiling import Wholes, windows_of
 from segbench.datasets.canonical import read_samples
 from segbench.deciding import Rule
 from segbench.errors import InputError
@@ -22,7 +23,6 @@ from segbench.params import Params
 from segbench.params.augment import Patches
 from segbench.results import Evaluated, Paths, flat, read_predictions
 from segbench.scoring import Scorer
-from segbench.tiling import Wholes, windows_of
 
 PATCHES = Patches(height=32, width=48, overlap=8)
 

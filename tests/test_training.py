@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import fit_one, pack
 
-from segbench.arrays import open_arrays
+from segbench.arrays.store import open_arrays
 from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.files import sha256_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from segbench.arrays import Header, open_arrays, read_header
+from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
 from segbench.files import whole_file, whole_folder

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from segbench.arrays import Header
+from segbench.arrays.store import Header
 from segbench.errors import InputError
 from segbench.files import sha256_of_code, whole_file
 from segbench.params import Params

@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from segbench.arrays import Arrays, Header, open_arrays, read_header
-from segbench.batches import PlainBatches
+from segbench.arrays.batches import PlainBatches
+from segbench.arrays.store import Arrays, Header, open_arrays, read_header
+from segbench.arrays.tiling import Wholes
 from segbench.choosing import choose
 from segbench.datasets.canonical import read_samples
 from segbench.deciding import Rule
@@ -36,7 +37,6 @@ from segbench.report.predictions import (
 )
 from segbench.results import flat
 from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
-from segbench.tiling import Wholes
 from segbench.tracking import provenance
 from segbench.tracking.records import (
     DatasetInput,

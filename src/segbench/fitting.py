@@ -20,7 +20,7 @@ from torch.fx import GraphModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from segbench.batches import Batch, PlainBatches, TrainBatches, moved_ahead
+from segbench.arrays.batches import Batch, PlainBatches, TrainBatches, moved_ahead
 from segbench.checkpoints import Checkpoints
 from segbench.devices import is_out_of_memory
 from segbench.errors import InputError

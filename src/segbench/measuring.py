@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from segbench.arrays import Header, read_header
+from segbench.arrays.store import Header, read_header
 from segbench.cost import (
     Cost,
     Machine,

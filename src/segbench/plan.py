@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from dvc.repo import Repo
 
+from segbench.arrays.tiling import windows_of
 from segbench.datasets.canonical import Sample, Task
 from segbench.datasets.download import CATALOGUE
 from segbench.errors import InputError
@@ -18,7 +19,6 @@ from segbench.images import resize
 from segbench.parallel import num_cores
 from segbench.params import Params, load_params
 from segbench.params.model import Candidate
-from segbench.tiling import windows_of
 
 TIMED_SAMPLES = 12
 WARM_STEPS, TIMED_STEPS = 2, 4

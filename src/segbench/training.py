@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric, seed_everything
 
-from segbench.arrays import Arrays, Header, open_arrays, read_header
-from segbench.augmentation import load_pipeline, vary
-from segbench.batches import PlainBatches, TrainBatches, on_device
+from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
+from segbench.arrays.store import Arrays, Header, open_arrays, read_header
+from segbench.arrays.transforms import load_pipeline, vary
 from segbench.checkpoints import Checkpoints
 from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
@@ -44,11 +44,11 @@ FRAME_SIZE = 256
 
 CODE = (
     *(
-        "arrays.py",
-        "augmentation.py",
-        "batches.py",
-        "packing.py",
-        "tiling.py",
+        "arrays/store.py",
+        "arrays/transforms.py",
+        "arrays/batches.py",
+        "arrays/augment.py",
+        "arrays/tiling.py",
         "images.py",
         "datasets/canonical.py",
     ),

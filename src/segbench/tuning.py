@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segbench.batches import PlainBatches, TrainBatches
+from segbench.arrays.batches import PlainBatches, TrainBatches
 from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.files import whole_file

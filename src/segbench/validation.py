@@ -6,7 +6,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from segbench.batches import PlainBatches
+from segbench.arrays.batches import PlainBatches
 from segbench.metrics import counts as metrics
 from segbench.models import predict_classes
 from segbench.processes import rows_of_all

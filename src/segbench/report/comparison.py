@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from segbench.arrays import Header
+from segbench.arrays.store import Header
 from segbench.cost import Cost
 from segbench.gates import Gate
 from segbench.params import Params

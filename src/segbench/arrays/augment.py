@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segbench import arrays
-from segbench.arrays import Arrays, Header, Writer, open_arrays
-from segbench.augmentation import Pipeline, build_pipeline, save_pipeline, vary
+from segbench.arrays import store as arrays
+from segbench.arrays.store import Arrays, Header, Writer, open_arrays
+from segbench.arrays.tiling import Window, windows_of
+from segbench.arrays.transforms import Pipeline, build_pipeline, save_pipeline, vary
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.files import whole_file, whole_folder
 from segbench.images import Pixels, read_pixels, resize
@@ -22,7 +23,6 @@ from segbench.parallel import in_threads
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_sheet
 from segbench.splits.assign import SPLITS, UNUSED, read_split
-from segbench.tiling import Window, windows_of
 
 # Copies, preview and training draw from separate streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009

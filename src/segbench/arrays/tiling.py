@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segbench.arrays import Arrays
+from segbench.arrays.store import Arrays
 from segbench.errors import InputError
 from segbench.images import Pixels
 from segbench.params.augment import Patches

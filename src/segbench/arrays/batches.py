@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segbench.arrays import Arrays
+from segbench.arrays.store import Arrays
 from segbench.images import Pixels
 
 Batch = tuple[Tensor, Tensor]
