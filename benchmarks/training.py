@@ -40,24 +40,24 @@ from torch import nn
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, Header, Writer, open_arrays
 from segbench.arrays.transforms import build_pipeline, vary
-from segbench.checkpoints import Checkpoints
 from segbench.choosing import choose
 from segbench.datasets.canonical import Info
 from segbench.deciding import Rule
 from segbench.devices import Resolved, prepare, resolve
 from segbench.evaluation import look, score
-from segbench.fitting import Fit
 from segbench.images import Pixels
-from segbench.losses import WeightedLoss
 from segbench.metrics.probabilities import LEVELS
-from segbench.models import SegmentationNetwork, build_network
-from segbench.optimization import make_optimizer
+from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params import Params, load_params
 from segbench.params.model import Candidate
-from segbench.processes import make_fabric
 from segbench.scoring import Scorer, Seen
 from segbench.tracking.records import Record, Run, now_ms
-from segbench.validation import Validated
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.distributed import make_fabric
+from segbench.training.losses import WeightedLoss
+from segbench.training.optim import make_optimizer
+from segbench.training.trainer import Fit
+from segbench.training.validation import Validated
 
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")
 SIZE = 256

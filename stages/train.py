@@ -20,7 +20,7 @@ args = stage.arguments(
 
 def work() -> str:
     from segbench.params import load_params
-    from segbench.training import train
+    from segbench.training.train import train
 
     return train(
         load_params(args.params),

@@ -19,7 +19,7 @@ from segbench.datasets import download as datasets
 from segbench.params import Params
 from segbench.splits import split as auditing
 from segbench.tracking import follower
-from segbench.training import train
+from segbench.training.train import train
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

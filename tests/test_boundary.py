@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from segbench.metrics import Evidence, boundary, v_rand
+from segbench.metrics import boundary, v_rand
 from segbench.metrics.boundary import boundary_scores, of_class
+from segbench.metrics.definition import Evidence
 
 
 def reference(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> tuple[float, float, float]:

@@ -18,8 +18,8 @@ from torch import nn
 
 from segbench.devices import resolve
 from segbench.errors import InputError
-from segbench.models.synchronised import synchronise_batch_norm
 from segbench.params import Params
+from segbench.training.sync_batch_norm import synchronise_batch_norm
 
 # MLflow's own use of others.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,8 +8,9 @@ import timm
 import torch
 
 from segbench.errors import InputError
-from segbench.models import build_network, check_size, input_scaling
-from segbench.models.names import UNFIT, check_names, why_unfit
+from segbench.models.catalogue import UNFIT, check_names, why_unfit
+from segbench.models.network import build_network, check_size
+from segbench.models.scaling import input_scaling
 from segbench.params.model import Candidate, Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")

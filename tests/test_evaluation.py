@@ -17,10 +17,10 @@ from segbench.comparison import compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate, tracked
 from segbench.measuring import measure
-from segbench.models.exporting import load_exported
+from segbench.models.export import load_exported
 from segbench.params import Params
 from segbench.results import Paths
-from segbench.training import train
+from segbench.training.train import train
 
 pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.filterwarnings("ignore")]
 

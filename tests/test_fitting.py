@@ -18,12 +18,12 @@ from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.fitting import Fit
-from segbench.models import build_network, encoder_of
-from segbench.optimization import clip_gradients
+from segbench.models.network import build_network, encoder_of
 from segbench.params import Params
 from segbench.params.train import GradientClip
-from segbench.processes import make_fabric
+from segbench.training.distributed import make_fabric
+from segbench.training.optim import clip_gradients
+from segbench.training.trainer import Fit
 
 NEVER = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from segbench.errors import InputError
-from segbench.losses import WeightedLoss
 from segbench.params.train import LossTerm
+from segbench.training.losses import WeightedLoss
 
 
 def test_weighted_sum_of_known_losses() -> None:

@@ -18,7 +18,8 @@ from segbench.arrays.store import write_header
 from segbench.cost import Machine, model_keys, read_all_costs, read_costs, read_rows
 from segbench.errors import InputError
 from segbench.measuring import count_multiply_adds, measure, time_in_turn, weight_bytes
-from segbench.models import FlipAveraged, num_parameters
+from segbench.models.flips import FlipAveraged
+from segbench.models.network import num_parameters
 from segbench.params import Params
 
 Timed = list[tuple[str, int]]

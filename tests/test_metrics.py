@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from segbench.images import IGNORE
 from segbench.metrics import counts as metrics
+from segbench.metrics.on_device import count, count_correct
 
 REFERENCES = {
     "dice": f1_score,
@@ -30,7 +31,7 @@ def random_masks(num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def summarised(pred: torch.Tensor, mask: torch.Tensor, num_classes: int) -> dict[str, float]:
-    cells, correct = metrics.count(pred, mask, num_classes), metrics.count_correct(pred, mask)
+    cells, correct = count(pred, mask, num_classes), count_correct(pred, mask)
     return metrics.summarise(cells.numpy(), correct.numpy())
 
 
@@ -38,7 +39,7 @@ def summarised(pred: torch.Tensor, mask: torch.Tensor, num_classes: int) -> dict
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
     pred, mask = random_masks(num_classes)
-    scores = metrics.SCORES[name](metrics.count(pred, mask, num_classes).numpy())
+    scores = metrics.SCORES[name](count(pred, mask, num_classes).numpy())
     for image in range(len(mask)):
         for at in range(num_classes - 1):
             truth, found = mask[image].flatten() == at + 1, pred[image].flatten() == at + 1
@@ -58,7 +59,7 @@ def test_agrees_with_smp_on_pooled_counts() -> None:
 def test_by_hand() -> None:
     mask = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]], [[0, 0, 0, 0]]])
     pred = torch.tensor([[[1, 0, 1, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])
-    counts = metrics.count(pred, mask, 2).numpy()
+    counts = count(pred, mask, 2).numpy()
     assert counts[0, 0].tolist() == [1, 1, 1, 1]
     dice = metrics.per_image(counts, metrics.dice)
     assert dice[0] == 0.5
@@ -79,18 +80,18 @@ def test_by_hand() -> None:
 def test_ignored_pixels_count_nowhere() -> None:
     mask = torch.tensor([[[1, 255, 255, 0]]])
     pred = torch.tensor([[[1, 1, 0, 0]]])
-    assert metrics.count(pred, mask, 2)[0, 0].tolist() == [1, 0, 0, 1]
+    assert count(pred, mask, 2)[0, 0].tolist() == [1, 0, 0, 1]
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
-        metrics.count(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3), 2)
+        count(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3), 2)
 
 
 def test_accuracy_is_of_all_pixels_that_count() -> None:
     mask = torch.tensor([[[0, 1, 2, 255]], [[2, 2, 2, 2]]])
     pred = torch.tensor([[[0, 2, 2, 1]], [[2, 2, 2, 0]]])
-    correct = metrics.count_correct(pred, mask)
+    correct = count_correct(pred, mask)
     assert correct.tolist() == [[2, 3], [3, 4]]
     summary = summarised(pred, mask, 3)
     assert summary["accuracy_micro"] == pytest.approx(5 / 7)
@@ -121,7 +122,7 @@ def test_one_image_alone_counts_as_in_a_batch(num_classes: int) -> None:
     mask = rng.choice([*range(num_classes), IGNORE], (7, 9)).astype(np.uint8)
     cells, correct = metrics.count_image(pred, mask, num_classes)
     batch = torch.from_numpy(pred)[None], torch.from_numpy(mask)[None]
-    assert np.array_equal(cells, metrics.count(*batch, num_classes)[0].numpy())
-    assert np.array_equal(correct, metrics.count_correct(*batch)[0].numpy())
+    assert np.array_equal(cells, count(*batch, num_classes)[0].numpy())
+    assert np.array_equal(correct, count_correct(*batch)[0].numpy())
     with pytest.raises(ValueError, match="differ in shape"):
         metrics.count_image(pred[:-1], mask, num_classes)

@@ -21,15 +21,10 @@ from safetensors.torch import save_file
 
 from segbench.errors import InputError
 from segbench.files import sha256_of, sha256_of_arrays
-from segbench.models import (
-    FlipAveraged,
-    build_network,
-    load_network,
-    predict_classes,
-    save_network,
-)
-from segbench.models.exporting import export_network, load_exported
-from segbench.models.names import check_names
+from segbench.models.catalogue import check_names
+from segbench.models.export import export_network, load_exported
+from segbench.models.flips import FlipAveraged
+from segbench.models.network import build_network, load_network, predict_classes, save_network
 from segbench.models.origin import origin_of
 from segbench.params.model import Candidate, Model
 

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from conftest import pack
 from PIL import Image
-from segbench.packing import resize
 
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
-from segbench.images import read_pixels
+from segbench.images import read_pixels, resize
 from segbench.params import Params
 from segbench.splits.assign import read_split
 

@@ -8,7 +8,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 from segbench.files import sha256_of_code
-from segbench.training import CODE
+from segbench.training.identity import CODE
 
 SOURCE = ROOT / "src" / "segbench"
 

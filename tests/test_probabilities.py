@@ -6,11 +6,12 @@ import torch
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from segbench.losses import WeightedLoss
-from segbench.metrics import Evidence, calibration, pranet, probabilities
-from segbench.metrics.counts import count
-from segbench.metrics.probabilities import average_precision, counts_at, histogram, to_levels
-from segbench.models import predict_classes
+from segbench.metrics import calibration, pranet, probabilities
+from segbench.metrics.definition import Evidence
+from segbench.metrics.on_device import count, to_levels
+from segbench.metrics.probabilities import average_precision, counts_at, histogram
+from segbench.models.network import predict_classes
+from segbench.training.losses import WeightedLoss
 
 RNG = np.random.default_rng(0)
 

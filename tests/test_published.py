@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.errors import InputError
-from segbench.models import SegmentationNetwork, build_network, encoder_of
-from segbench.models.exporting import export_network, load_exported
+from segbench.models.catalogue import check_names
+from segbench.models.export import export_network, load_exported
 from segbench.models.freezing import freeze
-from segbench.models.names import check_names
+from segbench.models.network import SegmentationNetwork, build_network, encoder_of
 from segbench.params.model import Candidate, Model
 
 pytestmark = pytest.mark.filterwarnings("ignore")

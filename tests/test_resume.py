@@ -17,22 +17,24 @@ from conftest import fit_one
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
-from segbench import checkpoints, fitting, stage
 from segbench import files as writing
-from segbench.checkpoints import Checkpoints
+from segbench import stage
 from segbench.errors import InputError
-from segbench.fitting import Fit
-from segbench.models import SegmentationNetwork
+from segbench.models.network import SegmentationNetwork
 from segbench.params import Params
 from segbench.stage import WAYS_OUT
 from segbench.tracking.records import Record, Run, now_ms
+from segbench.training import checkpoints
+from segbench.training import trainer as fitting
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.trainer import Fit
 
 # MLflow's own use of others.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]
 
 # Children of a process that has not computed anything: fast to start, and safe to fork.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["segbench.training"])
+CONTEXT.set_forkserver_preload(["segbench.training.train"])
 
 
 @pytest.fixture

@@ -22,13 +22,13 @@ import torch
 from conftest import fit_one
 from PIL import Image
 
-from segbench.fitting import Fit
-from segbench.models import build_network
-from segbench.models.exporting import export_network
+from segbench.models.export import export_network
+from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
 from segbench.tracking.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
+from segbench.training.trainer import Fit
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
 

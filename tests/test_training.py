@@ -13,10 +13,10 @@ from segbench.arrays.store import open_arrays
 from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.files import sha256_of
-from segbench.optimization import make_optimizer, make_schedule
 from segbench.params import Params
 from segbench.params.train import Optimizer, Schedule
 from segbench.tracking.records import read_run
+from segbench.training.optim import make_optimizer, make_schedule
 
 pytestmark = pytest.mark.usefixtures("offline")
 

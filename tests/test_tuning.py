@@ -12,15 +12,15 @@ from ruamel.yaml import YAML
 from test_params import problems
 from test_resume import outcome
 
-from segbench import training
-from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
-from segbench.fitting import Fit
 from segbench.params import Params, load_params
 from segbench.plan import _epochs
 from segbench.results import by_rate, leaders
 from segbench.tracking.records import read_run
-from segbench.tuning import Trial, recipes_to_try, tuned
+from segbench.training import train as training
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.lr_search import Trial, recipes_to_try, tuned
+from segbench.training.trainer import Fit
 
 STEPS = 4
 

@@ -22,9 +22,10 @@ from segbench.devices import prepare, resolve, within_memory
 from segbench.files import sha256_of, sha256_of_arrays, whole_file, whole_folder
 from segbench.images import Pixels, read_pixels
 from segbench.metrics import calibration, counts, pranet, v_rand
-from segbench.metrics.probabilities import soft_dice_batch, soft_sums, to_levels
-from segbench.models import FlipAveraged, load_network, num_parameters, predict_classes
-from segbench.models.exporting import export_network, load_exported
+from segbench.metrics.on_device import soft_dice_batch, soft_sums, to_levels
+from segbench.models.export import export_network, load_exported
+from segbench.models.flips import FlipAveraged
+from segbench.models.network import load_network, num_parameters, predict_classes
 from segbench.parallel import in_threads
 from segbench.params import Params
 from segbench.report.drawing import class_colours

@@ -31,8 +31,9 @@ from segbench.cost import (
 )
 from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
-from segbench.models import FlipAveraged, build_network, check_size, num_parameters
-from segbench.models.names import check_names
+from segbench.models.catalogue import check_names
+from segbench.models.flips import FlipAveraged
+from segbench.models.network import build_network, check_size, num_parameters
 from segbench.params import Params
 from segbench.params.model import Candidate
 from segbench.tracking import provenance

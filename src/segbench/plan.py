@@ -133,10 +133,10 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     import torch
 
     from segbench.devices import prepare, resolve
-    from segbench.losses import WeightedLoss
-    from segbench.models import build_network, num_parameters
-    from segbench.models.exporting import export_network, load_exported
-    from segbench.optimization import make_optimizer
+    from segbench.models.export import export_network, load_exported
+    from segbench.models.network import build_network, num_parameters
+    from segbench.training.losses import WeightedLoss
+    from segbench.training.optim import make_optimizer
 
     resolved = resolve(params.hardware)
     prepare(resolved)
@@ -199,8 +199,8 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
 
 def _epochs(params: Params) -> int:
     """Of all trials and phases, if none ends early."""
-    from segbench.phases import phases_of
-    from segbench.tuning import recipes_to_try
+    from segbench.training.lr_search import recipes_to_try
+    from segbench.training.phases import phases_of
 
     recipes = [*recipes_to_try(params), params.train]
     return sum(phase.num_epochs for recipe in recipes for phase in phases_of(recipe))
@@ -220,8 +220,8 @@ def make_plan(params: Params) -> str:
         return "plan: nothing to run, data and pipeline are up to date"
     costs, images = estimate_data(params)
     started = time.perf_counter()
-    import segbench.training  # noqa: F401
-    from segbench.checkpoints import KEPT
+    import segbench.training.train  # noqa: F401
+    from segbench.training.checkpoints import KEPT
 
     start_up = time.perf_counter() - started
     by_candidate = {}

@@ -9,16 +9,8 @@ from numpy.typing import NDArray
 
 from segbench.deciding import Rule, clean, decide, enlarge
 from segbench.images import IGNORE, Pixels
-from segbench.metrics import (
-    Definition,
-    Evidence,
-    boundary,
-    calibration,
-    counts,
-    pranet,
-    probabilities,
-    v_rand,
-)
+from segbench.metrics import boundary, calibration, counts, pranet, probabilities, v_rand
+from segbench.metrics.definition import Definition, Evidence
 from segbench.metrics.probabilities import Histogram, average_precision, histogram
 
 EXTRA: dict[str, Callable[[Evidence], dict[str, float]]] = {

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segbench.arrays import store as arrays
-from segbench.arrays.store import Arrays, Header, Writer, open_arrays
+from segbench.arrays.store import Arrays, Header, Writer, open_arrays, write_header
 from segbench.arrays.tiling import Window, windows_of
 from segbench.arrays.transforms import Pipeline, build_pipeline, save_pipeline, vary
 from segbench.datasets.canonical import read_info, read_samples
@@ -53,7 +52,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
         )
     }
     with whole_folder(out) as partial, ExitStack() as closing:
-        arrays.write_header(partial, header)
+        write_header(partial, header)
         save_pipeline(pipeline, partial / "pipeline.yaml")
         places: defaultdict[str, list[_Place]] = defaultdict(list)
         for (fold, name), rows in table.groupby(["fold", "split"], sort=True):

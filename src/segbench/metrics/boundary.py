@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.images import IGNORE, Pixels
-from segbench.metrics import Definition
 from segbench.metrics.counts import mean_of_defined
+from segbench.metrics.definition import Definition
 
 PERCENTILE = 95.0
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from segbench.metrics import Definition, Evidence
+from segbench.metrics.definition import Definition, Evidence
 from segbench.metrics.probabilities import LEVELS
 
 BINS = 16

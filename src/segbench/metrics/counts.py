@@ -3,56 +3,15 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segbench.images import IGNORE, Pixels
-from segbench.metrics import Definition
+from segbench.metrics.definition import Definition
 
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")
 Counts = NDArray[np.int64]
 Ratios = NDArray[np.float64]
-
-
-def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Pixels of each foreground class that are true / false positives / negatives.
-
-    Args:
-        pred_mask: (N, H, W) integer class ids.
-        mask: (N, H, W) integer class ids, 255 where ignored.
-        num_classes: with the background.
-
-    Returns:
-        (N, F, 4) int64: TP, FP, FN, TN.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
-    if pred_mask.shape != mask.shape:
-        raise ValueError(f"masks differ in shape: {tuple(pred_mask.shape)}, {tuple(mask.shape)}")
-    counted = mask != IGNORE
-    classes = []
-    for class_id in range(1, num_classes):
-        pred, truth = pred_mask == class_id, mask == class_id
-        cells = (pred & truth, pred & ~truth, ~pred & truth, ~pred & ~truth)
-        classes.append(torch.stack([(cell & counted).sum((1, 2)) for cell in cells], dim=1))
-    return torch.stack(classes, dim=1)
-
-
-def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
-    """Pixels of any class that are right, and pixels that count.
-
-    Args:
-        pred_mask: (N, H, W) integer class ids.
-        mask: (N, H, W) integer class ids, 255 where ignored.
-
-    Returns:
-        (N, 2) int64.
-    """
-    counted = mask != IGNORE
-    return torch.stack([((pred_mask == mask) & counted).sum((1, 2)), counted.sum((1, 2))], dim=1)
 
 
 def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Counts, Counts]:

@@ -6,8 +6,8 @@ here to be set beside numbers that were measured so.
 
 import numpy as np
 
-from segbench.metrics import Definition, Evidence
 from segbench.metrics.counts import dice, iou
+from segbench.metrics.definition import Definition, Evidence
 from segbench.metrics.probabilities import LEVELS, counts_at
 
 DEFINITIONS = {

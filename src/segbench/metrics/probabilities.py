@@ -5,13 +5,11 @@ rest, gives the counts at each of 256 thresholds exactly, without the network.
 """
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segbench.images import IGNORE, Pixels
-from segbench.metrics import Definition
 from segbench.metrics.counts import FN, FP, TN, TP
+from segbench.metrics.definition import Definition
 
 LEVELS = 256
 Histogram = NDArray[np.int64]
@@ -28,15 +26,6 @@ DEFINITIONS = {
         "left out where truth and probabilities are 0",
     ),
 }
-
-
-def to_levels(logits: Tensor) -> Tensor:
-    """Levels (N, C, H, W) uint8 of logits (N, C, H, W): floor(256 p), at most 255.
-
-    C is 1 for a single foreground class, else one a class, the background's first.
-    """
-    probs = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
-    return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
 
 
 def foreground(levels: Pixels) -> Pixels:
@@ -82,39 +71,3 @@ def average_precision(histograms: Histogram) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         area = (gained * np.where(found > 0, hits / found, 0.0)).sum(axis=-1) / positives
     return np.where(positives > 0, area, np.nan)
-
-
-def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
-    """What the soft dice is made of, of each image and foreground class.
-
-    Args:
-        logits: (N, C, H, W), see `to_levels`.
-        mask: (N, H, W) integer class ids, 255 where ignored.
-
-    Returns:
-        (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
-    """
-    if logits.shape[1] == 1:
-        probs = logits.float().sigmoid()
-    else:
-        probs = logits.float().softmax(dim=1)[:, 1:]
-    ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
-    truth = mask[:, None] == ids
-    probs = probs * (mask != IGNORE)[:, None]
-    both = probs.sum((2, 3)) + truth.sum((2, 3))
-    return torch.stack([(probs * truth).sum((2, 3)), both], dim=-1)
-
-
-def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
-    """Soft dice as a loss sees it: of the pixels of a batch together, the mean over batches.
-
-    It depends on the batch size and on the order of the images; it stands here to be set beside
-    published numbers that were measured so.
-
-    Args:
-        sums: (N, F, 2) of `soft_sums`.
-        batch_size: of consecutive images.
-    """
-    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums.double(), batch_size)])
-    within, both = pooled.unbind(-1)
-    return float((2 * within / both).nanmean())

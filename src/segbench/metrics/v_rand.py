@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from segbench.images import IGNORE
-from segbench.metrics import Definition, Evidence
+from segbench.metrics.definition import Definition, Evidence
 
 DEFINITIONS = {
     "v_rand": Definition(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segbench.errors import InputError
-from segbench.models import SegmentationNetwork, encoder_of
+from segbench.models.network import SegmentationNetwork, encoder_of
 from segbench.params.section import did_you_mean
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import segmentation_models_pytorch as smp
 
 from segbench.files import sha256_of_arrays
-from segbench.models import SegmentationNetwork, encoder_of
+from segbench.models.network import SegmentationNetwork, encoder_of
 from segbench.params.model import Candidate
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from segbench.arrays.batches import PlainBatches, TrainBatches
-from segbench.checkpoints import Checkpoints
 from segbench.errors import InputError
 from segbench.files import whole_file
-from segbench.fitting import DivergedError, Fit
-from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.params.train import Train
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.optim import check_steps
+from segbench.training.trainer import DivergedError, Fit
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches, moved_ahead
-from segbench.checkpoints import Checkpoints
 from segbench.devices import is_out_of_memory
 from segbench.errors import InputError
-from segbench.losses import WeightedLoss
-from segbench.models import SegmentationNetwork
 from segbench.models.freezing import freeze
-from segbench.models.synchronised import synchronise_batch_norm
-from segbench.optimization import clip_gradients, make_optimizer, make_schedule
+from segbench.models.network import SegmentationNetwork
 from segbench.params.train import Checkpointing, Train
-from segbench.phases import Patience, phases_of
-from segbench.processes import of_all
 from segbench.tracking.records import Record, metrics_line
-from segbench.validation import Validated, validate
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.distributed import of_all
+from segbench.training.losses import WeightedLoss
+from segbench.training.optim import clip_gradients, make_optimizer, make_schedule
+from segbench.training.phases import Patience, phases_of
+from segbench.training.sync_batch_norm import synchronise_batch_norm
+from segbench.training.validation import Validated, validate
 
 T = TypeVar("T")
 LOOK_AT_CLOCK = 8

@@ -7,9 +7,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from segbench.arrays.batches import PlainBatches
-from segbench.metrics import counts as metrics
-from segbench.models import predict_classes
-from segbench.processes import rows_of_all
+from segbench.metrics.counts import summarise
+from segbench.metrics.on_device import count, count_correct
+from segbench.models.network import predict_classes
+from segbench.training.distributed import rows_of_all
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Validated:
 
     Attributes:
         loss: mean over images of their batches' losses.
-        scores: of `metrics.summarise`.
+        scores: of `metrics.counts.summarise`.
         shown: class ids (H, W) that it gives one of the samples.
     """
 
@@ -73,8 +74,8 @@ def validate(
                 number,
                 len(images),
                 loss(logits, masks),
-                metrics.count(pred, masks, num_classes),
-                metrics.count_correct(pred, masks),
+                count(pred, masks, num_classes),
+                count_correct(pred, masks),
                 pred[at].cpu() if 0 <= at < len(images) else None,
             )
         )
@@ -90,7 +91,7 @@ def validate(
     (picture,) = [row.shown for row in moved if row.shown is not None]
     return Validated(
         float((losses * sizes).sum() / sizes.sum()),
-        metrics.summarise(
+        summarise(
             torch.cat([row.counts for row in moved]).numpy(),
             torch.cat([row.correct for row in moved]).numpy(),
         ),

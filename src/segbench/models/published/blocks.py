@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from segbench.models.contracting import ContractingPath
+from segbench.models.published.contracting import ContractingPath
 
 # Of Keras, in torch's terms (its momentum is one minus this).
 BN_EPS, BN_MOMENTUM = 1e-3, 0.01

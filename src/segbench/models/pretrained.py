@@ -1,7 +1,10 @@
-"""Encoder weights from a local file, checked before a byte of them is used."""
+"""Pretrained encoder weights: from the hub, or from a local file that is checked first."""
 
+import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from segbench.errors import InputError
 from segbench.files import sha256_of
+from segbench.params.model import Candidate
 
 # What torch and safetensors raise for files that are torn or something else.
 UNREADABLE = (
@@ -77,3 +81,26 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(inner, dict):
         inner = {}
     return {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+
+
+T = TypeVar("T")
+
+
+def ask_hub(candidate: Candidate, ask: Callable[[], T]) -> T:
+    """Ask the hub; whatever keeps its weights from us becomes one line."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it retries five times, aloud
+    try:
+        return ask()
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"candidates: the ImageNet weights of {candidate.encoder} cannot be had from the hub: "
+            f"{reason}; restore the connection, or set weights to a local .safetensors or .pth "
+            "file with its weights_sha256, or to none"
+        ) from None
+    finally:
+        logger.setLevel(level)

@@ -11,7 +11,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim
 
-from segbench.models import STRIDE
+from segbench.models.network import STRIDE
 
 
 class _StaticSame(nn.Module):

@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.processes import sum_of_all
+from segbench.training.distributed import sum_of_all
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from segbench.models.parts import Encoder, PublishedUNet, UpStep, double_conv
+from segbench.models.published.blocks import Encoder, PublishedUNet, UpStep, double_conv
 
 FIRST, DEPTH = 1, 4
 TAPS = {

@@ -11,15 +11,15 @@ import segmentation_models_pytorch as smp
 import timm
 
 from segbench.errors import InputError
-from segbench.models import (
+from segbench.models.pretrained import check_file
+from segbench.models.published import (
     cvc_mobilenetv2,
     flood_vgg19,
     hgr1_resnet50,
     isbi_unet,
     pet_mobilenetv2,
 )
-from segbench.models.contracting import ContractingPath
-from segbench.models.weights import check_file
+from segbench.models.published.contracting import ContractingPath
 from segbench.params.model import Candidate, Model
 from segbench.params.section import did_you_mean
 

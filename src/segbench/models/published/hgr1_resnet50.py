@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from segbench.models.parts import (
+from segbench.models.published.blocks import (
     BN_EPS,
     BN_MOMENTUM,
     Encoder,

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from segbench.models.contracting import ContractingPath
-from segbench.models.parts import (
+from segbench.models.published.blocks import (
     Encoder,
     PublishedUNet,
     UpStep,
@@ -17,6 +16,7 @@ from segbench.models.parts import (
     init_as_keras,
     nearest,
 )
+from segbench.models.published.contracting import ContractingPath
 
 FIRST, DEPTH = 1, 4
 TAPS: dict[str, tuple[str, ...]] = {}

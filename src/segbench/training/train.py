@@ -1,9 +1,7 @@
 """Training: one candidate, one fold, one seed."""
 
-import hashlib
 import json
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -18,45 +16,29 @@ from lightning.fabric import Fabric, seed_everything
 from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.transforms import load_pipeline, vary
-from segbench.checkpoints import Checkpoints
 from segbench.devices import Resolved, prepare, resolve, within_memory
 from segbench.errors import InputError
-from segbench.files import sha256_of, sha256_of_code, whole_file
-from segbench.fitting import Fit
+from segbench.files import whole_file
 from segbench.images import IGNORE, Pixels
-from segbench.models import build_network, check_size, save_network
+from segbench.models.catalogue import check_names
 from segbench.models.freezing import freeze
-from segbench.models.names import check_names
+from segbench.models.network import build_network, check_size, save_network
 from segbench.models.origin import Origin, origin_of
-from segbench.optimization import check_steps
 from segbench.params import Params
 from segbench.params.train import Train
-from segbench.phases import phases_of
-from segbench.processes import make_fabric
 from segbench.report.animation import save_animation
 from segbench.report.drawing import class_colours, paint, shrink, to_colour
-from segbench.tracking import provenance
-from segbench.tracking.records import DatasetInput, Run, flatten, now_ms, recorded
-from segbench.tuning import Trial, tags_of, try_rates, tuned
+from segbench.tracking.records import Run, flatten, recorded
+from segbench.training.checkpoints import Checkpoints
+from segbench.training.distributed import make_fabric
+from segbench.training.identity import checkpoint_key, describe_run
+from segbench.training.lr_search import Trial, tags_of, try_rates, tuned
+from segbench.training.optim import check_steps
+from segbench.training.phases import phases_of
+from segbench.training.trainer import Fit
 
 FRAME_SIZE = 256
 """Longer side of a picture in the animation, in pixels."""
-
-CODE = (
-    *(
-        "arrays/store.py",
-        "arrays/transforms.py",
-        "arrays/batches.py",
-        "arrays/augment.py",
-        "arrays/tiling.py",
-        "images.py",
-        "datasets/canonical.py",
-    ),
-    *("models", "metrics", "devices.py", "parallel.py", "checkpoints.py", "fitting.py"),
-    *("losses.py", "optimization.py", "phases.py", "processes.py", "training.py", "tuning.py"),
-    "validation.py",
-)
-"""Source that determines a training: a checkpoint of other code is not resumed."""
 
 
 def train(
@@ -100,8 +82,10 @@ def train(
     _check_fit(params, header, resolved)
     fabric = make_fabric(resolved)
     prepare(resolved)  # after Lightning, which sets threads of its own
-    run = _describe(params, alias, fold, seed, resolved, arrays)
-    saved = Checkpoints(checkpoints / run.name, _key(params, alias, fold, seed, resolved, arrays))
+    run = describe_run(params, alias, fold, seed, resolved, arrays)
+    saved = Checkpoints(
+        checkpoints / run.name, checkpoint_key(params, alias, fold, seed, resolved, arrays)
+    )
     with ExitStack() as stack:
         stack.enter_context(
             within_memory(
@@ -230,71 +214,8 @@ def _check_fit(params: Params, header: Header, resolved: Resolved) -> None:
         )
 
 
-def _key(params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path) -> str:
-    """Hash of everything that determines a training, its code included."""
-    parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
-    machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
-    what = [
-        params.candidates[alias].model_dump(mode="json"),
-        *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
-        *(_tuning(params), params.evaluate.threshold, fold, seed, machine),
-        *(provenance.versions(), sha256_of_code(*CODE)),
-        *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
-    ]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _tuning(params: Params) -> dict[str, Any] | None:
-    tuning = params.comparison.tuning
-    return None if tuning is None else tuning.model_dump(mode="json")
-
-
 def _listed(params: Params, alias: str) -> list[str]:
     return list(dict.fromkeys([alias, *params.comparison.candidates]))
-
-
-def _describe(
-    params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path
-) -> Run:
-    """The run as the record opens with it: every choice that made it, and where it comes from."""
-    header = read_header(arrays)
-    chosen = params.model_dump(mode="json", exclude={"candidates", "comparison", "report"})
-    chosen["hardware"] = asdict(resolved)
-    chosen |= {
-        "candidate": {"alias": alias, **params.candidates[alias].model_dump(mode="json")},
-        "fold": fold,
-        "seed": seed,
-    }
-    for section in ("evaluate", "tracking", "checkpoints"):  # do not shape a training
-        del chosen[section]
-    chosen["tuning"] = _tuning(params)
-    if chosen["tuning"]:
-        # Not what params.yaml has there, which looks like the rate it was trained at; see the tags.
-        for part in filter(None, (chosen["train"]["optimizer"], chosen["train"]["fine_tune"])):
-            part["learning_rate"] = "tuned"
-    candidate = params.candidates[alias]
-    counts = {
-        split: len(open_arrays(arrays / f"fold{fold}" / split).images) for split in ("train", "val")
-    }
-    data = DatasetInput(
-        header.dataset.name, header.digest[:16], f"{arrays}/fold{fold}", {"images": counts}
-    )
-    weights = {
-        "weights": candidate.weights,
-        "weights_sha256": candidate.weights_sha256 or "",
-        "candidate": alias,
-        "dataset_digest": header.digest,
-    }
-    return Run(
-        id=uuid.uuid4().hex,
-        part="train",
-        experiment=header.dataset.name,
-        name=f"{alias}-fold{fold}-seed{seed}",
-        started_ms=now_ms(),
-        params=flatten(chosen),
-        tags={**provenance.tags(), **weights},
-        inputs=[data],
-    )
 
 
 def _sample_to_show(arrays: Arrays) -> int:

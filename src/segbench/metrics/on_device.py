@@ -1,0 +1,91 @@
+"""What metrics need of a batch on the device that computed it: counts, levels, soft sums."""
+
+import torch
+from torch import Tensor
+
+from segbench.images import IGNORE
+from segbench.metrics.probabilities import LEVELS
+
+
+def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each foreground class that are true / false positives / negatives.
+
+    Args:
+        pred_mask: (N, H, W) integer class ids.
+        mask: (N, H, W) integer class ids, 255 where ignored.
+        num_classes: with the background.
+
+    Returns:
+        (N, F, 4) int64: TP, FP, FN, TN.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if pred_mask.shape != mask.shape:
+        raise ValueError(f"masks differ in shape: {tuple(pred_mask.shape)}, {tuple(mask.shape)}")
+    counted = mask != IGNORE
+    classes = []
+    for class_id in range(1, num_classes):
+        pred, truth = pred_mask == class_id, mask == class_id
+        cells = (pred & truth, pred & ~truth, ~pred & truth, ~pred & ~truth)
+        classes.append(torch.stack([(cell & counted).sum((1, 2)) for cell in cells], dim=1))
+    return torch.stack(classes, dim=1)
+
+
+def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
+    """Pixels of any class that are right, and pixels that count.
+
+    Args:
+        pred_mask: (N, H, W) integer class ids.
+        mask: (N, H, W) integer class ids, 255 where ignored.
+
+    Returns:
+        (N, 2) int64.
+    """
+    counted = mask != IGNORE
+    return torch.stack([((pred_mask == mask) & counted).sum((1, 2)), counted.sum((1, 2))], dim=1)
+
+
+def to_levels(logits: Tensor) -> Tensor:
+    """Levels (N, C, H, W) uint8 of logits (N, C, H, W): floor(256 p), at most 255.
+
+    C is 1 for a single foreground class, else one a class, the background's first.
+    """
+    probs = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
+    return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
+
+
+def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
+    """What the soft dice is made of, of each image and foreground class.
+
+    Args:
+        logits: (N, C, H, W), see `to_levels`.
+        mask: (N, H, W) integer class ids, 255 where ignored.
+
+    Returns:
+        (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
+    """
+    if logits.shape[1] == 1:
+        probs = logits.float().sigmoid()
+    else:
+        probs = logits.float().softmax(dim=1)[:, 1:]
+    ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
+    truth = mask[:, None] == ids
+    probs = probs * (mask != IGNORE)[:, None]
+    both = probs.sum((2, 3)) + truth.sum((2, 3))
+    return torch.stack([(probs * truth).sum((2, 3)), both], dim=-1)
+
+
+def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
+    """Soft dice as a loss sees it: of the pixels of a batch together, the mean over batches.
+
+    It depends on the batch size and on the order of the images; it stands here to be set beside
+    published numbers that were measured so.
+
+    Args:
+        sums: (N, F, 2) of `soft_sums`.
+        batch_size: of consecutive images.
+    """
+    pooled = torch.stack([part.sum(dim=0) for part in torch.split(sums.double(), batch_size)])
+    within, both = pooled.unbind(-1)
+    return float((2 * within / both).nanmean())

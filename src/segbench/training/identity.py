@@ -1,0 +1,86 @@
+"""What a training is: the key of its checkpoints, and how its record opens."""
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segbench.arrays.store import open_arrays, read_header
+from segbench.devices import Resolved
+from segbench.files import sha256_of, sha256_of_code
+from segbench.params import Params
+from segbench.tracking import provenance
+from segbench.tracking.records import DatasetInput, Run, flatten, now_ms
+
+CODE = (
+    *("arrays", "models", "metrics", "training"),
+    *("datasets/canonical.py", "devices.py", "images.py", "parallel.py"),
+)
+"""Source that determines a training: a checkpoint of other code is not resumed."""
+
+
+def checkpoint_key(
+    params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path
+) -> str:
+    """Hash of everything that determines a training, its code included."""
+    parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
+    machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
+    what = [
+        params.candidates[alias].model_dump(mode="json"),
+        *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
+        *(_tuning(params), params.evaluate.threshold, fold, seed, machine),
+        *(provenance.versions(), sha256_of_code(*CODE)),
+        *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _tuning(params: Params) -> dict[str, Any] | None:
+    tuning = params.comparison.tuning
+    return None if tuning is None else tuning.model_dump(mode="json")
+
+
+def describe_run(
+    params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path
+) -> Run:
+    """The run as the record opens with it: every choice that made it, and where it comes from."""
+    header = read_header(arrays)
+    chosen = params.model_dump(mode="json", exclude={"candidates", "comparison", "report"})
+    chosen["hardware"] = asdict(resolved)
+    chosen |= {
+        "candidate": {"alias": alias, **params.candidates[alias].model_dump(mode="json")},
+        "fold": fold,
+        "seed": seed,
+    }
+    for section in ("evaluate", "tracking", "checkpoints"):  # do not shape a training
+        del chosen[section]
+    chosen["tuning"] = _tuning(params)
+    if chosen["tuning"]:
+        # Not what params.yaml has there, which looks like the rate it was trained at; see the tags.
+        for part in filter(None, (chosen["train"]["optimizer"], chosen["train"]["fine_tune"])):
+            part["learning_rate"] = "tuned"
+    candidate = params.candidates[alias]
+    counts = {
+        split: len(open_arrays(arrays / f"fold{fold}" / split).images) for split in ("train", "val")
+    }
+    data = DatasetInput(
+        header.dataset.name, header.digest[:16], f"{arrays}/fold{fold}", {"images": counts}
+    )
+    weights = {
+        "weights": candidate.weights,
+        "weights_sha256": candidate.weights_sha256 or "",
+        "candidate": alias,
+        "dataset_digest": header.digest,
+    }
+    return Run(
+        id=uuid.uuid4().hex,
+        part="train",
+        experiment=header.dataset.name,
+        name=f"{alias}-fold{fold}-seed{seed}",
+        started_ms=now_ms(),
+        params=flatten(chosen),
+        tags={**provenance.tags(), **weights},
+        inputs=[data],
+    )
