@@ -40,17 +40,17 @@ from torch import nn
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, Header, Writer, open_arrays
 from segbench.arrays.transforms import build_pipeline, vary
-from segbench.choosing import choose
 from segbench.datasets.canonical import Info
-from segbench.deciding import Rule
 from segbench.devices import Resolved, prepare, resolve
-from segbench.evaluation import look, score
+from segbench.evaluation.evaluate import score
+from segbench.evaluation.per_image import Scorer
+from segbench.evaluation.postprocessing import Rule, choose
+from segbench.evaluation.predict import Seen, look
 from segbench.images import Pixels
 from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params import Params, load_params
 from segbench.params.model import Candidate
-from segbench.scoring import Scorer, Seen
 from segbench.tracking.records import Record, Run, now_ms
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.distributed import make_fabric

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.results import Paths
+from segbench.evaluation.results import Paths
 
 names = [*Paths.__annotations__]
 args = stage.arguments(__doc__, params=Path, **dict.fromkeys(names, Path))

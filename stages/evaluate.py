@@ -17,7 +17,7 @@ args = stage.arguments(
 
 
 def work() -> str:
-    from segbench.evaluation import evaluate
+    from segbench.evaluation.evaluate import evaluate
     from segbench.params import load_params
 
     return evaluate(

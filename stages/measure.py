@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench import stage
-from segbench.measuring import measure
+from segbench.evaluation.measure import measure
 from segbench.params import load_params
 
 # Processes that measure memory import this file too.

@@ -16,9 +16,10 @@ from selenium.webdriver.common.by import By
 from test_tracking import server, write_record
 
 from segbench.arrays.store import Header
-from segbench.cost import Cost, Spread
 from segbench.datasets.canonical import Info, read_table
-from segbench.deciding import Rule
+from segbench.evaluation.costs import Cost, Spread
+from segbench.evaluation.per_image import OF_MASKS, VARIANTS
+from segbench.evaluation.postprocessing import Rule
 from segbench.gates import Gate
 from segbench.models.origin import Origin
 from segbench.params import Params
@@ -27,7 +28,6 @@ from segbench.report import plots
 from segbench.report.comparison import Cell, Content, SampleRow, write_report
 from segbench.report.drawing import outline
 from segbench.report.links import picture_mode
-from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.slices import Slice
 from segbench.splits.assign import SPLITS
 from segbench.splits.split import split_and_audit

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segbench.choosing import best_threshold, choose
-from segbench.deciding import Rule, clean, decide, enlarge
+from segbench.evaluation.per_image import DEFINITIONS, OF_MASKS, VARIANTS, Scorer
+from segbench.evaluation.postprocessing import Rule, best_threshold, choose, clean, decide, enlarge
+from segbench.evaluation.predict import Seen
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
-from segbench.scoring import DEFINITIONS, OF_MASKS, VARIANTS, Scorer, Seen
 
 PLAIN = Rule(0.5, 0, False, False)
 

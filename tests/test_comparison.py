@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from segbench.comparison import to_table
-from segbench.cost import Cost, Spread
 from segbench.errors import InputError
+from segbench.evaluation.costs import Cost, Spread
+from segbench.evaluation.per_image import OF_MASKS, VARIANTS
+from segbench.evaluation.results import Evaluated, Paths, read_scored, scores_of
 from segbench.params import Params
 from segbench.report.comparison import pairwise
 from segbench.report.links import picture_mode
-from segbench.results import Evaluated, Paths, read_scored, scores_of
-from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.showing import pick
 from segbench.slices import slices
 from segbench.standings import POOLED, standings

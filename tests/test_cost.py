@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from segbench.arrays.store import Header
-from segbench.cost import (
+from segbench.datasets.canonical import Info
+from segbench.errors import InputError
+from segbench.evaluation.costs import (
     COLUMNS,
     Cost,
     Machine,
@@ -23,8 +25,6 @@ from segbench.cost import (
     to_row,
     write_rows,
 )
-from segbench.datasets.canonical import Info
-from segbench.errors import InputError
 from segbench.params import Params
 from segbench.training_cost import images_per_epoch, images_to_reach, training_seconds
 

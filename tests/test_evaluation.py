@@ -11,15 +11,15 @@ import torch
 from conftest import fit_one, pack
 from PIL import Image
 
-from segbench import evaluation
 from segbench.arrays.store import open_arrays, read_header
 from segbench.comparison import compare
 from segbench.errors import InputError
-from segbench.evaluation import evaluate, tracked
-from segbench.measuring import measure
+from segbench.evaluation import evaluate as evaluation
+from segbench.evaluation.evaluate import evaluate, tracked
+from segbench.evaluation.measure import measure
+from segbench.evaluation.results import Paths
 from segbench.models.export import load_exported
 from segbench.params import Params
-from segbench.results import Paths
 from segbench.training.train import train
 
 pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.filterwarnings("ignore")]

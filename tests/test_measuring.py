@@ -13,11 +13,11 @@ import torch
 from test_cost import HEADER
 from torch import Tensor, nn
 
-from segbench import measuring
 from segbench.arrays.store import write_header
-from segbench.cost import Machine, model_keys, read_all_costs, read_costs, read_rows
 from segbench.errors import InputError
-from segbench.measuring import count_multiply_adds, measure, time_in_turn, weight_bytes
+from segbench.evaluation import measure as measuring
+from segbench.evaluation.costs import Machine, model_keys, read_all_costs, read_costs, read_rows
+from segbench.evaluation.measure import count_multiply_adds, measure, time_in_turn, weight_bytes
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import num_parameters
 from segbench.params import Params

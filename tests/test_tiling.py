@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 from segbench.arrays.store import Arrays, open_arrays
 from segbench.arrays.tiling import Wholes, windows_of
 from segbench.datasets.canonical import read_samples
-from segbench.deciding import Rule
 from segbench.errors import InputError
-from segbench.evaluation import Truths, look, score
+from segbench.evaluation.evaluate import score
+from segbench.evaluation.per_image import Scorer
+from segbench.evaluation.postprocessing import Rule
+from segbench.evaluation.predict import Truths, look
+from segbench.evaluation.results import Evaluated, Paths, flat, read_predictions
 from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
 from segbench.params.augment import Patches
-from segbench.results import Evaluated, Paths, flat, read_predictions
-from segbench.scoring import Scorer
 
 PATCHES = Patches(height=32, width=48, overlap=8)
 

@@ -13,9 +13,9 @@ from test_params import problems
 from test_resume import outcome
 
 from segbench.errors import InputError
+from segbench.evaluation.results import by_rate, leaders
 from segbench.params import Params, load_params
 from segbench.plan import _epochs
-from segbench.results import by_rate, leaders
 from segbench.tracking.records import read_run
 from segbench.training import train as training
 from segbench.training.checkpoints import Checkpoints

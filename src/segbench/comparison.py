@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 
 from segbench.arrays.store import Header, open_arrays, read_header
-from segbench.cost import Cost, machine_of_costs, read_costs
 from segbench.errors import InputError
-from segbench.files import whole_file, whole_folder
-from segbench.gates import check, claims, insist
-from segbench.params import Params
-from segbench.report.comparison import Content, text_table, write_report
-from segbench.report.links import picture_mode
-from segbench.results import (
+from segbench.evaluation.costs import Cost, machine_of_costs, read_costs
+from segbench.evaluation.per_image import DEFINITIONS, VARIANTS
+from segbench.evaluation.results import (
     Evaluated,
     Paths,
     by_rate,
@@ -25,7 +21,11 @@ from segbench.results import (
     run_names,
     scores_of,
 )
-from segbench.scoring import DEFINITIONS, VARIANTS
+from segbench.files import whole_file, whole_folder
+from segbench.gates import check, claims, insist
+from segbench.params import Params
+from segbench.report.comparison import Content, text_table, write_report
+from segbench.report.links import picture_mode
 from segbench.showing import draw_samples
 from segbench.slices import slices
 from segbench.standings import Row, standings

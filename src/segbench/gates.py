@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from simpleeval import InvalidExpression, simple_eval
 
-from segbench.cost import Cost
 from segbench.errors import InputError
+from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
 from segbench.standings import Row, Standings
 

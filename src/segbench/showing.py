@@ -7,12 +7,12 @@ from PIL import Image
 
 from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import Wholes
+from segbench.evaluation.results import Evaluated, Paths, read_predictions
 from segbench.files import whole_folder
 from segbench.images import Pixels
 from segbench.params import Params
 from segbench.report.comparison import Cell, SampleRow
 from segbench.report.drawing import SHOWN_SIZE, outline, shrink
-from segbench.results import Evaluated, Paths, read_predictions
 
 MOST_PIXELS = 3_200_000
 """Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segbench.results import Evaluated
+from segbench.evaluation.results import Evaluated
 
 MOST_GROUPS = 10
 """Groups that are shown: those that are the hardest on average."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segbench.evaluation.per_image import OF_MASKS, VARIANTS
+from segbench.evaluation.results import Evaluated, scores_of
 from segbench.params import Params
 from segbench.params.model import Candidate
-from segbench.results import Evaluated, scores_of
-from segbench.scoring import OF_MASKS, VARIANTS
 from segbench.statistics import (
     Difference,
     Interval,

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
-from segbench.cost import Cost
+from segbench.evaluation.costs import Cost
+from segbench.evaluation.per_image import DEFINITIONS, OF_MASKS
+from segbench.evaluation.results import leaders
 from segbench.gates import Gate
 from segbench.params import Params
 from segbench.report import plots
 from segbench.report.links import link_to, picture_source
 from segbench.report.render import write_page
-from segbench.results import leaders
-from segbench.scoring import DEFINITIONS, OF_MASKS
 from segbench.slices import Slice
 from segbench.standings import Standings
 from segbench.statistics import Difference, Interval

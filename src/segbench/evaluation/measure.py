@@ -19,7 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from segbench.arrays.store import Header, read_header
-from segbench.cost import (
+from segbench.devices import Resolved, prepare, resolve, within_memory
+from segbench.errors import InputError
+from segbench.evaluation.costs import (
     Cost,
     Machine,
     Spread,
@@ -29,8 +31,6 @@ from segbench.cost import (
     to_row,
     write_rows,
 )
-from segbench.devices import Resolved, prepare, resolve, within_memory
-from segbench.errors import InputError
 from segbench.models.catalogue import check_names
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import build_network, check_size, num_parameters

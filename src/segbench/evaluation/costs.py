@@ -18,7 +18,7 @@ from segbench.errors import InputError
 from segbench.files import sha256_of_code, whole_file
 from segbench.params import Params
 
-CODE = ("devices.py", "measuring.py", "models")
+CODE = ("devices.py", "evaluation/measure.py", "models")
 """Source that says what a network does, and how that is measured."""
 KEY_DIGITS = 12
 COLUMNS = (

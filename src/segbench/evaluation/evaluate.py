@@ -4,28 +4,27 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import Wholes
-from segbench.choosing import choose
-from segbench.datasets.canonical import read_samples
-from segbench.deciding import Rule
 from segbench.devices import prepare, resolve, within_memory
+from segbench.evaluation.per_image import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer
+from segbench.evaluation.postprocessing import Rule, choose
+from segbench.evaluation.predict import Seen, Truths, look
+from segbench.evaluation.results import flat
 from segbench.files import sha256_of, sha256_of_arrays, whole_file, whole_folder
-from segbench.images import Pixels, read_pixels
 from segbench.metrics import calibration, counts, pranet, v_rand
-from segbench.metrics.on_device import soft_dice_batch, soft_sums, to_levels
+from segbench.metrics.on_device import soft_dice_batch
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
-from segbench.models.network import load_network, num_parameters, predict_classes
+from segbench.models.network import load_network, num_parameters
 from segbench.parallel import in_threads
 from segbench.params import Params
 from segbench.report.drawing import class_colours
@@ -36,8 +35,6 @@ from segbench.report.predictions import (
     write_grid,
     write_triptychs,
 )
-from segbench.results import flat
-from segbench.scoring import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer, Seen
 from segbench.tracking import provenance
 from segbench.tracking.records import (
     DatasetInput,
@@ -219,62 +216,6 @@ def _describe(training: Run, header: Header, source: str, tags: dict[str, object
         inputs=[DatasetInput(header.dataset.name, header.digest[:16], source, {})],
         model=ModelFile("../model.pt2", header.channels, header.num_outputs),
     )
-
-
-class Truths:
-    """Masks of a canonical dataset at their own size."""
-
-    def __init__(self, dataset: Path) -> None:
-        samples = read_samples(dataset)
-        self._paths = {
-            id: dataset / mask for id, mask in zip(samples["id"], samples["mask"], strict=True)
-        }
-
-    def read(self, id: str) -> Pixels:
-        """(H, W) class ids."""
-        return np.array(read_pixels(self._paths[id]))  # torch asks for what can be written to
-
-
-@torch.no_grad()
-def look(
-    network: nn.Module, split: Arrays, truths: Truths, batch_size: int, threshold: float
-) -> Iterator[Seen]:
-    """What a network says of each whole image of a split, in order.
-
-    Args:
-        network: (N, C, H, W) uint8 to logits, in eval mode, channels last.
-        split: images, or the windows that they were cut into.
-        truths: the masks at their own size.
-        batch_size: of images or windows.
-        threshold: of plain masks.
-    """
-    device = next(network.parameters()).device
-    wholes = Wholes(split)
-    ids = iter(wholes.samples["id"])
-    for logits, truth in _logits_of_wholes(network, split, wholes, batch_size, device):
-        parts = (to_levels(logits), predict_classes(logits, threshold), truth)
-        soft = soft_sums(logits, truth).cpu().numpy()
-        for levels, pred, mask, sums in zip(
-            *(part.cpu().numpy() for part in parts), soft, strict=True
-        ):
-            yield Seen(levels, pred, mask, sums, partial(truths.read, next(ids)))
-
-
-def _logits_of_wholes(
-    network: nn.Module, split: Arrays, wholes: Wholes, batch_size: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time.
-
-    On the device, or on the CPU where they had to be put together.
-    """
-    batches = PlainBatches(split, batch_size)
-    if not wholes.cut:
-        for images, masks in batches:
-            yield network(images.to(device)), masks.to(device)
-        return
-    windows = (network(images.to(device)).float().cpu().numpy() for images, _ in batches)
-    for logits, mask in wholes.blend(windows):
-        yield torch.from_numpy(logits)[None], torch.from_numpy(mask)[None]
 
 
 def score(

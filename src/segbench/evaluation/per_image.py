@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.deciding import Rule, clean, decide, enlarge
+from segbench.evaluation.postprocessing import Rule, clean, decide, enlarge
+from segbench.evaluation.predict import Seen
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import boundary, calibration, counts, pranet, probabilities, v_rand
 from segbench.metrics.definition import Definition, Evidence
@@ -39,25 +40,6 @@ DEFINITIONS: dict[str, Definition] = (
     | v_rand.DEFINITIONS
 )
 """Of every metric there is, by its name in tables."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a network says of an image, and the truth.
-
-    Attributes:
-        levels: (C, H, W), see `probabilities.to_levels`.
-        pred_mask: (H, W) class ids that the plain rule makes of it.
-        mask: (H, W) class ids, 255 where ignored.
-        soft: (F, 2), see `probabilities.soft_sums`.
-        original: reads the mask at the image's own size (H', W').
-    """
-
-    levels: Pixels
-    pred_mask: Pixels
-    mask: Pixels
-    soft: NDArray[np.float32]
-    original: Callable[[], Pixels]
 
 
 @dataclass(frozen=True)
