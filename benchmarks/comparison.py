@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from segbench.statistics import (
+from segbench.comparison.statistics import (
     Panel,
     best_probabilities,
     optimism,

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from segbench.training_cost import training_seconds
+from segbench.comparison.training_effort import training_seconds
 
 ROOT = Path(__file__).parent.parent
 MODULES = {

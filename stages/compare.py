@@ -10,7 +10,7 @@ args = stage.arguments(__doc__, params=Path, **dict.fromkeys(names, Path))
 
 
 def work() -> str:
-    from segbench.comparison import compare
+    from segbench.comparison.compare import compare
     from segbench.params import load_params
 
     return compare(load_params(args.params), Paths(**{name: getattr(args, name) for name in names}))

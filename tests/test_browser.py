@@ -16,25 +16,25 @@ from selenium.webdriver.common.by import By
 from test_tracking import server, write_record
 
 from segbench.arrays.store import Header
+from segbench.comparison import plots
+from segbench.comparison.leaderboard import Row, Standings
+from segbench.comparison.page import Cell, Content, SampleRow, write_report
+from segbench.comparison.requirements import Gate
+from segbench.comparison.statistics import Difference, Interval, Stability, VarianceSplit
+from segbench.comparison.subgroups import Slice
+from segbench.comparison.training_effort import Training
 from segbench.datasets.canonical import Info, read_table
 from segbench.evaluation.costs import Cost, Spread
 from segbench.evaluation.per_image import OF_MASKS, VARIANTS
 from segbench.evaluation.postprocessing import Rule
-from segbench.gates import Gate
 from segbench.models.origin import Origin
 from segbench.params import Params
 from segbench.params.compare import Tuning
-from segbench.report import plots
-from segbench.report.comparison import Cell, Content, SampleRow, write_report
 from segbench.report.drawing import outline
 from segbench.report.links import picture_mode
-from segbench.slices import Slice
 from segbench.splits.assign import SPLITS
 from segbench.splits.split import split_and_audit
-from segbench.standings import Row, Standings
-from segbench.statistics import Difference, Interval, Stability, VarianceSplit
 from segbench.tracking.replay import replay
-from segbench.training_cost import Training
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

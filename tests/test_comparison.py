@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.comparison import to_table
+from segbench.comparison.compare import to_table
+from segbench.comparison.examples import pick
+from segbench.comparison.leaderboard import POOLED, standings
+from segbench.comparison.page import pairwise
+from segbench.comparison.subgroups import slices
+from segbench.comparison.verdict import limits, verdict
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, Spread
 from segbench.evaluation.per_image import OF_MASKS, VARIANTS
 from segbench.evaluation.results import Evaluated, Paths, read_scored, scores_of
 from segbench.params import Params
-from segbench.report.comparison import pairwise
 from segbench.report.links import picture_mode
-from segbench.showing import pick
-from segbench.slices import slices
-from segbench.standings import POOLED, standings
-from segbench.verdict import limits, verdict
 
 
 def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Evaluated:

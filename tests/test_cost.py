@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from segbench.arrays.store import Header
+from segbench.comparison.training_effort import images_per_epoch, images_to_reach, training_seconds
 from segbench.datasets.canonical import Info
 from segbench.errors import InputError
 from segbench.evaluation.costs import (
@@ -26,7 +27,6 @@ from segbench.evaluation.costs import (
     write_rows,
 )
 from segbench.params import Params
-from segbench.training_cost import images_per_epoch, images_to_reach, training_seconds
 
 INFO = Info("made", ("background", "polyp"), "own", False, "")
 HEADER = Header(INFO, 64, 96, 3, "0" * 64)

@@ -12,7 +12,7 @@ from conftest import fit_one, pack
 from PIL import Image
 
 from segbench.arrays.store import open_arrays, read_header
-from segbench.comparison import compare
+from segbench.comparison.compare import compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
 from segbench.evaluation.evaluate import evaluate, tracked

@@ -2,8 +2,8 @@
 
 import pytest
 
+from segbench.comparison.requirements import check, insist
 from segbench.errors import InputError
-from segbench.gates import check, insist
 
 KNOWN = {
     "dice_per_image": 0.85,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segbench.statistics import (
+from segbench.comparison.statistics import (
     Difference,
     Interval,
     Panel,

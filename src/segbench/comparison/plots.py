@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from segbench.standings import Row
+    from segbench.comparison.leaderboard import Row
 from segbench.report.svg import COLOURS, INK, boxes, make_axes, style, to_svg
 
 MARKERS = "os^D"

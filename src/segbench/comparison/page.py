@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
+from segbench.comparison import plots
+from segbench.comparison.leaderboard import Standings
+from segbench.comparison.requirements import Gate
+from segbench.comparison.statistics import Difference, Interval
+from segbench.comparison.subgroups import Slice
+from segbench.comparison.training_effort import NEAR, Training
+from segbench.comparison.verdict import p_in_words
 from segbench.evaluation.costs import Cost
 from segbench.evaluation.per_image import DEFINITIONS, OF_MASKS
 from segbench.evaluation.results import leaders
-from segbench.gates import Gate
 from segbench.params import Params
-from segbench.report import plots
 from segbench.report.links import link_to, picture_source
 from segbench.report.render import write_page
-from segbench.slices import Slice
-from segbench.standings import Standings
-from segbench.statistics import Difference, Interval
-from segbench.training_cost import NEAR, Training
-from segbench.verdict import p_in_words
 
 SHOWN_METRICS = (*OF_MASKS, "average_precision")
 """Columns of the table of all scores, each with a foot-note."""
@@ -129,8 +129,9 @@ def write_report(content: Content, folder: Path) -> None:
         "params_yaml": _as_yaml(chosen),
         "version": version("segbench"),
     }
-    for name in ("comparison.md", "comparison.html"):
-        write_page(folder / name, f"report/{name}.jinja", values, FILTERS)
+    for ending in ("md", "html"):
+        template = f"comparison/page.{ending}.jinja"
+        write_page(folder / f"comparison.{ending}", template, values, FILTERS)
 
 
 def pairwise(found: Standings) -> list[list[Difference | None]]:

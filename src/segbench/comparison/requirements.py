@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from simpleeval import InvalidExpression, simple_eval
 
+from segbench.comparison.leaderboard import Row, Standings
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
-from segbench.standings import Row, Standings
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from PIL import Image
 
 from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import Wholes
+from segbench.comparison.page import Cell, SampleRow
 from segbench.evaluation.results import Evaluated, Paths, read_predictions
 from segbench.files import whole_folder
 from segbench.images import Pixels
 from segbench.params import Params
-from segbench.report.comparison import Cell, SampleRow
 from segbench.report.drawing import SHOWN_SIZE, outline, shrink
 
 MOST_PIXELS = 3_200_000

@@ -6,11 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.evaluation.per_image import OF_MASKS, VARIANTS
-from segbench.evaluation.results import Evaluated, scores_of
-from segbench.params import Params
-from segbench.params.model import Candidate
-from segbench.statistics import (
+from segbench.comparison.statistics import (
     Difference,
     Interval,
     Panel,
@@ -22,6 +18,10 @@ from segbench.statistics import (
     stability,
     variance_split,
 )
+from segbench.evaluation.per_image import OF_MASKS, VARIANTS
+from segbench.evaluation.results import Evaluated, scores_of
+from segbench.params import Params
+from segbench.params.model import Candidate
 
 POOLED = (
     *(f"{score}_micro" for score in ("dice", "iou", "precision", "recall")),

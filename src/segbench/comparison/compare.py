@@ -9,6 +9,13 @@ import numpy as np
 import pandas as pd
 
 from segbench.arrays.store import Header, open_arrays, read_header
+from segbench.comparison.examples import draw_samples
+from segbench.comparison.leaderboard import Row, standings
+from segbench.comparison.page import Content, text_table, write_report
+from segbench.comparison.requirements import check, claims, insist
+from segbench.comparison.subgroups import slices
+from segbench.comparison.training_effort import Training, training_cost
+from segbench.comparison.verdict import limits, verdict
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, machine_of_costs, read_costs
 from segbench.evaluation.per_image import DEFINITIONS, VARIANTS
@@ -22,17 +29,10 @@ from segbench.evaluation.results import (
     scores_of,
 )
 from segbench.files import whole_file, whole_folder
-from segbench.gates import check, claims, insist
 from segbench.params import Params
-from segbench.report.comparison import Content, text_table, write_report
 from segbench.report.links import picture_mode
-from segbench.showing import draw_samples
-from segbench.slices import slices
-from segbench.standings import Row, standings
 from segbench.tracking import provenance
 from segbench.tracking.records import Run, flatten, now_ms, recorded
-from segbench.training_cost import Training, training_cost
-from segbench.verdict import limits, verdict
 
 TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
 """Metrics that DVC shows of each candidate, whichever it is that ranks them."""

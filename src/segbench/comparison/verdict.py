@@ -1,8 +1,8 @@
 """The verdict in words: what the standings say, and what they cannot say."""
 
+from segbench.comparison.leaderboard import Row, Standings
+from segbench.comparison.statistics import Interval
 from segbench.params.compare import Comparison
-from segbench.standings import Row, Standings
-from segbench.statistics import Interval
 
 WORSE = 0.01
 """Loss on test that is not passed over, of the rule that validation chose."""
