@@ -15,10 +15,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from training import INFO, SIZE, Header, configured, generate
-
 from segbench.arrays.store import write_header
 from segbench.arrays.transforms import build_pipeline, save_pipeline
+from training import INFO, SIZE, Header, configured, generate
 
 ROUNDS = 5
 BASE = "import torch, segmentation_models_pytorch, lightning"

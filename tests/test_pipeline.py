@@ -4,11 +4,11 @@ import ast
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from ruamel.yaml import YAML
 
 from segbench.files import sha256_of_code
 from segbench.training.identity import CODE
+from support.params import ROOT
 
 SOURCE = ROOT / "src" / "segbench"
 

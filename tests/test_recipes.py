@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 from filelock import FileLock
-from test_end_to_end import Workspace
 
 from segbench.errors import InputError
 from segbench.params import load_params
 from segbench.recipes import describe, run_recipe
+from support.params import ROOT
+from support.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

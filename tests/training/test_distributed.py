@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, fit_one, write_params
 from mlflow.tracking import MlflowClient
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -20,6 +19,8 @@ from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.training.sync_batch_norm import synchronise_batch_norm
+from support.params import ROOT, write_params
+from support.pipeline import fit_one
 
 # MLflow's own use of others.
 pytestmark = pytest.mark.filterwarnings("ignore")

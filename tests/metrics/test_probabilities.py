@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from segbench.metrics import calibration, pranet, probabilities
+from segbench.metrics import calibration, pranet
 from segbench.metrics.definition import Evidence
-from segbench.metrics.on_device import count, to_levels
+from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_levels
 from segbench.metrics.probabilities import average_precision, counts_at, histogram
 from segbench.models.network import predict_classes
 from segbench.training.losses import WeightedLoss
@@ -102,8 +102,8 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
     logits, mask = torch.randn(5, 1, 6, 6), torch.randint(0, 2, (5, 6, 6))
     loss = WeightedLoss({"dice": 1.0}, num_outputs=1)
     expected = [1 - loss(logits[part], mask[part]).item() for part in (slice(0, 3), slice(3, 5))]
-    sums = probabilities.soft_sums(logits, mask)
-    assert probabilities.soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
+    sums = soft_sums(logits, mask)
+    assert soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
     several = torch.randn(4, 3, 6, 6)
     classes = torch.randint(0, 3, (4, 6, 6))
     classes[0, 0] = 255
@@ -115,5 +115,5 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
         / ((probs[:, c] * kept).sum() + (classes == c).sum())
         for c in (1, 2)
     ]
-    found = probabilities.soft_dice_batch(probabilities.soft_sums(several, classes), 4)
+    found = soft_dice_batch(soft_sums(several, classes), 4)
     assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import pack
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
 from segbench.params.augment import Patches
+from support.pipeline import pack
 
 PATCHES = Patches(height=32, width=48, overlap=8)
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import fit_one
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -24,6 +23,7 @@ from segbench.params.train import GradientClip
 from segbench.training.distributed import make_fabric
 from segbench.training.optim import clip_gradients
 from segbench.training.trainer import Fit
+from support.pipeline import fit_one
 
 NEVER = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
 

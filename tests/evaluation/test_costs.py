@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.arrays.store import Header
 from segbench.comparison.training_effort import images_per_epoch, images_to_reach, training_seconds
-from segbench.datasets.canonical import Info
 from segbench.errors import InputError
 from segbench.evaluation.costs import (
     COLUMNS,
@@ -27,9 +25,8 @@ from segbench.evaluation.costs import (
     write_rows,
 )
 from segbench.params import Params
+from support.headers import HEADER, INFO
 
-INFO = Info("made", ("background", "polyp"), "own", False, "")
-HEADER = Header(INFO, 64, 96, 3, "0" * 64)
 HERE, THERE = Machine("cpu", "slow, 2 cores", 2), Machine("cuda", "fast", 8)
 
 

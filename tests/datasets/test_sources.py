@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED
 from PIL import Image
 from pydantic import TypeAdapter
 from sklearn.model_selection import train_test_split
@@ -24,6 +23,7 @@ from segbench.datasets.sources.cvc_clinicdb import published_split
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import Dataset
+from support.params import SHARED
 
 Fields = dict[str, Any]
 LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}

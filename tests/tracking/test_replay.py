@@ -3,13 +3,11 @@
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,108 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fit_one
-from PIL import Image
 
 from segbench.models.export import export_network
 from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
-from segbench.tracking.records import DatasetInput, ModelFile, Record, Run, now_ms, recorded
+from segbench.tracking.records import ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 from segbench.training.trainer import Fit
+from support.mlflow_server import everything, server, write_record
+from support.pipeline import fit_one
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
-
-
-def write_record(folder: Path, part: str = "train", **changes: object) -> Run:
-    fields = {
-        "id": "a" * 32,
-        "part": part,
-        "experiment": "polyps",
-        "name": "resnet18-fold0-seed0",
-        "started_ms": now_ms(),
-        "params": {f"train.p{number}": str(number) for number in range(129)}
-        | {"augment.transforms": "x" * 9000},
-        "tags": {"dvc.stage": "train@resnet18-0-0", "mlflow.source.git.commit": "c" * 40},
-        "inputs": [DatasetInput("polyps", "d" * 16, "data/arrays/fold0", {"images": 3})],
-    }
-    run = Run(**{**fields, **changes})  # type: ignore[arg-type]
-    with Record(folder, run) as record:
-        for step in range(3):
-            record.log(step, {"epoch/val_loss": 1 / (step + 1), "epoch/val_dice": step / 3})
-        record.artifact("pictures/best.png").write_bytes(b"png")
-        Image.new("RGB", (8, 8)).save(record.artifact("images/prediction~s1.png"))
-        record.tags["best_epoch"] = "2"
-    return run
-
-
-def everything(uri: str) -> dict[str, object]:
-    """All that a tracking server holds, in a form to compare."""
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(uri)
-    found: dict[str, object] = {}
-    for experiment in client.search_experiments(filter_string="name != 'Default'"):
-        for run in client.search_runs([experiment.experiment_id]):
-            points = {
-                key: [
-                    (point.step, point.value, point.timestamp)
-                    for point in client.get_metric_history(run.info.run_id, key)
-                ]
-                for key in run.data.metrics
-            }
-            files = [
-                inner.path
-                for outer in client.list_artifacts(run.info.run_id)
-                for inner in client.list_artifacts(run.info.run_id, outer.path)
-            ]
-            found[run.info.run_name] = (
-                run.info.status,
-                points,
-                run.data.params,
-                run.data.tags,
-                files,
-                [entry.dataset.digest for entry in run.inputs.dataset_inputs],
-                len(client.search_logged_models([experiment.experiment_id])),
-            )
-    return found
-
-
-@contextmanager
-def server(folder: Path, port: int = 0) -> Iterator[str]:
-    """A real MLflow server process on loopback."""
-    if not port:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, "the server did not start"
-                time.sleep(0.2)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def test_replaying_twice_changes_nothing(offline: Callable[[], str], tmp_path: Path) -> None:

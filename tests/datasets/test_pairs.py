@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED
 from PIL import Image
 
 from segbench.datasets.canonical import (
@@ -41,6 +40,7 @@ from segbench.datasets.sources import cvc_clinicdb, synthetic_polyps
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps
+from support.params import SHARED
 
 Fields = dict[str, Any]
 LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import fit_one, pack
 from PIL import Image
 
 from segbench.arrays.store import open_arrays, read_header
@@ -21,6 +20,7 @@ from segbench.evaluation.results import Paths
 from segbench.models.export import load_exported
 from segbench.params import Params
 from segbench.training.train import train
+from support.pipeline import fit_one, pack
 
 pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.filterwarnings("ignore")]
 

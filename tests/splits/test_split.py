@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
-from conftest import SHARED, audit_paths, read_params
 
 from segbench.datasets import download as datasets
 from segbench.datasets.canonical import Info, Sample, Task
@@ -25,6 +24,8 @@ from segbench.params.datasets import CvcClinicDB, Limits
 from segbench.params.split import Split
 from segbench.splits.assign import SPLITS
 from segbench.splits.split import split_and_audit
+from support.params import SHARED, read_params
+from support.pipeline import audit_paths
 
 HEIGHT, WIDTH = 48, 64
 INFO = Info(

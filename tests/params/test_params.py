@@ -6,19 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, read_params, write_params
 
 from segbench.errors import InputError
 from segbench.params import Params, Section, load_params
-
-
-def problems(tree: dict[str, Any], tmp_path: Path) -> str:
-    path = tmp_path / "params.yaml"
-    write_params(tree, path)
-    with pytest.raises(InputError) as caught:
-        load_params(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from support.params import ROOT, problems, read_params, write_params
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("recipes/*.yaml"))])

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cost import HEADER
 from torch import Tensor, nn
 
 from segbench.arrays.store import write_header
@@ -21,6 +20,7 @@ from segbench.evaluation.measure import count_multiply_adds, measure, time_in_tu
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import num_parameters
 from segbench.params import Params
+from support.headers import HEADER
 
 Timed = list[tuple[str, int]]
 

@@ -16,7 +16,6 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from conftest import SHARED
 from safetensors.torch import save_file
 
 from segbench.errors import InputError
@@ -27,6 +26,7 @@ from segbench.models.flips import FlipAveraged
 from segbench.models.network import build_network, load_network, predict_classes, save_network
 from segbench.models.origin import origin_of
 from segbench.params.model import Candidate, Model
+from support.params import SHARED
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import pack
 from PIL import Image
 
 from segbench.arrays.store import open_arrays, read_header
@@ -12,6 +11,7 @@ from segbench.datasets.canonical import read_samples
 from segbench.images import read_pixels, resize
 from segbench.params import Params
 from segbench.splits.assign import read_split
+from support.pipeline import pack
 
 
 def test_held_out_images_are_never_varied(tree: dict[str, Any], tmp_path: Path) -> None:

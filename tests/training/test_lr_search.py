@@ -7,10 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, fit_one
 from ruamel.yaml import YAML
-from test_params import problems
-from test_resume import outcome
 
 from segbench.errors import InputError
 from segbench.evaluation.results import by_rate, leaders
@@ -21,6 +18,8 @@ from segbench.training import train as training
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.lr_search import Trial, recipes_to_try, tuned
 from segbench.training.trainer import Fit
+from support.params import ROOT, problems
+from support.pipeline import fit_one, outcome
 
 STEPS = 4
 

@@ -1,6 +1,5 @@
 """A training that is killed goes on from its last checkpoint, and ends as if it had not been."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import fit_one
 from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file
 
@@ -28,6 +26,7 @@ from segbench.training import checkpoints
 from segbench.training import trainer as fitting
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.trainer import Fit
+from support.pipeline import fit_one, outcome
 
 # MLflow's own use of others.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]
@@ -101,12 +100,6 @@ def start(*arguments: Any, by: signal.Signals = signal.SIGKILL) -> int:
 def tidy(out: Path) -> None:
     """What DVC does before it runs a stage again."""
     shutil.rmtree(out / "train", ignore_errors=True)
-
-
-def outcome(out: Path) -> dict[str, Any]:
-    """What the run's file says, but for the id, which each run draws for itself."""
-    said: dict[str, Any] = json.loads((out / "run.json").read_text())
-    return {name: value for name, value in said.items() if name != "run"}
 
 
 @pytest.fixture(scope="module")

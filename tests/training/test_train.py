@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import fit_one, pack
 
 from segbench.arrays.store import open_arrays
 from segbench.devices import resolve
@@ -17,6 +16,7 @@ from segbench.params import Params
 from segbench.params.train import Optimizer, Schedule
 from segbench.tracking.records import read_run
 from segbench.training.optim import make_optimizer, make_schedule
+from support.pipeline import fit_one, pack
 
 pytestmark = pytest.mark.usefixtures("offline")
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import audit_paths, pack
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from test_tracking import server, write_record
 
 from segbench.arrays.store import Header
 from segbench.comparison import plots
@@ -35,6 +33,8 @@ from segbench.report.links import picture_mode
 from segbench.splits.assign import SPLITS
 from segbench.splits.split import split_and_audit
 from segbench.tracking.replay import replay
+from support.mlflow_server import server, write_record
+from support.pipeline import audit_paths, pack
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

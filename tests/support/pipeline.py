@@ -1,0 +1,42 @@
+"""A small dataset on its way through the stages, in this process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from segbench.arrays import augment as packing
+from segbench.datasets import download as datasets
+from segbench.params import Params
+from segbench.splits import split as auditing
+from segbench.training.train import train
+
+
+def audit_paths(folder: Path) -> auditing.Paths:
+    names = ("split.csv", "split.json", "audit.html", "audit")
+    return auditing.Paths(*(folder / name for name in names))
+
+
+def pack(params: Params, folder: Path) -> Path:
+    datasets.download(params.dataset, folder / "dataset")
+    auditing.split_and_audit(
+        *(folder / "dataset", params.split, params.report.pictures, audit_paths(folder))
+    )
+    packing.augment(
+        *(folder / "dataset", folder / "split.csv", params.augment),
+        *(folder / "arrays", folder / "preview.png"),
+    )
+    return folder
+
+
+def fit_one(params: Params, packed: Path, out: Path, seed: int = 0) -> str:
+    """Train a candidate; out/ has what the stage writes to several places."""
+    return train(
+        *(params, "mobilenetv2_035", 0, seed, packed / "arrays", out / "train"),
+        *(out / "history.csv", out / "run.json", out / "checkpoints"),
+    )
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """What the run's file says, but for the id, which each run draws for itself."""
+    said: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return {name: value for name, value in said.items() if name != "run"}
