@@ -17,8 +17,8 @@ from segbench.comparison.subgroups import slices
 from segbench.comparison.verdict import limits, verdict
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, Spread
-from segbench.evaluation.per_image import OF_MASKS, VARIANTS
 from segbench.evaluation.results import Evaluated, Paths, read_scored, scores_of
+from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.report.links import picture_mode
 
@@ -27,7 +27,7 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
     """A run whose images score around the given means, in groups of two."""
     shared = np.random.default_rng(0)  # images are as hard for one candidate as for another
     own = np.random.default_rng([len(alias), seed])
-    columns = [f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS]
+    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     parts = []
     for split, mean in (("test", test), ("val", val)):
         number = 2 * groups

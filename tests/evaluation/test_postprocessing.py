@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segbench.evaluation.per_image import DEFINITIONS, OF_MASKS, VARIANTS, Scorer
+from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import Rule, best_threshold, choose, clean, decide, enlarge
 from segbench.evaluation.predict import Seen
+from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
 
@@ -100,7 +101,7 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
     chosen = Rule(90 / 256, 6, False, False)
     image = seen(levels, mask, large)
     row = Scorer(2, 2.0, PLAIN, chosen, ["calibration", "pranet", "v_rand"]).score(image, image).row
-    assert {f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS} <= set(row)
+    assert {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS} <= set(row)
     assert {"average_precision", "calibration_error", "iou_over_thresholds", "v_rand"} <= set(row)
     assert row["dice"] == row["dice_original"] == 0  # the speck alone
     assert row["dice_chosen"] == 1
@@ -108,7 +109,7 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
     assert row["hausdorff95"] > 10
     assert (row["object_size"], row["num_objects"]) == (144 / 1024, 1)
     same = Scorer(2, 2.0, PLAIN, PLAIN, []).score(seen(levels, mask), seen(levels, mask)).row
-    for name in OF_MASKS:
+    for name in MASK_METRICS:
         assert same[name] == same[f"{name}_original_chosen"]
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from segbench.metrics import boundary, v_rand
+from segbench.metrics import boundary
 from segbench.metrics.boundary import boundary_scores, of_class
 from segbench.metrics.definition import Evidence
+from segbench.metrics.optional import v_rand
 
 
 def reference(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> tuple[float, float, float]:

@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from segbench.metrics import calibration, pranet
 from segbench.metrics.definition import Evidence
 from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_levels
+from segbench.metrics.optional import calibration, pranet
 from segbench.metrics.probabilities import average_precision, counts_at, histogram
 from segbench.models.network import predict_classes
 from segbench.training.losses import WeightedLoss

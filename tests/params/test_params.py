@@ -97,3 +97,8 @@ def test_the_check_of_make_prints_one_line(tmp_path: Path) -> None:
 def test_params_are_frozen(params: Params) -> None:
     with pytest.raises(ValueError, match="frozen"):
         params.train.num_epochs = 3  # type: ignore[misc]
+
+
+def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["evaluate"]["extra_metrics"] = ["calibration", "v_rant"]
+    assert "no metric 'v_rant' (did you mean v_rand?); take from cal" in problems(tree, tmp_path)

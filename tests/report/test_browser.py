@@ -23,8 +23,8 @@ from segbench.comparison.subgroups import Slice
 from segbench.comparison.training_effort import Training
 from segbench.datasets.canonical import Info, read_table
 from segbench.evaluation.costs import Cost, Spread
-from segbench.evaluation.per_image import OF_MASKS, VARIANTS
 from segbench.evaluation.postprocessing import Rule
+from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 from segbench.models.origin import Origin
 from segbench.params import Params
 from segbench.params.compare import Tuning
@@ -70,7 +70,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     info = Info("polyps & <b>", ("background", "polyp"), "mine", redistributable, "")
     header = Header(info, 64, 64, 3, "d" * 64)
     gap = Difference(1, 0, Interval(-0.1, -0.2, 0.1), 0.2, 0.05)
-    columns = [f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS]
+    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     rows = [
         Row(
             rank=1,

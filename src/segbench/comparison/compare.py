@@ -18,7 +18,6 @@ from segbench.comparison.training_effort import Training, training_cost
 from segbench.comparison.verdict import limits, verdict
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, machine_of_costs, read_costs
-from segbench.evaluation.per_image import DEFINITIONS, VARIANTS
 from segbench.evaluation.results import (
     Evaluated,
     Paths,
@@ -29,13 +28,11 @@ from segbench.evaluation.results import (
     scores_of,
 )
 from segbench.files import whole_file, whole_folder
+from segbench.metrics.catalogue import DEFINITIONS, DVC_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from segbench.tracking import provenance
 from segbench.tracking.records import Run, flatten, now_ms, recorded
-
-TOLD = ("dice", "iou", "precision", "recall", "hausdorff95")
-"""Metrics that DVC shows of each candidate, whichever it is that ranks them."""
 
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
@@ -170,7 +167,7 @@ def to_metrics(row: Row, metric: str) -> dict[str, float | int | None]:
         f"test_{metric}": row.test.mean,
         f"test_{metric}_low": row.test.low,
         f"test_{metric}_high": row.test.high,
-        **{f"test_{name}": row.scores[name] for name in TOLD},
+        **{f"test_{name}": row.scores[name] for name in DVC_METRICS},
     }
     # JSON knows no NaN.
     finite = {key: value if np.isfinite(value) else None for key, value in told.items()}

@@ -18,8 +18,8 @@ from segbench.comparison.statistics import (
     stability,
     variance_split,
 )
-from segbench.evaluation.per_image import OF_MASKS, VARIANTS
 from segbench.evaluation.results import Evaluated, scores_of
+from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.params.model import Candidate
 
@@ -145,7 +145,7 @@ def _within_bounds(found: Interval) -> Interval:
 
 
 def _all_scores(runs: list[Evaluated], alias: str) -> dict[str, float]:
-    columns = [f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS]
+    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     rows = pd.concat([run.images for run in runs if run.alias == alias])
     means = rows[rows["split"] == "test"][[*columns, "average_precision"]].mean()
     return {str(name): float(value) for name, value in means.items()}

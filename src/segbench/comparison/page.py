@@ -21,13 +21,13 @@ from segbench.comparison.subgroups import Slice
 from segbench.comparison.training_effort import NEAR, Training
 from segbench.comparison.verdict import p_in_words
 from segbench.evaluation.costs import Cost
-from segbench.evaluation.per_image import DEFINITIONS, OF_MASKS
 from segbench.evaluation.results import leaders
+from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS
 from segbench.params import Params
 from segbench.report.links import link_to, picture_source
 from segbench.report.render import write_page
 
-SHOWN_METRICS = (*OF_MASKS, "average_precision")
+SHOWN_METRICS = (*MASK_METRICS, "average_precision")
 """Columns of the table of all scores, each with a foot-note."""
 
 VARIANT_WORDS = {

@@ -15,12 +15,19 @@ from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import Wholes
 from segbench.devices import prepare, resolve, within_memory
-from segbench.evaluation.per_image import OF_MASKS, OF_TRUTH, VARIANTS, Scored, Scorer
+from segbench.evaluation.per_image import Scored, Scorer
 from segbench.evaluation.postprocessing import Rule, choose
 from segbench.evaluation.predict import Seen, Truths, look
 from segbench.evaluation.results import flat
 from segbench.files import sha256_of, sha256_of_arrays, whole_file, whole_folder
-from segbench.metrics import calibration, counts, pranet, v_rand
+from segbench.metrics import counts
+from segbench.metrics.catalogue import (
+    MASK_METRICS,
+    MLFLOW_METRICS,
+    SUMMARY_METRICS,
+    TRUTH_COLUMNS,
+    VARIANTS,
+)
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
@@ -48,15 +55,6 @@ from segbench.tracking.records import (
 )
 
 SPLITS = ("val", "test")
-TOLD = ("dice", "iou")
-"""Metrics that the scores file has of every variant; the rows have all."""
-
-TRACKED = (
-    *("dice", "iou", "precision", "recall", "accuracy"),
-    *("boundary_iou", "surface_dice", "hausdorff95"),
-    *(calibration.DEFINITIONS | pranet.DEFINITIONS | v_rand.DEFINITIONS),
-)
-"""Metrics whose means over images MLflow gets: few, so that its page of two runs can be read."""
 
 
 def evaluate(
@@ -259,19 +257,27 @@ def summarise(
         of_classes = counts.dice(cells.sum(axis=0))
         for name, value in zip(classes[1:], of_classes.tolist(), strict=True):
             summary[f"dice_class_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"] = value
-    of_masks = {f"{name}{ending}" for name in OF_MASKS for ending in VARIANTS}
-    told = {f"{name}{ending}": f"{name}_per_image{ending}" for name in TOLD for ending in VARIANTS}
-    told |= {name: f"{name}_per_image" for name in OF_MASKS}
+    of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}
+    told = {
+        f"{name}{ending}": f"{name}_per_image{ending}"
+        for name in SUMMARY_METRICS
+        for ending in VARIANTS
+    }
+    told |= {name: f"{name}_per_image" for name in MASK_METRICS}
     told |= {name: f"{name}_per_image" for name in found[0].row if name not in of_masks}
     for column, key in told.items():
-        if column not in OF_TRUTH:
+        if column not in TRUTH_COLUMNS:
             summary.setdefault(key, float(table[column].mean()))
     return summary
 
 
 def tracked(summary: Mapping[str, float]) -> dict[str, float]:
     """The scores that MLflow gets; what nothing defines is left out."""
-    told = [*(f"{name}_per_image" for name in TRACKED), "dice_per_image_chosen", "dice_micro"]
+    told = [
+        *(f"{name}_per_image" for name in MLFLOW_METRICS),
+        "dice_per_image_chosen",
+        "dice_micro",
+    ]
     keys = [f"{split}/{name}" for split in SPLITS for name in told]
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
 

@@ -1,6 +1,6 @@
 """Scores of single images: a row of a table for each, and what sets of rows come to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,36 +10,10 @@ from numpy.typing import NDArray
 from segbench.evaluation.postprocessing import Rule, clean, decide, enlarge
 from segbench.evaluation.predict import Seen
 from segbench.images import IGNORE, Pixels
-from segbench.metrics import boundary, calibration, counts, pranet, probabilities, v_rand
-from segbench.metrics.definition import Definition, Evidence
+from segbench.metrics import boundary, counts
+from segbench.metrics.catalogue import MASK_METRICS, OPTIONAL_METRICS, TRUTH_COLUMNS, VARIANTS
+from segbench.metrics.definition import Evidence
 from segbench.metrics.probabilities import Histogram, average_precision, histogram
-
-EXTRA: dict[str, Callable[[Evidence], dict[str, float]]] = {
-    "calibration": calibration.of_image,
-    "pranet": pranet.of_image,
-    "v_rand": v_rand.of_image,
-}
-"""What evaluate.extra_metrics may name."""
-
-OF_MASKS = (*counts.SCORES, "accuracy", *boundary.NAMES)
-"""Metrics of a mask: of each way to make one."""
-
-VARIANTS = ("", "_chosen", "_original", "_original_chosen")
-"""Ways to make a mask, as endings of column names: by evaluate.threshold, or by the rule that was
-chosen on validation; at the network's size, or at the image's own."""
-
-OF_TRUTH = ("object_size", "num_objects")
-"""What slices are made by: share of the pixels that is foreground, and how many components."""
-
-DEFINITIONS: dict[str, Definition] = (
-    counts.DEFINITIONS
-    | boundary.DEFINITIONS
-    | probabilities.DEFINITIONS
-    | calibration.DEFINITIONS
-    | pranet.DEFINITIONS
-    | v_rand.DEFINITIONS
-)
-"""Of every metric there is, by its name in tables."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +45,7 @@ class Scorer:
         num_classes: with the background.
         tolerance: of the surface dice, in pixels.
         plain, chosen: rules that masks are made by.
-        extra: names in `EXTRA`.
+        extra: names in `OPTIONAL_METRICS`.
     """
 
     num_classes: int
@@ -106,7 +80,7 @@ class Scorer:
         row["average_precision"] = float(counts.mean_of_defined(average_precision(own)))
         evidence = Evidence(plain.pred_mask, plain.mask, own)
         for name in self.extra:
-            row |= EXTRA[name](evidence)
+            row |= OPTIONAL_METRICS[name](evidence)
         cells, correct = counts.count_image(plain.pred_mask, plain.mask, self.num_classes)
         return Scored(row, plain.pred_mask, cells, correct, own, plain.soft)
 
@@ -120,11 +94,11 @@ class Scorer:
                 np.stack([score(cells) for score in counts.SCORES.values()])
             )
             values = (*scores.tolist(), float(counts.accuracy(correct)), *of_outline)
-            found.append(dict(zip(OF_MASKS, values, strict=True)))
+            found.append(dict(zip(MASK_METRICS, values, strict=True)))
         return found
 
 
 def _of_truth(mask: Pixels) -> dict[str, float]:
     there = ((mask > 0) & (mask != IGNORE)).view(np.uint8)
     components, _ = cv2.connectedComponents(there, connectivity=8)
-    return dict(zip(OF_TRUTH, (float(there.mean()), components - 1), strict=True))
+    return dict(zip(TRUTH_COLUMNS, (float(there.mean()), components - 1), strict=True))

@@ -1,14 +1,4 @@
-"""Metrics: masks to counts to scores, pure functions; a room for each kind of evidence.
-
-counts         pixels that are right and wrong, and their ratios
-boundary       where outlines lie
-probabilities  histograms of what a network says: counts at every threshold, average precision
-calibration, pranet, v_rand    what is computed only where params name it
-
-Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
-in no count. Where truth and prediction of a class are both empty, a score is NaN, which means
-leave out and count; what holds where one of them is empty, each metric says.
-"""
+"""What a metric is, and what it is computed from."""
 
 from dataclasses import dataclass
 

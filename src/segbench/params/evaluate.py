@@ -1,14 +1,15 @@
 """The section `evaluate`: how a finished model is scored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
 from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    model_validator,
 )
 
-from segbench.params.section import Section
+from segbench.params.section import Section, did_you_mean, modules_of
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -38,8 +39,19 @@ class Evaluate(Section):
     choose: Choose
     tolerance: Annotated[float, Field(ge=0)]
     """Pixels that outlines may lie apart, for the surface dice."""
-    extra_metrics: list[Literal["calibration", "pranet", "v_rand"]]
+    extra_metrics: list[str]
     """What is scored besides: expected calibration error; mean over thresholds as PraNet has it;
     the Rand score of ISBI 2012."""
     num_triptychs: NonNegativeInt
     """Test images, evenly picked, that are drawn with truth and prediction, a file each."""
+
+    @model_validator(mode="after")
+    def _know_every_metric(self) -> Self:
+        known = modules_of("metrics/optional")
+        for name in self.extra_metrics:
+            if name not in known:
+                raise ValueError(
+                    f"extra_metrics: no metric '{name}'{did_you_mean(name, known)}; take from "
+                    f"{', '.join(known)}"
+                )
+        return self

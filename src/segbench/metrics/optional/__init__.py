@@ -1,0 +1,1 @@
+"""Metrics that are computed only where params name them."""
