@@ -101,4 +101,4 @@ def test_params_are_frozen(params: Params) -> None:
 
 def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: Path) -> None:
     tree["evaluate"]["extra_metrics"] = ["calibration", "v_rant"]
-    assert "no metric 'v_rant' (did you mean v_rand?); take from cal" in problems(tree, tmp_path)
+    assert "extra_metrics: no metric 'v_rant' (did you mean v_rand" in problems(tree, tmp_path)
