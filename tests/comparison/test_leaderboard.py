@@ -11,41 +11,15 @@ import pytest
 
 from segbench.comparison.compare import to_table
 from segbench.comparison.examples import pick
-from segbench.comparison.leaderboard import POOLED, standings
+from segbench.comparison.leaderboard import standings
 from segbench.comparison.page import pairwise
 from segbench.comparison.subgroups import slices
 from segbench.comparison.verdict import limits, verdict
 from segbench.errors import InputError
-from segbench.evaluation.costs import Cost, Spread
 from segbench.evaluation.results import Evaluated, Paths, read_scored, scores_of
-from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.report.links import picture_mode
-
-
-def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Evaluated:
-    """A run whose images score around the given means, in groups of two."""
-    shared = np.random.default_rng(0)  # images are as hard for one candidate as for another
-    own = np.random.default_rng([len(alias), seed])
-    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
-    parts = []
-    for split, mean in (("test", test), ("val", val)):
-        number = 2 * groups
-        scores = mean + shared.normal(0, 0.05, number) + own.normal(0, 0.005, number)
-        part = pd.DataFrame(dict.fromkeys([*columns, "average_precision"], scores.clip(0, 1)))
-        part["split"], part["stratum"] = split, [("far", "near")[at % 2] for at in range(number)]
-        part["id"] = [f"i{at:03d}" for at in range(number)]
-        part["group"] = [f"g{at // 2:03d}" for at in range(number)]
-        part["object_size"] = np.linspace(0, 0.3, number)
-        part["num_objects"] = np.arange(number) % 5
-        parts.append(part)
-    pooled = {f"test/{name}": test for name in POOLED}
-    summary: dict[str, Any] = {"parameters": 10, **pooled, "sha256": {}}
-    name = f"{alias}-fold0-seed{seed}"
-    return Evaluated(name, alias, 0, seed, summary, pd.concat(parts), pd.DataFrame(), {})
-
-
-COST = Cost("", 10, 10, 40, Spread(1, 1, 1), Spread(1, 1, 1), None)
+from support.comparison import COST, evaluated
 
 
 @pytest.fixture
@@ -96,7 +70,7 @@ def test_close_candidates_are_not_told_apart(params: Params) -> None:
     assert [row.rank for row in found.rows] == [1, 1]
     warned = verdict(params.comparison, found, leaky=True)
     assert warned.startswith("The split leaks (audit.html), so all scores flatter. ")
-    told = " ".join(limits(params.comparison, found))
+    told = " ".join(limits(params.comparison, found, {}))
     assert "Winner's curse: resnet18 was chosen for the best of 2 validation scores" in told
     assert "resnet18 is first on test in 1 of 2 seeds" in told
     assert "One seed" not in told
@@ -118,17 +92,18 @@ def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
     assert "can neither confirm nor refute a lead" in said
     assert "confirms its lead" not in said
     assert "confirms its lead" in judged(params, scores, groups=8)
-    few = standings(params, [evaluated(alias, seed, *pair, 8) for alias, pair in scores.items()
-                             for seed in (0, 1)])  # fmt: skip
-    assert any(said.startswith("8 independent groups") for said in limits(params.comparison, few))
+    runs = [evaluated(alias, seed, *pair, 8) for alias, pair in scores.items() for seed in (0, 1)]
+    told = limits(params.comparison, standings(params, runs), {})
+    assert any(said.startswith("8 independent groups") for said in told)
 
 
 def test_a_rule_that_does_not_carry_over_is_said(params: Params) -> None:
     runs = close(params)
-    assert "does not carry over" not in " ".join(limits(params.comparison, standings(params, runs)))
+    before = limits(params.comparison, standings(params, runs), {})
+    assert "does not carry over" not in " ".join(before)
     for run in runs:
         run.images["dice_chosen"] -= 0.02
-    told = limits(params.comparison, standings(params, runs))
+    told = limits(params.comparison, standings(params, runs), {})
     assert any("by the rule chosen on validation reach 0.6" in limit for limit in told)
 
 
@@ -139,7 +114,7 @@ def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
     said = verdict(params.comparison, found, leaky=False)
     assert said.endswith("on test.")
     assert "[" not in said
-    told = " ".join(limits(params.comparison, found))
+    told = " ".join(limits(params.comparison, found, {}))
     for limit in ("All test images are of one group", "One seed: no spread", "nothing is compared"):
         assert limit in told
     assert np.isnan(found.rows[0].best)
@@ -210,6 +185,41 @@ def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> No
     (paths.metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
     with pytest.raises(InputError, match=r"not the rows that .* was made from"):
         read_scored(paths, "resnet18", 0, 0)
+
+
+def test_a_run_file_without_rollbacks_is_refused(tmp_path: Path) -> None:
+    """It was written by an earlier version, and could hide that the run rolled back."""
+    paths = Paths(**{name: tmp_path / name for name in Paths.__annotations__})
+    rows = paths.evaluations / "resnet18-fold0-seed0" / "images.csv"
+    for folder in (rows.parent, paths.metrics, paths.history, paths.runs):
+        folder.mkdir(parents=True)
+    rows.write_text("split,id\n")
+    (paths.history / "resnet18-fold0-seed0.csv").write_text("epoch\n")
+    hashes = {"images": hashlib.sha256(rows.read_bytes()).hexdigest()}
+    (paths.metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
+    file = paths.runs / "resnet18-fold0-seed0.json"
+    file.write_text('{"run": "a", "rollbacks": 1}')
+    assert read_scored(paths, "resnet18", 0, 0).trained["rollbacks"] == 1
+    file.write_text('{"run": "a"}')
+    with pytest.raises(
+        InputError, match=r"seed0.json: no 'rollbacks'.*; run 'dvc repro'"
+    ) as caught:
+        read_scored(paths, "resnet18", 0, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_that_rolled_back_are_named(params: Params) -> None:
+    runs = close(params)
+    found = standings(params, runs)
+    before = limits(params.comparison, found, {run.name: 0 for run in runs})
+    after = limits(
+        params.comparison, found, {"regnetx_002-fold0-seed0": 1, "resnet18-fold0-seed1": 2}
+    )
+    ending = "after a non-finite loss and trained on at a lower learning rate: the recipe was not "
+    assert [caveat for caveat in after if caveat not in before] == [
+        f"regnetx_002-fold0-seed0 rolled back once {ending}the same for all.",
+        f"resnet18-fold0-seed1 rolled back 2 times {ending}the same for all.",
+    ]
 
 
 def test_no_image_is_shown_twice() -> None:

@@ -2,8 +2,14 @@
 
 import pytest
 
-from segbench.comparison.requirements import check, insist
+from segbench.comparison.compare import to_table
+from segbench.comparison.leaderboard import POOLED, standings
+from segbench.comparison.requirements import check, claims, insist
 from segbench.errors import InputError
+from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
+from segbench.params import Params
+from support.comparison import COST, evaluated
+from support.params import ROOT
 
 KNOWN = {
     "dice_per_image": 0.85,
@@ -58,3 +64,24 @@ def test_the_line_has_the_values() -> None:
 def test_what_cannot_be_said(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         check([text], KNOWN)
+
+
+def test_columns_of_the_table_are_names_of_requirements(params: Params) -> None:
+    """Whoever copies a column's name has written a requirement."""
+    aliases = params.comparison.candidates
+    found = standings(params, [evaluated(alias, 0, 0.8, 0.7) for alias in aliases])
+    costs = dict.fromkeys(aliases, COST)
+    known = claims(found, costs)
+    scores = [
+        name.removeprefix("test_") for name in to_table(found.rows, costs) if "_per_image" in name
+    ]
+    assert len(scores) == 4 * len(MASK_METRICS) + 1
+    assert "dice_per_image_original_chosen" in scores
+    for name in scores:
+        assert f"runner_up_{name}" in known
+        check([f"{name} >= 0"], known)
+    listed = (ROOT / "docs" / "verdict.md").read_text()
+    for ending in VARIANTS[1:]:
+        assert f"`{ending}`" in listed
+    for name in [name for name in scores if name.endswith("_per_image")] + list(POOLED):
+        assert f"`{name}`" in listed

@@ -177,6 +177,12 @@ def test_permutations_agree_with_scipy(groups: int) -> None:
         assert p == pytest.approx(expected, abs=1e-9 if groups < 14 else 0.02)
 
 
+def test_random_permutations_never_give_p_zero() -> None:
+    """The observed labelling is one of them, so the smallest p is 1 / (draws + 1)."""
+    effects = np.linspace(1, 2, 70)[None]  # no random swap of 70 groups is as extreme
+    assert sign_flip_p(effects, 400, 0) == pytest.approx([1 / 401])
+
+
 def test_holm_multiplies_the_smallest_by_the_number_of_pairs() -> None:
     rng = np.random.default_rng(1)
     base = rng.normal(0.6, 0.02, 12)

@@ -329,6 +329,7 @@ def test_going_back_lowers_the_rate(
     assert "going on from step 0 at 0.5 of the rate" in said
     assert "going on from step 3 at 0.25 of the rate" in said
     assert '"rewinds": "2"' in (tmp_path / "train/record/end.json").read_text()
+    assert outcome(tmp_path)["rollbacks"] == 2
 
 
 def test_going_back_is_bounded(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.comparison.examples import draw_samples
-from segbench.comparison.leaderboard import Row, standings
+from segbench.comparison.leaderboard import Row, per_image, standings
 from segbench.comparison.page import Content, text_table, write_report
 from segbench.comparison.requirements import check, claims, insist
 from segbench.comparison.subgroups import slices
@@ -28,7 +28,7 @@ from segbench.evaluation.results import (
     scores_of,
 )
 from segbench.files import whole_file, whole_folder
-from segbench.metrics.catalogue import DEFINITIONS, DVC_METRICS, VARIANTS
+from segbench.metrics.catalogue import DVC_METRICS
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from segbench.tracking import provenance
@@ -70,7 +70,9 @@ def compare(params: Params, paths: Paths) -> str:
             metric=params.comparison.metric,
             confidence=params.comparison.confidence,
             verdict=verdict(params.comparison, found, leaky),
-            limits=limits(params.comparison, found),
+            limits=limits(
+                params.comparison, found, {run.name: run.trained["rollbacks"] for run in runs}
+            ),
             standings=found,
             gates=gates,
             costs=costs,
@@ -151,7 +153,7 @@ def to_table(rows: list[Row], costs: Mapping[str, Cost]) -> pd.DataFrame:
             "behind_low": row.behind.interval.low if row.behind else 0.0,
             "behind_high": row.behind.interval.high if row.behind else 0.0,
             "behind_p": row.behind.p if row.behind else np.nan,
-            **{f"test_{_per_image(name)}": value for name, value in row.scores.items()},
+            **{f"test_{per_image(name)}": value for name, value in row.scores.items()},
             **{f"test_{name}": value for name, value in row.pooled.items()},
             "multiply_adds": costs[row.alias].multiply_adds,
             "weight_bytes": costs[row.alias].weight_bytes,
@@ -172,14 +174,6 @@ def to_metrics(row: Row, metric: str) -> dict[str, float | int | None]:
     # JSON knows no NaN.
     finite = {key: value if np.isfinite(value) else None for key, value in told.items()}
     return {"rank": row.rank, **finite}
-
-
-def _per_image(name: str) -> str:
-    """dice_per_image_chosen, of dice_chosen."""
-    metric = next(
-        metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", name)
-    )
-    return f"{metric}_per_image{name.removeprefix(metric)}"
 
 
 def _scores_by_candidate(params: Params, runs: list[Evaluated]) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Standings: who leads, by how much, and how sure that is; from the rows of all runs."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from segbench.comparison.statistics import (
     variance_split,
 )
 from segbench.evaluation.results import Evaluated, scores_of
-from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
+from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.params.model import Candidate
 
@@ -137,6 +138,15 @@ def standings(params: Params, runs: list[Evaluated]) -> Standings:
         optimism(val.means, val_means),
         stability(test.seed_means),
     )
+
+
+def per_image(column: str) -> str:
+    """What a column of the rows of images is called as a mean over them, in tables and
+    requirements: dice_per_image_chosen of dice_chosen."""
+    metric = next(
+        metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", column)
+    )
+    return f"{metric}_per_image{column.removeprefix(metric)}"
 
 
 def _within_bounds(found: Interval) -> Interval:

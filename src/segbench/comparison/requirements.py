@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from simpleeval import InvalidExpression, simple_eval
 
-from segbench.comparison.leaderboard import Row, Standings
+from segbench.comparison.leaderboard import Row, Standings, per_image
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
@@ -53,7 +53,7 @@ def _of(row: Row, costs: Mapping[str, Cost]) -> dict[str, float]:
         "test_high": row.test.high,
         "best_probability": row.best,
         "parameters": float(row.parameters),
-        **{f"{name}_per_image": value for name, value in row.scores.items()},
+        **{per_image(name): value for name, value in row.scores.items()},
         **row.pooled,
         "multiply_adds": float(cost.multiply_adds),
         "weight_bytes": float(cost.weight_bytes),

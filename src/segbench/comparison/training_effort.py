@@ -53,17 +53,11 @@ def training_seconds(record: Path) -> float | None:
     Returns:
         None where there is no record, as in a clone that has not pulled it.
     """
-    described, lines = record / "run.json", record / "metrics.jsonl"
-    if not described.exists() or not lines.exists():
+    lines = record / "metrics.jsonl"
+    if not lines.exists():
         return None
-    run = json.loads(described.read_text())
-    images = images_per_epoch(
-        run["inputs"][0]["profile"]["images"]["train"],
-        json.loads(run["params"]["train.batch_size"]),
-        json.loads(run["params"]["train.steps_per_epoch"]),
-    )
     epochs = [json.loads(line)["values"] for line in lines.read_text().splitlines()]
-    return sum(images / epoch["images_per_second"] for epoch in epochs)
+    return sum(epoch["train_seconds"] for epoch in epochs)
 
 
 @dataclass(frozen=True)

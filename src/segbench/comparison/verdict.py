@@ -1,5 +1,7 @@
 """The verdict in words: what the standings say, and what they cannot say."""
 
+from collections.abc import Mapping
+
 from segbench.comparison.leaderboard import Row, Standings
 from segbench.comparison.statistics import Interval
 from segbench.params.compare import Comparison
@@ -43,9 +45,20 @@ def verdict(params: Comparison, found: Standings, leaky: bool) -> str:
     return " ".join(parts)
 
 
-def limits(params: Comparison, found: Standings) -> list[str]:
-    """What the reader must not take from the numbers, a sentence each."""
-    said = []
+def limits(params: Comparison, found: Standings, rollbacks: Mapping[str, int]) -> list[str]:
+    """What the reader must not take from the numbers, a sentence each.
+
+    Args:
+        params: the section.
+        found: the standings.
+        rollbacks: of each run, by name.
+    """
+    said = [
+        f"{name} rolled back {'once' if times == 1 else f'{times} times'} after a non-finite loss "
+        "and trained on at a lower learning rate: the recipe was not the same for all."
+        for name, times in rollbacks.items()
+        if times
+    ]
     if found.num_groups == 1:
         said.append(
             "All test images are of one group: nothing says how other groups would score, so there "

@@ -29,7 +29,7 @@ class Evaluated:
         summary: its scores file.
         images: its rows, one an image of val and test, ordered by split and id.
         history: its epochs.
-        trained: its run file: its id, its learning rate, and the trials that chose it.
+        trained: its run file: its id, learning rate, trials that chose it, and rollbacks.
     """
 
     name: str
@@ -94,7 +94,13 @@ def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
     images = pd.read_csv(rows, dtype=text, na_values=missing, keep_default_na=False)
     images = images.sort_values(["split", "id"], ignore_index=True)
     history = pd.read_csv(paths.history / f"{name}.csv")
-    trained = json.loads((paths.runs / f"{name}.json").read_text())
+    run_file = paths.runs / f"{name}.json"
+    trained = json.loads(run_file.read_text())
+    if "rollbacks" not in trained:
+        raise InputError(
+            f"{run_file}: no 'rollbacks', so it does not say whether {name} was trained by the "
+            "recipe throughout; run 'dvc repro'"
+        )
     return Evaluated(name, alias, fold, seed, summary, images, history, trained)
 
 

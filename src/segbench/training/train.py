@@ -65,7 +65,7 @@ def train(
         out: receives weights.safetensors and record/.
         history: a CSV file with a row an epoch; no times, so that it repeats.
         run_file: a JSON file with the id under which the tracking server knows the run, its
-            learning rate, and the trials that chose it.
+            learning rate, the trials that chose it, and how often it rolled back.
         checkpoints: folder for checkpoints of all runs, no output of DVC.
 
     Returns:
@@ -146,7 +146,7 @@ def train(
         with whole_file(history) as file:
             pd.DataFrame(fit.history).to_csv(file, index=False, lineterminator="\n")
         with whole_file(run_file) as file:
-            file.write_text(json.dumps(_outcome(run, recipe, trials, origin), indent=2) + "\n")
+            file.write_text(json.dumps(_outcome(run, fit, trials, origin), indent=2) + "\n")
         with whole_file(out / "weights.safetensors") as file:
             save_network(fit.network.cpu(), file)
     seconds = time.perf_counter() - started
@@ -190,11 +190,12 @@ def _start(
     )
 
 
-def _outcome(run: Run, recipe: Train, trials: list[Trial], origin: Origin) -> dict[str, Any]:
+def _outcome(run: Run, fit: Fit, trials: list[Trial], origin: Origin) -> dict[str, Any]:
     """What later stages read of a run, beside its weights."""
     return {
         "run": run.id,
-        "learning_rate": recipe.optimizer.learning_rate,
+        "learning_rate": fit.params.optimizer.learning_rate,
+        "rollbacks": fit.rewinds,
         "tuning": [asdict(trial) for trial in trials],
         "origin": asdict(origin),
     }

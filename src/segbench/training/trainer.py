@@ -399,6 +399,9 @@ class Fit:
         if self._record is not None:
             values = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
             values["images_per_second"] = self._speed
+            # Of the whole epoch, also where the process trained only its last part.
+            images = len(self._batches) * self._batches.batch_size
+            values["train_seconds"] = images / self._speed
             self.lines.append(metrics_line(row["epoch"], values))
         # First the checkpoint, which holds the line: no epoch is ever recorded at two times.
         self._save()
