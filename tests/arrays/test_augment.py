@@ -1,16 +1,21 @@
 """Packed arrays hold what the dataset holds, and only training images are varied."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from segbench.arrays.augment import augment
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
+from segbench.datasets.download import download
 from segbench.images import read_pixels, resize
 from segbench.params import Params
-from segbench.splits.assign import read_split
+from segbench.splits.assign import COLUMNS, read_split
+from support.masks import nearest, stripes
 from support.pipeline import pack
 
 
@@ -86,3 +91,34 @@ def test_header_ties_arrays_to_the_dataset(packed: Path) -> None:
     assert header.num_outputs == 1
     assert len(header.digest) == 64
     assert header.dataset.redistributable
+
+
+@pytest.mark.parametrize("patches", [None, {"height": 48, "width": 40, "overlap": 10}])
+def test_packed_masks_keep_their_classes_and_their_place(
+    patches: dict[str, int] | None, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whole images and patches, resized by factors that are not whole."""
+    tree["augment"].update(height=96, width=64, patches=patches, copies=0)
+    tree["dataset"].update(num_sequences=6, frames_per_sequence=2, height=71, width=81)
+    params = Params.model_validate(tree)
+    download(params.dataset, tmp_path / "dataset")
+    masks = {}
+    for seed, row in enumerate(read_samples(tmp_path / "dataset").itertuples()):
+        masks[row.id] = stripes(int(row.height), int(row.width), seed)
+        Image.fromarray(masks[row.id]).save(tmp_path / "dataset" / str(row.mask))
+    split = read_samples(tmp_path / "dataset")[["id", "group", "stratum"]]
+    names = ["train", "val", "test"] * (len(split) // 3)
+    split = split.assign(fold=0, split=names, drawn=names)[COLUMNS]
+    split.to_csv(tmp_path / "split.csv", index=False)
+    arrays = tmp_path / "arrays"
+    augment(
+        tmp_path / "dataset", tmp_path / "split.csv", params.augment, arrays, tmp_path / "sheet.png"
+    )
+    for name in ("train", "val", "test"):
+        part = open_arrays(arrays / "fold0" / name)
+        for packed_mask, row in zip(part.masks, part.samples.itertuples(), strict=True):
+            mask = masks[str(getattr(row, "whole", row.id))]
+            if patches:
+                top, left = map(int, re.findall(r"\d+", str(row.id).rpartition("_")[2]))
+                mask = mask[top : top + 48, left : left + 40]
+            assert (packed_mask == nearest(mask, 96, 64)).all()

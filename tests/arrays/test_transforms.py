@@ -11,6 +11,7 @@ import pytest
 from segbench.arrays.transforms import build_pipeline, load_pipeline, save_pipeline, vary
 from segbench.errors import InputError
 from segbench.params import Params
+from support.masks import CLASSES, stripes
 
 
 def pipeline_of(tree: dict[str, Any], transforms: list[dict[str, Any]]) -> Any:
@@ -56,6 +57,14 @@ def test_masks_move_with_images_and_keep_their_classes(tree: dict[str, Any]) -> 
         assert (((varied[..., 0] > 100) == (moved > 0)).mean()) > 0.97
 
 
+def test_between_two_classes_no_other_is_made_up(tree: dict[str, Any]) -> None:
+    pipeline = pipeline_of(tree, [{"transform": "Affine", "rotate": [-45, 45], "p": 1.0}])
+    mask = stripes(64, 64)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    for index in range(20):
+        assert set(np.unique(vary(pipeline, image, mask, (index,))[1])) <= set(CLASSES)
+
+
 def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
     built = build_pipeline(params.augment)
     save_pipeline(built, tmp_path / "pipeline.yaml")
@@ -92,6 +101,6 @@ def test_the_update_check_is_off() -> None:
         "import urllib.request as u\n"
         "def refuse(*a, **k): raise SystemExit('asked the network')\n"
         "u.urlopen = u.OpenerDirector.open = refuse\n"
-        "import segbench.augmentation\n"
+        "import segbench.arrays.transforms\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -40,6 +40,7 @@ from segbench.datasets.sources import cvc_clinicdb, synthetic_polyps
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps
+from support.masks import nearest, stripes
 from support.params import SHARED
 
 Fields = dict[str, Any]
@@ -791,6 +792,23 @@ def test_a_mask_of_nearly_the_size_is_resized(source: Path, tmp_path: Path) -> N
     outer = cv2.dilate(TRUTH, np.ones((3, 3)))
     assert (inner <= mask).all()
     assert (mask[:, :-3] <= outer[:, :-3]).all()
+
+
+@pytest.mark.parametrize("size", [(HEIGHT + 3, WIDTH - 3), (HEIGHT - 3, WIDTH + 1)])
+def test_a_mask_of_nearly_the_size_keeps_its_classes_and_its_place(
+    size: tuple[int, int], source: Path, tmp_path: Path
+) -> None:
+    mask = stripes(*size)
+    Image.fromarray(mask).save(source / "masks" / "p1_b_mask.png")
+    values = {"values": {0: 0, 1: 1, 3: 3, 255: 255}}
+    classes = ["background", "one", "two", "three"]
+    for id in ("p1_a", "p2_a"):
+        every = np.resize(np.array([1, 2, 3], np.uint8), (HEIGHT, WIDTH))
+        Image.fromarray(every).save(source / "masks" / f"{id}_mask.png")
+    values["values"][2] = 2
+    download(own(source, {"size_difference": 3}, mask=values, classes=classes), tmp_path / "out")
+    found = read_pixels(tmp_path / "out" / "masks" / "p1_b.png")
+    assert (found == nearest(mask, HEIGHT, WIDTH)).all()
 
 
 def test_an_image_and_its_mask_turned_apart(source: Path, tmp_path: Path) -> None:
