@@ -144,7 +144,9 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
     marks = [time.perf_counter()]
     download(data, out / "dataset")
     marks.append(time.perf_counter())
-    split_and_audit(out / "dataset", params.split, "link", Paths(*(out / name for name in names)))
+    split_and_audit(
+        out / "dataset", params.split, params.report, Paths(*(out / name for name in names))
+    )
     marks.append(time.perf_counter())
     augment(
         *(out / "dataset", out / "split.csv", params.augment, out / "arrays"), out / "preview.png"

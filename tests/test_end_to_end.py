@@ -60,10 +60,10 @@ def test_training_runs_without_a_test_set(author: Workspace, tmp_path: Path) -> 
     shutil.copytree(author.path("data/arrays"), tmp_path / "arrays")
     shutil.rmtree(tmp_path / "arrays" / "fold0" / "test")
     author.run(
-        *("python", "stages/train.py", "--params", "params.yaml", "--candidate", "regnetx_002"),
+        *("python", "stages/train.py", "--params", "params.yaml", "--alias", "regnetx_002"),
         *("--fold", "0", "--seed", "7", "--arrays", str(tmp_path / "arrays")),
         *("--out", str(tmp_path / "out"), "--history", str(tmp_path / "history.csv")),
-        *("--run", str(tmp_path / "run.json"), "--checkpoints", str(tmp_path / "checkpoints")),
+        *("--run-file", str(tmp_path / "run.json"), "--checkpoints", str(tmp_path / "checkpoints")),
     )
     assert (tmp_path / "out" / "weights.safetensors").exists()
 
@@ -266,7 +266,7 @@ def test_adding_and_removing_candidates(
     # Whoever pulls the records can fill an MLflow of their own.
     records = sorted(newcomer.path("data").rglob("record"))
     newcomer.run(
-        *(sys.executable, "-m", "segbench.tracking.replay"),
+        *(sys.executable, "-m", "segbench.tracking"),
         *(str(path.relative_to(newcomer.folder)) for path in records),
     )
     assert {run.info.run_name for run in newcomer.runs()} == {

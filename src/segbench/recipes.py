@@ -111,7 +111,7 @@ def _repro(copy: Path, alias: str, *arguments: str) -> None:
     environment = {
         **_without_git(),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "MLFLOW_TRACKING_URI": _output([sys.executable, "-m", "segbench.tracking.replay", "--uri"]),
+        "MLFLOW_TRACKING_URI": _output([sys.executable, "-m", "segbench.tracking", "--uri"]),
     }
     command = [sys.executable, "-m", "dvc", "repro", *arguments]
     process = subprocess.Popen(command, cwd=copy, env=environment)

@@ -1,11 +1,16 @@
-"""What the stage scripts share: how a stage begins, and how it ends."""
+"""How a stage begins and ends: from the command line to its function, and to an exit status."""
 
 import argparse
 import errno
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
 
 from segbench.errors import InputError
 from segbench.tracking import follower
@@ -23,14 +28,6 @@ WAYS_OUT = {
     errno.EACCES: "use a folder that you may read and write",
     errno.EPERM: "use a folder that you may read and write",
 }
-
-
-def arguments(description: str | None, **kinds: Callable[[str], object]) -> argparse.Namespace:
-    """Parse `--name value` for every name; all are required, since paths live in dvc.yaml."""
-    parser = argparse.ArgumentParser(description=description)
-    for name, kind in kinds.items():
-        parser.add_argument(f"--{name}", type=kind, required=True)
-    return parser.parse_args()
 
 
 def run(name: str, work: Callable[[], str]) -> None:
@@ -54,18 +51,57 @@ def run(name: str, work: Callable[[], str]) -> None:
         sys.exit(130)
 
 
-def run_tracked(name: str, work: Callable[[], str]) -> None:
-    """`run`, for a stage that writes a record.
+def main(function: str, tracked: bool = False) -> None:
+    """Run the function of a stage with arguments from the command line.
 
-    What it needs is imported by `work`, at the same time as the follower imports MLflow.
+    Its signature is the command line: each parameter is a required flag, since paths live in
+    dvc.yaml; so is each field of a dataclass. A parameter whose type is Params or one of its
+    sections is read from the file that `--params` names.
+
+    Args:
+        function: `package.module:function`; it returns what to print, which may be nothing.
+        tracked: the stage writes a record. Its follower starts before the function's module is
+            imported, so that MLflow and torch are imported side by side.
     """
+    module, _, name = function.partition(":")
 
-    def followed() -> str:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes one writes the record
+    def work() -> str:
+        # Of several processes one writes the record.
+        if tracked and os.environ.get("LOCAL_RANK", "0") == "0":
             follower.start()
         try:
-            return work()
+            target = getattr(import_module(module), name)
+            return target(**arguments(target))
         finally:
             follower.end_unused()
 
-    run(name, followed)
+    run(module.rpartition(".")[2], work)
+
+
+def arguments(target: Callable[..., str]) -> dict[str, object]:
+    """The arguments of a stage's function, by name, from the command line."""
+    from segbench.params import Params, load_params
+
+    sections = {name: field.annotation for name, field in Params.model_fields.items()}
+    kinds = get_type_hints(target)
+    kinds.pop("return")
+    chosen: dict[str, str | None] = {}  # parameter -> section, None for all of them
+    grouped = {name: get_type_hints(kind) for name, kind in kinds.items() if is_dataclass(kind)}
+    flags: dict[str, Callable[[str], object]] = {}
+    for name, kind in kinds.items():
+        section = next((key for key, type_ in sections.items() if type_ == kind), None)
+        if section or kind is Params:
+            chosen[name] = section
+        else:
+            flags |= grouped.get(name, {name: kind})
+    description = (inspect.getdoc(target) or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=description)
+    for name, kind in {"params": Path, **flags}.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True)
+    given = vars(parser.parse_args())
+    params = load_params(given.pop("params"))
+    for name, fields in grouped.items():
+        given[name] = kinds[name](**{field: given.pop(field) for field in fields})
+    for name, section in chosen.items():
+        given[name] = getattr(params, section) if section else params
+    return given

@@ -197,7 +197,7 @@ def test_the_audit_shows_what_leaks(
     measures["image_sha256"] = "the same everywhere"
     measures.to_csv(tmp_path / "dataset" / "measures.csv", index=False)
     loose = params.split.model_copy(update={"by": "random", "on_leak": "warn"})
-    said = split_and_audit(tmp_path / "dataset", loose, "auto", audit_paths(tmp_path))
+    said = split_and_audit(tmp_path / "dataset", loose, params.report, audit_paths(tmp_path))
     browser.get((tmp_path / "audit.html").as_uri())
     verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
     assert verdict.startswith("The split leaks: ")

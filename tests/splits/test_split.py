@@ -21,6 +21,7 @@ from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
 from segbench.params.datasets import CvcClinicDB, Limits
+from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.splits.assign import SPLITS
 from segbench.splits.split import split_and_audit
@@ -109,7 +110,8 @@ def write(
 
 def audit(folder: Path, asked: Split, pictures: str = "none", out: str = "out") -> str:
     (folder / out).mkdir(exist_ok=True)
-    return split_and_audit(folder / "dataset", asked, pictures, audit_paths(folder / out))
+    report = Report(pictures=pictures, num_samples=1)  # type: ignore[arg-type]
+    return split_and_audit(folder / "dataset", asked, report, audit_paths(folder / out))
 
 
 def read_scores(path: Path) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from segbench.errors import InputError
 from segbench.params import load_params
 
 ROOT = Path(__file__).parent.parent.parent
-
-
 SHARED = ROOT.parent / "shared"
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 def read_params(path: Path = ROOT / "params.yaml") -> dict[str, Any]:

@@ -19,7 +19,7 @@ def audit_paths(folder: Path) -> auditing.Paths:
 def pack(params: Params, folder: Path) -> Path:
     datasets.download(params.dataset, folder / "dataset")
     auditing.split_and_audit(
-        *(folder / "dataset", params.split, params.report.pictures, audit_paths(folder))
+        *(folder / "dataset", params.split, params.report, audit_paths(folder))
     )
     packing.augment(
         *(folder / "dataset", folder / "split.csv", params.augment),

@@ -171,7 +171,7 @@ def test_a_follower_brings_the_run_while_it_grows(
 def test_a_follower_ends_with_a_stage_that_is_killed_at_once(tmp_path: Path) -> None:
     program = """if True:
         import os, pathlib, signal
-        from segbench.records import Run, recorded
+        from segbench.tracking.records import Run, recorded
         with recorded(pathlib.Path("record"), Run("a" * 32, "train", "polyps", "dead", 0), 60):
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -183,18 +183,18 @@ def test_a_follower_ends_with_a_stage_that_is_killed_at_once(tmp_path: Path) -> 
 
 
 def test_a_follower_ends_with_a_stage_that_records_nothing(tmp_path: Path) -> None:
-    program = """if True:
-        from segbench import stage
-        from segbench.errors import InputError
-        def work():
-            raise InputError("params.yaml: no such thing")
-        stage.run_tracked("train", work)
-    """
+    program = "from segbench import stage; stage.main('mine:work', tracked=True)"
+    mine = "from segbench.params import Params\ndef work(params: Params) -> str: ...\n"
+    (tmp_path / "mine.py").write_text(mine)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, "--params", "none.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr == "error: train: params.yaml: no such thing\n"
+    assert done.stderr == "error: mine: none.yaml: not found; run from the repository's root\n"
 
 
 def test_evaluation_joins_its_training_and_a_comparison_adopts(
@@ -274,7 +274,7 @@ def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
     processes = []
     for number in range(4):
         write_record(tmp_path / str(number), id=f"{number:032x}", name=f"run{number}")
-        command = [sys.executable, "-m", "segbench.tracking.replay", str(tmp_path / str(number))]
+        command = [sys.executable, "-m", "segbench.tracking", str(tmp_path / str(number))]
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait() for process in processes] == [0] * 4
     assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4

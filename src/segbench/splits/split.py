@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segbench.datasets.canonical import Info, read_info, read_samples, read_table
 from segbench.errors import InputError
 from segbench.files import whole_file, whole_folder
+from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
 from segbench.splits.assign import SPLITS, UNUSED, read_split, split_samples
@@ -42,13 +43,13 @@ class Paths:
     pictures: Path
 
 
-def split_and_audit(dataset: Path, params: Split, pictures: str, paths: Paths) -> str:
+def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) -> str:
     """Split a canonical dataset; write the table, its scores and the audit page.
 
     Args:
         dataset: folder of the dataset.
         params: how to split.
-        pictures: as `report.pictures` asks.
+        report: says which pictures may be shown.
         paths: what to write; the table only if nothing leaks, or a leak is to be a warning.
 
     Returns:
@@ -72,7 +73,7 @@ def split_and_audit(dataset: Path, params: Split, pictures: str, paths: Paths) -
     scores = score(params, table, samples, measures, leaks, masks, len(reasons))
     with whole_file(paths.scores) as partial:
         partial.write_text(json.dumps(scores, indent=2) + "\n")
-    mode = picture_mode(pictures, info.redistributable)
+    mode = picture_mode(report.pictures, info.redistributable)
     found = in_words(leaks)
     worst = worst_fold(leaks)
     with whole_folder(paths.pictures) as partial:

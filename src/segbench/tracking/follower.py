@@ -15,7 +15,7 @@ class Follower:
     """Is there from the start; what it shall follow, it is told later."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "segbench.tracking.replay", "--follow", str(os.getpid())]
+        command = [sys.executable, "-m", "segbench.tracking", "--follow", str(os.getpid())]
         # One thread: what follows must not take the processor from what trains.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         # A group of its own: Ctrl-C ends the stage, and the follower still brings how it ended. Not
