@@ -7,9 +7,8 @@ import pytest
 
 from segbench.files import sha256_of_code
 from segbench.training.identity import CODE
+from support.imports import SOURCE, imported
 from support.params import ROOT, STAGES
-
-SOURCE = ROOT / "src" / "segbench"
 
 # What watches, checks or words, but changes no number; a change here must not retrain.
 OBSERVERS = {
@@ -26,37 +25,6 @@ OBSERVERS = {
     "stage.py",  # parses paths
     "tracking",  # watches, writes down, replays
 }
-
-
-class WithoutTypes(ast.NodeTransformer):
-    """Drops what is imported for type checkers only, which changes no number."""
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return node.orelse
-        return self.generic_visit(node)
-
-
-def imported(path: Path) -> set[Path]:
-    """Files of the library that a file imports, anywhere in it."""
-    found: set[Path] = set()
-    for node in ast.walk(WithoutTypes().visit(ast.parse(path.read_text()))):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
-            names = [node.value.partition(":")[0]]  # what stage.main is told to import
-        for name in names:
-            if name.split(".")[0] == "segbench":
-                place = ROOT / "src" / Path(*name.split("."))
-                found |= {
-                    file
-                    for file in (place.with_suffix(".py"), place / "__init__.py")
-                    if file.exists()
-                }
-    return found
 
 
 def observes(file: Path) -> bool:

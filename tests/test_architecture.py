@@ -1,0 +1,78 @@
+"""Imports go in the directions of docs/architecture.md."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.imports import SOURCE, imported
+
+FOUNDATIONS = {"errors", "files", "images", "parallel", "devices", "params"}
+LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
+ALLOWED = {
+    **dict.fromkeys(FOUNDATIONS, frozenset()),
+    **dict.fromkeys(["datasets", "models", "metrics", "tracking", "report"], frozenset()),
+    "splits": {"datasets", "report"},
+    "arrays": {"splits.assign", "datasets", "report"},
+    "training": LEARNING,
+    "evaluation": LEARNING | {"datasets"},
+    "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
+}
+"""What a package may import, beside itself and the foundations."""
+COMMANDS = {"plan", "recipes", "stage"}
+"""May import everything."""
+
+
+def module(path: Path, source: Path) -> str:
+    """`evaluation.results` of a path."""
+    return ".".join(path.relative_to(source).with_suffix("").parts)
+
+
+def forbidden(source: Path) -> list[str]:
+    """Imports that go another way, as `one -> other`."""
+    found = []
+    for path in sorted(source.rglob("*.py")):
+        one = module(path, source)
+        package = one.split(".")[0]
+        if package in {*COMMANDS, "__init__"}:
+            continue
+        may = ALLOWED[package] | FOUNDATIONS | {package}
+        for other in sorted(module(file, source) for file in imported(path, source)):
+            parts = other.split(".")
+            if parts[-1] != "__init__" and not {parts[0], ".".join(parts[:2])} & may:
+                found.append(f"{one} -> {other}")
+    return found
+
+
+def test_imports_go_as_the_picture_says() -> None:
+    assert forbidden(SOURCE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "said"),
+    [
+        ("training/optim.py", "from segbench.evaluation import results", "evaluation.results"),
+        ("evaluation/costs.py", "import segbench.training.optim", "training.optim"),
+        ("report/svg.py", "from segbench.metrics.counts import ratios", "metrics.counts"),
+        ("arrays/store.py", "from segbench.splits.leaks import Leaks", "splits.leaks"),
+        ("comparison/page.py", "from segbench.evaluation import evaluate", "evaluation.evaluate"),
+        ("errors.py", "from segbench import stage", "stage"),
+    ],
+)
+def test_an_import_that_goes_another_way_is_found(
+    path: str, line: str, said: str, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(SOURCE, tmp_path / "segbench")
+    with (copy / path).open("a") as file:
+        file.write(f"\n{line}\n")
+    assert forbidden(copy) == [f"{module(copy / path, copy)} -> {said}"]
+
+
+def test_every_module_has_a_place() -> None:
+    names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert names - {"__pycache__"} <= {*ALLOWED, *COMMANDS, "__init__"}
+    for path in SOURCE.rglob("*.py"):
+        assert path.stem not in ("util", "utils", "helper", "helpers", "common", "misc")
+        if path.name == "__init__.py" and path.parent.name != "params":
+            assert all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
