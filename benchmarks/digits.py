@@ -54,7 +54,8 @@ def classes(tree: Tree) -> None:
         **{"masks": "masks/{id}.png", "classes": ["background", "disc", "box"]},
         **{"mask": {"values": {0: 0, 1: 1, 2: 2, 255: 255}}, "group": {"pattern": "^(g[0-9]+)"}},
         **{"stratum": {"pattern": "_([ab])"}, "split": None, "value_range": None},
-        **{"foreground": None, "licence": "made", "redistributable": True, "limits": limits},
+        **{"foreground": None, "licence": "made", "redistributable": True},
+        **{"citation": "", "published": 0, "limits": limits},
     }
     tree["train"]["loss"] = {"dice": 1.0, "ce": 1.0}
     tree["evaluate"]["extra_metrics"] = ["calibration", "pranet", "v_rand"]

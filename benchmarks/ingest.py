@@ -130,6 +130,8 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
             **dict.fromkeys(("stratum", "split", "value_range", "foreground")),
             "licence": "none",
             "redistributable": False,
+            "citation": "",
+            "published": 0,
             "limits": {
                 "megapixels": 100,
                 "unpacked_gib": 1,

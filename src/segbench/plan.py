@@ -13,7 +13,7 @@ from dvc.repo import Repo
 
 from segbench.arrays.tiling import windows_of
 from segbench.datasets.canonical import Sample, Task
-from segbench.datasets.download import CATALOGUE
+from segbench.datasets.download import source_of
 from segbench.errors import InputError
 from segbench.images import resize
 from segbench.parallel import num_cores
@@ -102,7 +102,7 @@ def count_images(params: Params, samples: list[Sample], total: int) -> Images:
 
 def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
     """Cost of download, split and augment from a few timed samples, and the number of images."""
-    module = CATALOGUE[params.dataset.name]
+    module = source_of(params.dataset.name)
     tasks = module.tasks(params.dataset)
     total = sum(task.count for task in tasks)
     started = time.perf_counter()

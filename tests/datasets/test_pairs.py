@@ -39,7 +39,7 @@ from segbench.datasets.ingest import MEASURE_COLUMNS, SAMPLE_COLUMNS, ingest
 from segbench.datasets.sources import cvc_clinicdb, synthetic_polyps
 from segbench.errors import InputError
 from segbench.images import read_pixels
-from segbench.params.datasets import CvcClinicDB, Folder, SyntheticPolyps
+from segbench.params.datasets import Folder, Published, SyntheticPolyps
 from support.masks import nearest, stripes
 from support.params import SHARED
 
@@ -220,6 +220,8 @@ def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
         "foreground": None,
         "licence": "own",
         "redistributable": False,
+        "citation": "",
+        "published": 0,
         "limits": {**LIMITS, **(limits or {})},
     }
     return Folder.model_validate({**fields, **changes})
@@ -1096,7 +1098,7 @@ def test_cvc_sequences_cover_all_frames() -> None:
 def test_cvc_on_the_real_frames(tmp_path: Path) -> None:
     source = SHARED / "datasets" / "cvc-clinicdb"
     fields = {"name": "cvc-clinicdb", "source": str(source), "checksums": {}, "limits": LIMITS}
-    said = download(CvcClinicDB.model_validate(fields), tmp_path / "out")
+    said = download(Published.model_validate(fields), tmp_path / "out")
     assert said.startswith("612 images with masks of cvc-clinicdb in ")
     samples = read_samples(tmp_path / "out")
     assert samples["group"].nunique() == 29

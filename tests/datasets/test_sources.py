@@ -1,6 +1,5 @@
 """Each published dataset of the catalogue, on small files in its own format and layout."""
 
-import io
 import re
 import shutil
 import zipfile
@@ -16,14 +15,13 @@ from PIL import Image
 from pydantic import TypeAdapter
 from sklearn.model_selection import train_test_split
 
-from segbench.datasets.canonical import read_info, read_samples, read_table
-from segbench.datasets.download import CATALOGUE, download
-from segbench.datasets.sources import hgr1
+from segbench.datasets.canonical import Info, read_info, read_samples, read_table
+from segbench.datasets.download import download, source_of
 from segbench.datasets.sources.cvc_clinicdb import published_split
 from segbench.errors import InputError
 from segbench.images import read_pixels
-from segbench.params.datasets import Dataset
-from support.params import SHARED
+from segbench.params.datasets import Dataset, Folder, catalogue
+from support.params import ROOT, SHARED, read_params
 
 Fields = dict[str, Any]
 LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}
@@ -31,15 +29,19 @@ CHOICES: dict[str, Fields] = {
     "cvc-clinicdb": {},
     "oxford-iiit-pet": {"task": "trimap", "border": None},
     "isbi-2012": {"slices_per_block": 5},
-    "flood-area": {},
-    "hgr1": {},
 }
+# Read as folders, by what these recipes say of them.
+RECIPES = {"flood-area": "flood-vgg19", "hgr1": "hgr1-resnet50"}
 JPEG: Fields = {"quality": 95, "subsampling": 0}
 
 
 def published(
     name: str, source: Path | str | None, limits: Fields | None = None, **fields: object
 ) -> Dataset:
+    if name in RECIPES:
+        tree = read_params(ROOT / "recipes" / f"{RECIPES[name]}.yaml")["dataset"]
+        tree.update(source=str(source), limits={**LIMITS, **(limits or {})})
+        return Folder.model_validate(tree)
     tree = {
         "name": name,
         "source": None if source is None else str(source),
@@ -50,6 +52,12 @@ def published(
     }
     adapter: TypeAdapter[Dataset] = TypeAdapter(Dataset)
     return adapter.validate_python(tree)
+
+
+def info_of(name: str) -> Info:
+    params = published(name, None)
+    found: Info = source_of(params.name).info(params)
+    return found
 
 
 def noise(seed: int, height: int = 24, width: int = 32) -> np.ndarray:
@@ -88,12 +96,13 @@ def masks_of(folder: Path) -> dict[str, np.ndarray]:
 # What holds for all.
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_catalogue_is_the_folder() -> None:
+    assert {*catalogue()} == {*CHOICES, "folder", "synthetic-polyps"}
+
+
+@pytest.mark.parametrize("name", [*CHOICES, *RECIPES])
 def test_what_is_known_of_a_dataset(name: str) -> None:
-    if name not in CHOICES:
-        assert name in ("folder", "synthetic-polyps")
-        return
-    info = CATALOGUE[name].info(published(name, None))
+    info = info_of(name)
     assert info.name == name
     assert info.licence
     assert info.citation
@@ -106,7 +115,7 @@ def test_what_is_known_of_a_dataset(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_archives(name: str) -> None:
-    archives = CATALOGUE[name].ARCHIVES
+    archives = source_of(name).ARCHIVES
     assert archives
     assert len({archive.name for archive in archives}) == len(archives)
     for archive in archives:
@@ -118,13 +127,13 @@ def test_archives(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CHOICES if not any(one.urls for one in CATALOGUE[name].ARCHIVES)]
+    "name", [name for name in CHOICES if not any(one.urls for one in source_of(name).ARCHIVES)]
 )
 def test_what_needs_a_login_says_where_to_get_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "cache"))
-    archive = CATALOGUE[name].ARCHIVES[0]
+    archive = source_of(name).ARCHIVES[0]
     with pytest.raises(InputError) as caught:
         download(published(name, None), tmp_path / "out")
     said = str(caught.value)
@@ -254,7 +263,7 @@ def test_an_archive_gives_what_its_folder_gives(
             archive.write(path, path.relative_to(tmp_path / "source"))
     limits: Fields = {"size_difference": 2}
     said = download(published(name, tmp_path / "source.zip", limits), tmp_path / "zip")
-    of = CATALOGUE[name].info(published(name, None)).published
+    of = info_of(name).published
     assert said == f"{number} of {of} published images with masks of {name} in {tmp_path / 'zip'}"
     download(published(name, tmp_path / "source", limits), tmp_path / "folder")
     assert len(read_samples(tmp_path / "folder")) == number
@@ -295,19 +304,6 @@ FOREIGN = {
             "not a slice of ISBI 2012, which are named by their numbers",
         ),
         ("image/-1.png", "label/-1.png", "not a slice of ISBI 2012, which are named by their nu"),
-    ],
-    "hgr1": [
-        ("original_images/a.jpg", "skin_masks/a.bmp", "not named <gesture>_<set>_hgr1_id<person>_"),
-        (
-            "original_images/A_P_hgr1_id01_1 (copy).jpg",
-            "skin_masks/A_P_hgr1_id01_1 (copy).bmp",
-            "not named <gesture>_<set>_hgr1_id<person>_<shot>, as HGR1's images are; take",
-        ),
-        (
-            "original_images/A_P_hgr1_id_1.jpg",
-            "skin_masks/A_P_hgr1_id_1.bmp",
-            "not named <gesture>_<set>_hgr1_id<person>_<shot>, as HGR1's images are; take",
-        ),
     ],
 }
 SINGLE: dict[str, Callable[[Path], None]] = {
@@ -541,29 +537,26 @@ def test_hands(tmp_path: Path) -> None:
     assert set(samples.index) == set(HANDS)
     columns = samples[["group", "stratum"]].agg(" ".join, axis=1)
     assert columns.to_dict() == {
-        "1_P_hgr1_id01_2": "person01 1",
-        "A_P_hgr1_id01_1": "person01 A",
-        "A_P_hgr1_id02_1": "person02 A",
-        "B_X_hgr1_id12_3": "person12 B",
+        "1_P_hgr1_id01_2": "id01 1",
+        "A_P_hgr1_id01_1": "id01 A",
+        "A_P_hgr1_id02_1": "id02 A",
+        "B_X_hgr1_id12_3": "id12 B",
     }
     assert samples["image"].str.endswith(".jpg").all()
     for mask in masks_of(tmp_path / "out").values():
         assert (mask == disc()).all()
 
 
-def test_hands_in_their_two_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that holds the archives as they were fetched by hand."""
-    monkeypatch.setenv("SEGBENCH_CACHE", str(tmp_path / "cache"))
-    make_hands(tmp_path / "hgr1")
-    (tmp_path / "source").mkdir()
-    for archive, folder in zip(hgr1.ARCHIVES, ("original_images", "skin_masks"), strict=True):
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as packed:
-            for path in (tmp_path / "hgr1" / folder).iterdir():
-                packed.write(path, f"{folder}/{path.name}")
-        (tmp_path / "source" / archive.name).write_bytes(content.getvalue())
-    download(published("hgr1", tmp_path / "source"), tmp_path / "out")
-    assert set(read_samples(tmp_path / "out")["id"]) == set(HANDS)
+@pytest.mark.parametrize("id", ["a", "A_P_hgr1_id01_1 (copy)", "A_P_hgr1_id_1"])
+def test_a_foreign_name_among_hands(id: str, tmp_path: Path) -> None:
+    make_hands(tmp_path / "source")
+    put_noise(tmp_path / "source" / "original_images" / f"{id}.jpg", 50)
+    put(tmp_path / "source" / "skin_masks" / f"{id}.bmp", grey_edges())
+    said = re.escape(f"finds no parenthesised part in the id '{id}'; every id must yield one")
+    with pytest.raises(InputError, match="^dataset.group: .*" + said) as caught:
+        download(published("hgr1", tmp_path / "source"), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 # Real files

@@ -51,6 +51,8 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
         **dict.fromkeys(("group", "stratum", "split", "value_range", "foreground")),
         "licence": "own",
         "redistributable": False,
+        "citation": "",
+        "published": 0,
         "limits": {
             "megapixels": 1,
             "unpacked_gib": 1,

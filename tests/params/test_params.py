@@ -1,5 +1,6 @@
 """params.yaml is the only source of choices, and says everything that is wrong with it at once."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from segbench.errors import InputError
 from segbench.params import Params, Section, load_params
+from segbench.params.datasets import Published
 from support.params import ROOT, problems, read_params, write_params
 
 
@@ -102,3 +104,74 @@ def test_params_are_frozen(params: Params) -> None:
 def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: Path) -> None:
     tree["evaluate"]["extra_metrics"] = ["calibration", "v_rant"]
     assert "extra_metrics: no metric 'v_rant' (did you mean v_rand" in problems(tree, tmp_path)
+
+
+PUBLISHED: dict[str, Any] = {
+    "name": "cvc-clinicdb",
+    "source": None,
+    "checksums": {},
+    "limits": {"megapixels": 1, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "skip"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "cvc-clinicbd",
+            r"no dataset 'cvc-clinicbd' \(did you mean cvc-clinicdb\?\); set name to one",
+        ),
+        (None, "no dataset 'None'; set name to one of cvc-clinicdb, folder, "),
+        ("flood-area", "is now read by name: folder; .* from recipes/flood-vgg19.yaml"),
+        ("hgr1", "is now read by name: folder; .* from recipes/hgr1-resnet50.yaml"),
+    ],
+)
+def test_a_dataset_that_is_not_in_the_catalogue(
+    name: str | None, said: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """One problem, not one for each key that its own dataset would have had."""
+    tree["dataset"] = {"name": name, "source": "there", "title": "mine", "group": None}
+    found = problems(tree, tmp_path)
+    assert found.startswith(f"{tmp_path / 'params.yaml'}: dataset: ")
+    assert re.search(said, found)
+    assert "problems" not in found
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"name": "cvc-clinicdb", "title": "x"}, "dataset.title: unknown key"),
+        ({"name": "isbi-2012"}, "dataset.slices_per_block: field required"),
+        ({"name": "isbi-2012", "slices_per_block": 0}, "dataset.slices_per_block: input should be"),
+        ({"limits": {**PUBLISHED["limits"], "megapixels": 0}}, "dataset.limits.megapixels: input"),
+        ({"name": "oxford-iiit-pet", "task": "trimap", "border": "pet"}, "dataset: border must be"),
+    ],
+)
+def test_the_keys_of_a_dataset(
+    keys: dict[str, Any], said: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["dataset"] = {**PUBLISHED, **keys}
+    assert problems(tree, tmp_path).startswith(f"{tmp_path / 'params.yaml'}: {said}")
+
+
+def test_a_dataset_without_keys_of_its_own_needs_no_class(tree: dict[str, Any]) -> None:
+    tree["dataset"] = PUBLISHED
+    dataset = Params.model_validate(tree).dataset
+    assert type(dataset) is Published
+    assert dataset.model_dump() == PUBLISHED
+
+
+def test_a_download_imports_no_other_dataset(tmp_path: Path) -> None:
+    """Nor scikit-learn and scipy, which one dataset needs."""
+    code = (
+        "import sys\nfrom segbench.datasets.download import download\n"
+        "from segbench.params import load_params\nfrom pathlib import Path\n"
+        f"params = load_params(Path({str(ROOT / 'params.yaml')!r})).dataset\n"
+        "few = params.model_copy(update=dict(num_sequences=1, frames_per_sequence=1))\n"
+        f"download(few, Path({str(tmp_path / 'out')!r}))\n"
+        "print([name for name in sys.modules if name.startswith(('sklearn', 'scipy'))])\n"
+        "print([name for name in sys.modules if name.startswith('segbench.datasets.sources.')])\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "['segbench.datasets.sources.synthetic_polyps']"]

@@ -20,7 +20,7 @@ from segbench.datasets.canonical import Info, Sample, Task
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
-from segbench.params.datasets import CvcClinicDB, Limits
+from segbench.params.datasets import Limits, Published
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.splits.assign import SPLITS
@@ -627,7 +627,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the dataset is not here")
     folder = tmp_path_factory.mktemp("frames")
     limits = Limits(megapixels=10, unpacked_gib=1, size_difference=0, on_bad_pair="error")
-    chosen = CvcClinicDB(name="cvc-clinicdb", source=str(REAL), checksums={}, limits=limits)
+    chosen = Published(name="cvc-clinicdb", source=str(REAL), checksums={}, limits=limits)
     datasets.download(chosen, folder / "dataset")
     return folder
 

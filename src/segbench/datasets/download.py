@@ -1,33 +1,26 @@
-"""The catalogue: a module for each dataset, and the one place that names them all.
+"""The download stage: a dataset of the catalogue, brought into canonical form.
 
-A module offers `info(params)`, what is known of the dataset before it is read, and
-`tasks(params)`, which read its samples, in the order of their ids.
+The catalogue is the folder `sources`: a module for each dataset, named as params.yaml names it. It
+offers `info(params)`, what is known of the dataset before it is read, and `tasks(params)`, which
+read its samples, in the order of their ids.
 """
 
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from segbench.datasets import sources
 from segbench.datasets.ingest import ingest
-from segbench.datasets.sources import (
-    cvc_clinicdb,
-    flood_area,
-    folder,
-    hgr1,
-    isbi_2012,
-    oxford_iiit_pet,
-    synthetic_polyps,
-)
 from segbench.params.datasets import Dataset, SyntheticPolyps
 
-CATALOGUE: dict[str, ModuleType] = {
-    "synthetic-polyps": synthetic_polyps,
-    "folder": folder,
-    "cvc-clinicdb": cvc_clinicdb,
-    "oxford-iiit-pet": oxford_iiit_pet,
-    "isbi-2012": isbi_2012,
-    "flood-area": flood_area,
-    "hgr1": hgr1,
-}
+
+def source_of(name: str) -> ModuleType:
+    """The module of a dataset; no other is imported.
+
+    Args:
+        name: as in params.yaml, where it was checked.
+    """
+    return import_module(f"{sources.__name__}.{name.replace('-', '_')}")
 
 
 def download(params: Dataset, out: Path) -> str:
@@ -39,6 +32,6 @@ def download(params: Dataset, out: Path) -> str:
     Raises:
         InputError: for anything wrong with its files.
     """
-    module = CATALOGUE[params.name]
+    source = source_of(params.name)
     on_bad_pair = "error" if isinstance(params, SyntheticPolyps) else params.limits.on_bad_pair
-    return ingest(module.tasks(params), module.info(params), on_bad_pair, out)
+    return ingest(source.tasks(params), source.info(params), on_bad_pair, out)

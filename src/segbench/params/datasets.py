@@ -1,21 +1,32 @@
 """The section `dataset`: what each dataset of the catalogue lets one choose."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     StringConstraints,
+    Tag,
     model_validator,
 )
 
-from segbench.params.section import Section
+from segbench.params.section import Section, did_you_mean, modules_of
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[str, StringConstraints(to_lower=True, pattern=r"^#[0-9a-fA-F]{6}$")]
 Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+
+
+REPLACED = {"flood-area": "recipes/flood-vgg19.yaml", "hgr1": "recipes/hgr1-resnet50.yaml"}
+"""Former datasets of the catalogue, and the recipe that shows how their files are read now."""
+
+
+def catalogue() -> list[str]:
+    """Names of all datasets: the modules of `datasets/sources`."""
+    return [name.replace("_", "-") for name in modules_of("datasets/sources")]
 
 
 class SyntheticPolyps(Section):
@@ -50,14 +61,25 @@ class Published(Section):
     source: str | None
     """A folder or an archive here; null: fetch it."""
     checksums: dict[str, Checksum]
-    """Of archives by name, where the catalogue knows none: `{hgr1.zip: "sha256:..."}`."""
+    """Of archives by name, where the catalogue knows none: `{images.zip: "sha256:..."}`."""
     limits: Limits
 
-
-class CvcClinicDB(Published):
-    """CVC-ClinicDB (CVC-612)."""
-
-    name: Literal["cvc-clinicdb"]
+    @model_validator(mode="before")
+    @classmethod
+    def _is_in_the_catalogue(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        name, known = str(value.get("name")), catalogue()
+        if name in REPLACED:
+            raise ValueError(
+                f"'{name}' is now read by name: folder; take its section from {REPLACED[name]}"
+            )
+        if name not in known:
+            raise ValueError(
+                f"no dataset '{name}'{did_you_mean(name, known)}; set name to one of "
+                f"{', '.join(known)}"
+            )
+        return value
 
 
 class OxfordIIITPet(Published):
@@ -83,18 +105,6 @@ class Isbi2012(Published):
     name: Literal["isbi-2012"]
     slices_per_block: PositiveInt
     """Consecutive slices that a split keeps together."""
-
-
-class FloodArea(Published):
-    """Flood Area Segmentation."""
-
-    name: Literal["flood-area"]
-
-
-class Hgr1(Published):
-    """HGR1 hand gestures."""
-
-    name: Literal["hgr1"]
 
 
 class MaskThreshold(Section):
@@ -163,6 +173,10 @@ class Folder(Section):
     licence: str
     redistributable: bool
     """May pictures of it be passed on, that is, be embedded in a report that enters git?"""
+    citation: str
+    """What to cite; the report repeats it. Empty: nothing."""
+    published: NonNegativeInt
+    """Number of samples that were published, so that missing ones are noticed. 0: unknown."""
     limits: Limits
 
     @model_validator(mode="after")
@@ -174,7 +188,20 @@ class Folder(Section):
         return self
 
 
+# Datasets with keys of their own, by name; any other of the catalogue is a `Published`.
+_OWN_KEYS = ("synthetic-polyps", "oxford-iiit-pet", "isbi-2012", "folder")
+
+
+def _tag(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if name in _OWN_KEYS else "published"
+
+
 Dataset = Annotated[
-    SyntheticPolyps | CvcClinicDB | OxfordIIITPet | Isbi2012 | FloodArea | Hgr1 | Folder,
-    Field(discriminator="name"),
+    Annotated[SyntheticPolyps, Tag("synthetic-polyps")]
+    | Annotated[OxfordIIITPet, Tag("oxford-iiit-pet")]
+    | Annotated[Isbi2012, Tag("isbi-2012")]
+    | Annotated[Folder, Tag("folder")]
+    | Annotated[Published, Tag("published")],
+    Discriminator(_tag),
 ]

@@ -8,14 +8,12 @@ number, since it tears every sequence apart.
 from bisect import bisect_right
 from dataclasses import replace
 
-from sklearn.model_selection import train_test_split
-
 from segbench.datasets.canonical import Info, Task
 from segbench.datasets.fetching import Archive
 from segbench.datasets.mask_values import by_threshold
 from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.params.datasets import CvcClinicDB
+from segbench.params.datasets import Published
 
 NUM_FRAMES = 612
 INFO = Info(
@@ -61,6 +59,9 @@ def sequence_of(frame: int) -> int:
 
 def published_split() -> dict[int, str]:
     """train, val or test of each frame, 1 to 612, in the published split."""
+    # Here, since it takes a second to import and no other dataset needs it.
+    from sklearn.model_selection import train_test_split
+
     names = sorted(f"{frame}.png" for frame in range(1, NUM_FRAMES + 1))
     draw = {"test_size": HELD_OUT, "random_state": PUBLISHED_SEED}
     rest, val = train_test_split(names, **draw)
@@ -69,12 +70,12 @@ def published_split() -> dict[int, str]:
     return {int(name[:-4]): part for part, names in parts.items() for name in names}
 
 
-def info(params: CvcClinicDB) -> Info:
+def info(params: Published) -> Info:
     """What is known of the dataset."""
     return INFO
 
 
-def tasks(params: CvcClinicDB) -> list[Task]:
+def tasks(params: Published) -> list[Task]:
     """Tasks that read the frames."""
     found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
     split = published_split()

@@ -24,7 +24,8 @@ def info(params: Folder) -> Info:
         classes=tuple(params.classes),
         licence=params.licence,
         redistributable=params.redistributable,
-        citation="",
+        citation=params.citation,
+        published=params.published,
         foreground=params.foreground or (0.0, 0.5),
         colours=_colours(params),
     )
