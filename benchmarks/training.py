@@ -279,14 +279,15 @@ class _Packed:
         return np.array(self._masks[id])
 
 
-class _Timed(Fit):
+class _Timed(Trainer):
     """All epochs but the last are short; notes how long that takes, less validation."""
 
     seconds = 0.0
     between: _Between
 
     def train_epoch(self) -> None:
-        self._batches.num_steps = EPOCH if self.epoch == self.params.num_epochs - 1 else 1
+        last = self.state.epoch == self.recipe.num_epochs - 1
+        self.data.batches.num_steps = EPOCH if last else 1
         self.between.seconds, self.between.count = 0.0, 0
         started = time.perf_counter()
         super().train_epoch()
@@ -296,7 +297,7 @@ class _Timed(Fit):
         super().train_step(batch)
         self.between()
 
-    def end_epoch(self, found: Validated) -> None:
+    def end_epoch(self, found: Validation) -> None:
         started = time.perf_counter()
         super().end_epoch(found)
         self.seconds += time.perf_counter() - started

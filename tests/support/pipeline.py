@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric import Fabric
+
 from segbench.arrays import augment as packing
 from segbench.datasets import download as datasets
 from segbench.params import Params
@@ -34,6 +36,11 @@ def fit_one(params: Params, packed: Path, out: Path, seed: int = 0) -> str:
         *(params, "mobilenetv2_035", 0, seed, packed / "arrays", out / "train"),
         *(out / "history.csv", out / "run.json", out / "checkpoints"),
     )
+
+
+def one_process() -> Fabric:
+    """Lightning Fabric on one CPU process, in float32."""
+    return Fabric(accelerator="cpu", devices=1, precision="32-true")
 
 
 def outcome(out: Path) -> dict[str, Any]:

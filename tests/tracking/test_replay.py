@@ -24,7 +24,7 @@ from segbench.params import Params
 from segbench.params.model import Candidate, Model
 from segbench.tracking.records import ModelFile, Record, Run, now_ms, recorded
 from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
-from segbench.training.trainer import Fit
+from segbench.training.trainer import Trainer
 from support.mlflow_server import everything, server, write_record
 from support.pipeline import fit_one
 
@@ -305,24 +305,24 @@ def test_a_server_that_is_killed_in_mid_training(
     """And started again: every metric of every epoch is there once."""
     tree["train"]["num_epochs"] = 8
     tree["tracking"]["max_wait_s"] = 90
-    original = Fit.end_epoch
+    original = Trainer.end_epoch
     with ExitStack() as first, ExitStack() as second:
         uri = first.enter_context(server(tmp_path / "server"))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         seen: list[int] = []
 
-        def slowly(self: Fit, *arguments: Any) -> None:
+        def slowly(self: Trainer, *arguments: Any) -> None:
             original(self, *arguments)
-            if self.epoch == 2:
+            if self.state.epoch == 2:
                 while "epoch/val_loss" not in _points(uri):
                     time.sleep(0.2)
                 seen.append(len(_points(uri)["epoch/val_loss"]))
                 first.close()
-            if self.epoch == 6:
+            if self.state.epoch == 6:
                 second.enter_context(server(tmp_path / "server", int(uri.rsplit(":", 1)[1])))
             time.sleep(1)
 
-        monkeypatch.setattr(Fit, "end_epoch", slowly)
+        monkeypatch.setattr(Trainer, "end_epoch", slowly)
         fit_one(Params.model_validate(tree), packed, tmp_path)
         assert 1 <= seen[0] <= 2
         points = _points(uri)

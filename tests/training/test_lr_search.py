@@ -16,8 +16,8 @@ from segbench.plan import _epochs
 from segbench.tracking.records import read_run
 from segbench.training import train as training
 from segbench.training.checkpoints import Checkpoints
-from segbench.training.lr_search import Trial, recipes_to_try, tuned
-from segbench.training.trainer import Fit
+from segbench.training.lr_search import Trial, best_recipe, recipes_to_try
+from segbench.training.trainer import Trainer
 from support.params import ROOT, problems
 from support.pipeline import fit_one, outcome
 
@@ -130,9 +130,9 @@ def test_interrupted_among_its_trials(
         unbroken["weights"] = weights(tmp_path / "unbroken")
         unbroken["outcome"] = outcome(tmp_path / "unbroken")
     steps, done = [], []
-    train_step, save = Fit.train_step, Checkpoints.save
+    train_step, save = Trainer.train_step, Checkpoints.save
 
-    def counted(self: Fit, batch: Any) -> None:
+    def counted(self: Trainer, batch: Any) -> None:
         steps.append(1)
         train_step(self, batch)
 
@@ -142,7 +142,7 @@ def test_interrupted_among_its_trials(
         if len(done) == saves:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Fit, "train_step", counted)
+    monkeypatch.setattr(Trainer, "train_step", counted)
     monkeypatch.setattr(Checkpoints, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(grid, packed, tmp_path)
@@ -205,7 +205,7 @@ def test_which_rate_wins(scores: dict[float, Any], best: float, params: Params) 
         Trial(rate, 1, None if dice == "diverged" else dice, dice == "diverged")
         for rate, dice in scores.items()
     ]
-    assert tuned(params.train, trials).optimizer.learning_rate == best
+    assert best_recipe(params.train, trials).optimizer.learning_rate == best
 
 
 def test_what_is_tried(tree: dict[str, Any]) -> None:
@@ -224,7 +224,7 @@ def test_what_is_tried(tree: dict[str, Any]) -> None:
     assert [recipe.optimizer.learning_rate for recipe in recipes] == [3e-3, 1e-2]
     assert {(recipe.num_epochs, recipe.fine_tune) for recipe in recipes} == {(3, None)}
     assert _epochs(params) == 2 * 3 + 17
-    same, other = (tuned(params.train, [Trial(rate, 3, 0.5, False)]) for rate in (3e-3, 6e-3))
+    same, other = (best_recipe(params.train, [Trial(rate, 3, 0.5, False)]) for rate in (3e-3, 6e-3))
     assert same == params.train
     assert other.fine_tune is not None
     assert other.fine_tune.learning_rate == pytest.approx(6e-4)

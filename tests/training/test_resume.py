@@ -13,19 +13,18 @@ from typing import Any
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
-from safetensors.torch import load_file
 
-from segbench import files as writing
-from segbench import stage
+from segbench import files, stage
+from segbench.arrays.batches import Batch
 from segbench.errors import InputError
 from segbench.models.network import SegmentationNetwork
 from segbench.params import Params
 from segbench.stage import WAYS_OUT
 from segbench.tracking.records import Record, Run, now_ms
-from segbench.training import checkpoints
-from segbench.training import trainer as fitting
+from segbench.training import checkpoints, learner
 from segbench.training.checkpoints import Checkpoints
-from segbench.training.trainer import Fit
+from segbench.training.learner import Learner
+from segbench.training.trainer import Trainer
 from support.pipeline import fit_one, outcome
 
 # MLflow's own use of others.
@@ -80,11 +79,11 @@ def _train(
 
     # Steps, epochs, and the moments between a checkpoint's temporary file, its name, and the line
     # in the record.
-    Fit.train_step = watched(Fit.train_step)  # type: ignore[method-assign]
-    Fit.validate = watched(Fit.validate)  # type: ignore[method-assign]
+    Trainer.train_step = watched(Trainer.train_step)  # type: ignore[method-assign]
+    Trainer.validate = watched(Trainer.validate)  # type: ignore[method-assign]
     Checkpoints.save = watched(Checkpoints.save)  # type: ignore[method-assign]
     Record.write = watched(Record.write)  # type: ignore[method-assign]
-    writing.os.replace = watched(os.replace)  # type: ignore[assignment]
+    files.os.replace = watched(os.replace)  # type: ignore[assignment]
     stage.run("train", lambda: fit_one(Params.model_validate(tree), packed, out))
     (out / "seen.txt").write_text(str(seen))
 
@@ -187,7 +186,7 @@ def test_the_first_epoch_may_be_the_best_of_a_resumed_run(
 ) -> None:
     """Its weights come from a checkpoint whose file later ones are written into."""
     tree["train"].update(num_epochs=5)
-    monkeypatch.setattr(Fit, "_merit", lambda self, row: -row["epoch"])
+    monkeypatch.setattr(Trainer, "_selection_score", lambda self, row: -row["epoch"])
     fit_one(Params.model_validate(tree), packed, tmp_path / "unbroken")
     stop_after_an_epoch(tree, packed, tmp_path / "broken")
     assert "resumed at epoch 1" in fit_one(Params.model_validate(tree), packed, tmp_path / "broken")
@@ -212,10 +211,10 @@ def test_a_resumed_run_has_not_forgotten_how_long_it_waited(
 def test_a_run_that_another_process_trains_is_left_alone(
     params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "LONGEST_DEATH_S", 0.1)
+    monkeypatch.setattr(checkpoints, "LOCK_TIMEOUT_S", 0.1)
     run = tmp_path / "checkpoints" / "mobilenetv2_035-fold0-seed0"
     with (
-        Checkpoints(run, "key").until_done(),
+        Checkpoints(run, "key").locked(),
         pytest.raises(InputError, match="seed0 is being trained by another process"),
     ):
         fit_one(params, packed, tmp_path)
@@ -261,13 +260,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         kept.save({"step": step}, step)
     names = sorted(path.name for path in (tmp_path / "run" / "key").iterdir())
     assert len(names) == checkpoints.KEPT == 3
-    assert kept.newest() == {"step": 3}
+    assert kept.load_latest() == {"step": 3}
     newest = tmp_path / "run" / "key" / names[-1]
     newest.write_bytes(newest.read_bytes()[:200])
-    assert kept.newest() == {"step": 2}
+    assert kept.load_latest() == {"step": 2}
     assert "cannot be read" in capsys.readouterr().err
     kept.clear()
-    assert kept.newest() is None
+    assert kept.load_latest() is None
 
 
 def test_a_full_disk_leaves_the_last_two(tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_a_full_disk_leaves_the_last_two(tmp_path: Path) -> None:
     assert error.value.errno in WAYS_OUT
     names = sorted(path.name for path in (tmp_path / "run" / "key").iterdir())
     assert names == ["000000002.pt", "000000003.pt"]
-    assert kept.newest() == {"step": 3}
+    assert kept.load_latest() == {"step": 3}
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
 def spoil(patch: pytest.MonkeyPatch, at: list[int]) -> None:
     """Let the loss be no number at some steps, counted over all tries."""
     tried = iter(range(10**6))
-    original = fitting.WeightedLoss.forward
+    original = learner.WeightedLoss.forward
 
     def forward(self: Any, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         loss = original(self, logits, mask)
@@ -306,7 +305,7 @@ def spoil(patch: pytest.MonkeyPatch, at: list[int]) -> None:
             return loss * float("nan")
         return loss
 
-    patch.setattr(fitting.WeightedLoss, "forward", forward)
+    patch.setattr(learner.WeightedLoss, "forward", forward)
 
 
 def test_going_back_lowers_the_rate(
@@ -318,7 +317,7 @@ def test_going_back_lowers_the_rate(
 ) -> None:
     tree["train"].update(num_epochs=2, steps_per_epoch=3)
     tree["train"]["schedule"]["name"] = "constant"
-    tree["train"]["on_non_finite"] = {"rewinds": 2, "factor": 0.5}
+    tree["train"]["on_non_finite"] = {"rollbacks": 2, "factor": 0.5}
     spoil(monkeypatch, [1, 8])
     fit_one(Params.model_validate(tree), packed, tmp_path)
     history = (tmp_path / "history.csv").read_text().splitlines()
@@ -326,9 +325,9 @@ def test_going_back_lowers_the_rate(
     assert rates == [1.5e-3, 0.75e-3]
     said = capsys.readouterr().err
     assert "the loss is not finite at epoch 0, step 1 (samples" in said
-    assert "going on from step 0 at 0.5 of the rate" in said
-    assert "going on from step 3 at 0.25 of the rate" in said
-    assert '"rewinds": "2"' in (tmp_path / "train/record/end.json").read_text()
+    assert "rolled back to step 0, continuing at 0.5 of" in said
+    assert "rolled back to step 3, continuing at 0.25 of" in said
+    assert '"rollbacks": "2"' in (tmp_path / "train/record/end.json").read_text()
     assert outcome(tmp_path)["rollbacks"] == 2
 
 
@@ -338,9 +337,9 @@ def test_going_back_is_bounded(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tree["train"]["on_non_finite"] = {"rewinds": 2, "factor": 0.5}
+    tree["train"]["on_non_finite"] = {"rollbacks": 2, "factor": 0.5}
     spoil(monkeypatch, list(range(100)))
-    with pytest.raises(InputError, match=r"epoch 0, step 0 .* after going back 2 times; lower"):
+    with pytest.raises(InputError, match=r"epoch 0, step 0 .* after 2 rollbacks; lower"):
         fit_one(Params.model_validate(tree), packed, tmp_path)
     assert not (tmp_path / "train/weights.safetensors").exists()
 
@@ -351,15 +350,15 @@ def test_a_gradient_that_is_no_number_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = Fit._backward
+    original, done = Learner.backward, iter(range(10**6))
 
-    def backward(self: Fit, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        loss = original(self, images, masks)
-        if self.total_steps == 4:
+    def backward(self: Learner, batch: Batch) -> torch.Tensor:
+        loss = original(self, batch)
+        if next(done) == 4:
             next(self.network.parameters()).grad[0] = float("inf")  # type: ignore[index]
         return loss
 
-    monkeypatch.setattr(Fit, "_backward", backward)
+    monkeypatch.setattr(Learner, "backward", backward)
     tree["train"].update(steps_per_epoch=3)
     with pytest.raises(InputError, match=r"a gradient is not finite at epoch 1, step 1"):
         fit_one(Params.model_validate(tree), packed, tmp_path)
@@ -389,43 +388,3 @@ def test_out_of_memory_says_what_to_try(
     run_out_of_memory(monkeypatch, 1)
     with pytest.raises(InputError, match=r"4 images 64x64 at a time do not fit; .*batch_size: 2"):
         fit_one(Params.model_validate(tree), packed, tmp_path)
-
-
-def test_batches_are_cut_until_they_fit(
-    tree: dict[str, Any],
-    packed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tree["train"].update(num_epochs=1, steps_per_epoch=2, on_out_of_memory="accumulate")
-    tree["train"]["schedule"]["name"] = "constant"
-    given = run_out_of_memory(monkeypatch, 1)
-    fit_one(Params.model_validate(tree), packed, tmp_path)
-    assert [size for size in given if size > 1] == [4, 2]  # validation has no more room either
-    assert '"pieces_per_batch": "4"' in (tmp_path / "train/record/end.json").read_text()
-
-
-def test_pieces_have_the_gradient_of_the_batch(
-    tree: dict[str, Any],
-    packed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With a loss that is a mean over pixels, and batch norm that is frozen or absent."""
-    tree["model"]["architecture_args"]["decoder_use_norm"] = False
-    tree["train"].update(
-        num_epochs=1, steps_per_epoch=1, on_out_of_memory="accumulate", freeze_encoder="all"
-    )
-    tree["train"].update(loss={"bce": 1.0}, keep="last")
-    tree["train"]["optimizer"].update(name="sgd", learning_rate=1.0)
-    tree["train"]["schedule"]["name"] = "constant"
-    tree["hardware"]["precision"] = "32-true"
-    params = Params.model_validate(tree)
-    fit_one(params, packed, tmp_path / "whole")
-    run_out_of_memory(monkeypatch, 1)
-    fit_one(params, packed, tmp_path / "cut")
-    whole, cut = (
-        torch.cat([value.flatten().double() for value in load_file(path).values()])
-        for path in (tmp_path / name / "train/weights.safetensors" for name in ("whole", "cut"))
-    )
-    assert torch.allclose(whole, cut, atol=1e-6)

@@ -20,15 +20,16 @@ from segbench.errors import InputError
 from segbench.models.network import build_network, encoder_of
 from segbench.params import Params
 from segbench.params.train import GradientClip
+from segbench.training.data import open_data
 from segbench.training.distributed import make_fabric
 from segbench.training.optim import clip_gradients
-from segbench.training.trainer import Fit
+from segbench.training.trainer import Trainer
 from support.pipeline import fit_one
 
 NEVER = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
 
 
-class Watched(Fit):
+class Watched(Trainer):
     """A training that keeps the weights of every step, and those that each phase ends with."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -43,10 +44,9 @@ class Watched(Fit):
         super().train_step(batch)
         self.after_step.append(self.weights())
 
-    def begin(self, phase: int) -> None:
-        if phase:
-            self.after_phase.append(self.weights())
-        super().begin(phase)
+    def start_phase(self, phase: int) -> None:
+        self.after_phase.append(self.weights())
+        super().start_phase(phase)
 
     def run(self, *arguments: Any) -> None:
         super().run(*arguments)
@@ -57,6 +57,7 @@ class Training:
     """A short training on the packed synthetic dataset, and its weights before and after."""
 
     def __init__(self, tree: dict[str, Any], packed: Path) -> None:
+        tree["augment"]["online"] = False
         params = Params.model_validate(tree)
         torch.manual_seed(0)
         header = read_header(packed / "arrays")
@@ -65,14 +66,14 @@ class Training:
         ).to(memory_format=torch.channels_last)
         resolved = resolve(params.hardware)
         prepare(resolved)
-        self.fit = Watched(make_fabric(resolved), self.network, params.train, 2, 0.5, 64, 64)
-        self.before = self.fit.weights()
-        part = packed / "arrays" / "fold0"
-        self.val = open_arrays(part / "val")
-        batches = TrainBatches(
-            open_arrays(part / "train"), 4, None, 0, params.train.steps_per_epoch
-        )
-        self.fit.run(batches, PlainBatches(self.val, 4))
+        fabric = make_fabric(resolved)
+        data = open_data(params, packed / "arrays", 0, 0, resolved, fabric)
+        self.val = data.held_out
+        self.trainer = Watched(fabric, self.network, params.train, data, 0.5)
+        self.before = self.trainer.weights()
+        self.trainer.run()
+        self.history = self.trainer.state.history
+        self.selected = self.trainer.state.selected_epoch
 
     def changed(self, before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
         return {name for name in before if not torch.equal(before[name], after[name])}
@@ -91,7 +92,7 @@ def test_a_frozen_encoder_stays_as_it_came_batch_norm_included(
 ) -> None:
     short["train"]["freeze_encoder"] = "all"
     done = Training(short, packed)
-    changed = done.changed(done.before, done.fit.weights())
+    changed = done.changed(done.before, done.trainer.weights())
     assert changed
     assert not any(".encoder." in name for name in changed)
 
@@ -109,9 +110,9 @@ def test_two_phases(short: dict[str, Any], packed: Path) -> None:
     )
     short["train"]["keep"] = "last"
     done = Training(short, packed)
-    assert [row["epoch"] for row in done.fit.history] == [0, 1, 2, 3, 4]
-    assert [row["learning_rate"] for row in done.fit.history] == [3e-3] * 2 + [1e-4] * 3
-    first, second = done.fit.after_phase
+    assert [row["epoch"] for row in done.history] == [0, 1, 2, 3, 4]
+    assert [row["learning_rate"] for row in done.history] == [3e-3] * 2 + [1e-4] * 3
+    first, second = done.trainer.after_phase
     assert not any(".encoder." in name for name in done.changed(done.before, first))
     tuned = {name for name in done.changed(first, second) if ".encoder." in name}
     assert tuned
@@ -133,9 +134,9 @@ def test_the_best_epoch_of_both_phases_is_kept(short: dict[str, Any], packed: Pa
         },
     )
     done = Training(short, packed)
-    assert done.fit.kept == min(done.fit.history, key=lambda row: row["val_loss"])
-    assert done.fit.kept["epoch"] < 3
-    assert done.changed(*done.fit.after_phase) == set()
+    assert done.selected == min(done.history, key=lambda row: row["val_loss"])
+    assert done.selected["epoch"] < 3
+    assert done.changed(*done.trainer.after_phase) == set()
 
 
 @pytest.mark.parametrize("keep", ["best", "best_loss", "last"])
@@ -143,17 +144,17 @@ def test_what_is_kept(short: dict[str, Any], packed: Path, keep: str) -> None:
     short["train"].update(num_epochs=4, keep=keep)
     short["train"]["optimizer"]["learning_rate"] = 0.05
     done = Training(short, packed)
-    rows = done.fit.history
+    rows = done.history
     expected = {
         "best": max(rows, key=lambda row: row["val_dice_per_image"]),
         "best_loss": min(rows, key=lambda row: row["val_loss"]),
         "last": rows[-1],
     }[keep]
-    assert done.fit.kept == expected
+    assert done.selected == expected
     done.network.eval()
     with torch.no_grad():
         losses = [
-            (float(done.fit.loss(done.network(images), masks)), len(images))
+            (float(done.trainer.learner.loss(done.network(images), masks)), len(images))
             for images, masks in PlainBatches(done.val, 4)
         ]
     mean = sum(loss * size for loss, size in losses) / sum(size for _, size in losses)
@@ -165,14 +166,14 @@ def test_the_moving_average_is_what_is_validated_and_kept(
 ) -> None:
     short["train"].update(ema_decay=0.9, keep="last", num_epochs=1, steps_per_epoch=5)
     done = Training(short, packed)
-    steps = done.fit.after_step
+    steps = done.trainer.after_step
     assert len(steps) == 5
     name = "network.segmentation_head.0.weight"
     average = steps[0][name]  # the first step is where it starts
     for step in steps[1:]:
         average = 0.9 * average + 0.1 * step[name]
-    assert torch.allclose(done.fit.weights()[name], average, atol=1e-6)
-    assert not torch.allclose(done.fit.weights()[name], steps[-1][name], atol=1e-6)
+    assert torch.allclose(done.trainer.weights()[name], average, atol=1e-6)
+    assert not torch.allclose(done.trainer.weights()[name], steps[-1][name], atol=1e-6)
 
 
 def test_early_stopping_waits_for_the_least_number_of_epochs(
@@ -180,7 +181,7 @@ def test_early_stopping_waits_for_the_least_number_of_epochs(
 ) -> None:
     short["train"].update(num_epochs=12)
     short["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0, "min_epochs": 5}
-    assert len(Training(short, packed).fit.history) == 5
+    assert len(Training(short, packed).history) == 5
 
 
 def test_a_plateau_before_that_is_forgotten(
@@ -190,9 +191,11 @@ def test_a_plateau_before_that_is_forgotten(
     short["train"]["num_epochs"] = 8
     short["train"]["early_stopping"] = {"patience": 2, "min_delta": 0.0, "min_epochs": 6}
     losses = iter([1.0, 2.0, 2.0, 2.0, 0.9, 0.8, 0.7, 0.6])
-    validate = Fit.validate
-    monkeypatch.setattr(Fit, "validate", lambda self: replace(validate(self), loss=next(losses)))
-    assert len(Training(short, packed).fit.history) == 8
+    validate = Trainer.validate
+    monkeypatch.setattr(
+        Trainer, "validate", lambda self: replace(validate(self), loss=next(losses))
+    )
+    assert len(Training(short, packed).history) == 8
 
 
 def test_modes_of_a_traced_encoder(
@@ -243,7 +246,7 @@ def test_plateau_lets_pass_what_it_is_told_to(short: dict[str, Any], packed: Pat
     short["train"]["num_epochs"] = 5
     short["train"]["optimizer"].update(name="sgd", learning_rate=1e-30)
     short["train"]["schedule"].update(name="plateau", patience=1, factor=0.1)
-    rates = [row["learning_rate"] for row in Training(short, packed).fit.history]
+    rates = [row["learning_rate"] for row in Training(short, packed).history]
     # The first epoch is the best, the next is let pass, the third lowers the rate of the fourth.
     assert rates[:3] == [1e-30] * 3
     assert rates[3] == pytest.approx(1e-31)
@@ -275,7 +278,7 @@ def test_clipping_reaches_the_training(short: dict[str, Any], packed: Path, by: 
     short["train"]["gradient_clip"] = {"by": by, "limit": 1e-3}
     done = Training(short, packed)
     names = [name for name, _ in done.network.named_parameters()]
-    steps = [done.fit.weights()[name] - done.before[name] for name in names]
+    steps = [done.trainer.weights()[name] - done.before[name] for name in names]
     measured = {
         "global_norm": torch.cat([step.flatten() for step in steps]).norm(),
         "parameter_norm": max(step.norm() for step in steps),
@@ -300,7 +303,7 @@ def test_optimisers_take_their_arguments(
     short["train"].update(num_epochs=1)
     short["train"]["optimizer"].update(name=name, args=args, learning_rate=1e-4)
     done = Training(short, packed)
-    assert done.changed(done.before, done.fit.weights())
+    assert done.changed(done.before, done.trainer.weights())
 
 
 @pytest.mark.parametrize("steps", [2, 30])

@@ -18,7 +18,8 @@ from segbench.params.section import Section, Share
 class Optimizer(Section):
     """Which optimiser, and its arguments."""
 
-    name: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+    name: str
+    """Of torch, in lower case: adam, adamw, nadam, rmsprop, sgd, ..."""
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     args: dict[str, Any]
@@ -78,8 +79,9 @@ class FineTune(Section):
 class OnNonFinite(Section):
     """What happens when a loss or a gradient is not finite."""
 
-    rewinds: NonNegativeInt
-    """How often a run may go back to its last checkpoint; beyond, it stops with an error."""
+    rollbacks: NonNegativeInt
+    """How often a training may roll back to its last checkpoint and continue at a lower learning
+    rate; after that it stops with an error. The report names trainings that did."""
     factor: Share
     """What the learning rate is multiplied by each time."""
 
@@ -110,9 +112,6 @@ class Train(Section):
     """Weights of the epoch with the best validation dice, with the lowest validation loss, or of
     the last epoch."""
     on_non_finite: OnNonFinite
-    on_out_of_memory: Literal["error", "accumulate"]
-    """accumulate: cut batches into pieces until they fit, which batch norm and losses of whole
-    batches can tell; how many is recorded."""
 
 
 class Checkpointing(Section):

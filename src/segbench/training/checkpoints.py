@@ -1,4 +1,4 @@
-"""Checkpoints: where a training stands, on disk, so that a killed one goes on from there."""
+"""Checkpoints on disk, from the last of which a killed training goes on."""
 
 import os
 import pickle
@@ -21,8 +21,8 @@ KEPT = 3
 """How many lie on disk: the last; the one before it, should the last be damaged; and one whose file
 the next is written into, since fresh memory for a file's pages can take longer than all the rest.
 """
-LONGEST_DEATH_S = 20
-"""How long the worker processes of a killed training may live on, and hold its lock."""
+LOCK_TIMEOUT_S = 20
+"""Wait this long for the lock: worker processes of a killed training may hold it for a while."""
 
 
 class Checkpoints:
@@ -35,18 +35,18 @@ class Checkpoints:
         key: hash of everything that determines the run.
 
     Attributes:
-        own: the folder of that key.
+        folder: the one of that key.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._all = folder
-        self.own = folder / key
+        self.folder = folder / key
         for other in folder.iterdir() if folder.exists() else ():
-            if other != self.own and other.is_dir():
+            if other != self.folder and other.is_dir():
                 shutil.rmtree(other, ignore_errors=True)  # of several processes, all try
 
     @contextmanager
-    def until_done(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from training the same run; remove all once the block has succeeded.
 
         Raises:
@@ -55,7 +55,7 @@ class Checkpoints:
         self._all.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._all / "lock")
         try:
-            lock.acquire(timeout=LONGEST_DEATH_S)
+            lock.acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout:
             raise InputError(
                 f"{self._all.name} is being trained by another process, which holds "
@@ -67,9 +67,9 @@ class Checkpoints:
 
     def same_run(self, run: Run) -> Run:
         """The run as it was described when it first began, if that was not now."""
-        if not (self.own / "run.json").exists():
-            write_run(self.own, run)
-        return read_run(self.own)
+        if not (self.folder / "run.json").exists():
+            write_run(self.folder, run)
+        return read_run(self.folder)
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write a state, whole or not at all, in place of the oldest.
@@ -77,7 +77,7 @@ class Checkpoints:
         Raises:
             OSError: if the disk is full; the last two still are there.
         """
-        with whole_file(self.own / f"{step:09d}.pt") as partial:
+        with whole_file(self.folder / f"{step:09d}.pt") as partial:
             for old in self._newest_first()[KEPT - 1 :]:
                 os.replace(old, partial)
             partial.touch()
@@ -93,7 +93,7 @@ class Checkpoints:
                     raise
                 file.truncate()
 
-    def newest(self) -> dict[str, Any] | None:
+    def load_latest(self) -> dict[str, Any] | None:
         """The last state that can be read; None if there is none."""
         for path in self._newest_first():
             try:
@@ -112,4 +112,4 @@ class Checkpoints:
         shutil.rmtree(self._all, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.own.glob("[0-9]*.pt"), reverse=True)
+        return sorted(self.folder.glob("[0-9]*.pt"), reverse=True)

@@ -1,7 +1,7 @@
-"""Processes: how they start, and what several that train together know of each other.
+"""Processes that train together: how they start, and what they exchange.
 
-A loss that is the same in all of them, of tensors gathered here, has the gradient of one process
-with the whole batch once DistributedDataParallel has averaged what they found.
+Each computes the loss of the whole batch from gathered tensors. Once DistributedDataParallel has
+averaged their gradients, these are what one process with the whole batch would have.
 """
 
 import logging
@@ -17,7 +17,7 @@ from segbench.devices import Resolved
 
 
 def make_fabric(resolved: Resolved) -> Fabric:
-    """Lightning's hold on devices, precision and processes, which it starts."""
+    """Launch Lightning Fabric, which brings devices, precision and processes."""
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Lightning's own use of torch.
@@ -32,20 +32,20 @@ def make_fabric(resolved: Resolved) -> Fabric:
     return fabric
 
 
-def of_all(tensor: Tensor) -> Tensor:
-    """Tensors (N, ...) of all processes, one behind the other: (M x N, ...)."""
+def all_gather_cat(tensor: Tensor) -> Tensor:
+    """Concatenate tensors (N, ...) of all P processes, with gradients: (P x N, ...)."""
     gathered: Tensor = _Gather.apply(tensor)  # type: ignore[no-untyped-call]
     return gathered
 
 
-def sum_of_all(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all processes."""
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all processes, with gradients."""
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return total
 
 
-def rows_of_all(rows: list[Any]) -> list[Any]:
-    """Lists of all processes as one."""
+def gather_objects(rows: list[Any]) -> list[Any]:
+    """Concatenate lists of all processes."""
     everyone: list[list[Any]] = [[] for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(everyone, rows)
     return [row for theirs in everyone for row in theirs]

@@ -1,6 +1,6 @@
-"""Tuning: learning rates that a run tries before it is trained, and which of them it takes.
+"""Search for a learning rate: the trials of a run before it is trained, and which of them wins.
 
-Each seed and fold tunes for itself, so that the spread over them has what the choice adds to it
+Each seed and fold searches for itself, so that the spread over them has what the choice adds to it
 (Bouthillier et al. 2021, Accounting for Variance in Machine Learning Benchmarks).
 """
 
@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segbench.arrays.batches import PlainBatches, TrainBatches
 from segbench.errors import InputError
 from segbench.files import whole_file
 from segbench.params import Params
 from segbench.params.train import Train
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.optim import check_steps
-from segbench.training.trainer import DivergedError, Fit
+from segbench.training.state import TrainingState
+from segbench.training.step_checks import DivergedError
+from segbench.training.trainer import Progress, Trainer
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ def recipes_to_try(params: Params) -> list[Train]:
     if tuning is None:
         return []
     shorter = {"num_epochs": max(1, round(tuning.share * recipe.num_epochs)), "fine_tune": None}
-    return [at_rate(recipe, rate).model_copy(update=shorter) for rate in tuning.learning_rates]
+    return [
+        with_learning_rate(recipe, rate).model_copy(update=shorter)
+        for rate in tuning.learning_rates
+    ]
 
 
-def at_rate(recipe: Train, rate: float) -> Train:
-    """The recipe as if it had named that rate.
+def with_learning_rate(recipe: Train, rate: float) -> Train:
+    """The recipe as if it had named that learning rate.
 
     The rate of fine-tuning keeps its ratio to that of the first phase: trials do not reach it.
     """
@@ -65,45 +69,45 @@ def at_rate(recipe: Train, rate: float) -> Train:
     return recipe.model_copy(update={"optimizer": named, "fine_tune": then})
 
 
-def try_rates(
-    start: Callable[[Train], Fit],
+def search_learning_rate(
+    make_trainer: Callable[[Train, Progress], Trainer],
     params: Params,
-    batches: TrainBatches,
-    val: PlainBatches,
+    steps_per_epoch: int,
     saved: Checkpoints,
     name: str,
 ) -> list[Trial]:
-    """Train at each rate for a while. What was tried before the process was killed stays tried.
+    """Train at each learning rate of the grid for a while.
+
+    Trials that were over before the process was killed are not done again.
 
     Args:
-        start: gives a training of a recipe, before its first step.
+        make_trainer: gives a training of a recipe, before its first step.
         params: all of them.
-        batches: to train on.
-        val: to validate on.
-        saved: of the run; a trial's own lie within, until it is over.
+        steps_per_epoch: of a training.
+        saved: checkpoints of the run; those of a trial lie within, until it is over.
         name: of the run, for the progress bar.
 
     Returns:
-        The trials in the order of the grid; none if nothing is to be tuned.
+        The trials in the order of the grid; none if there is nothing to search.
 
     Raises:
         InputError: if a trial is too short for the schedule, or does not fit into memory.
     """
     recipes = recipes_to_try(params)
     if recipes:
-        _check_length(recipes[0], len(batches))
-    results, folder = saved.own / "trials.json", saved.own / "trials"
+        _check_length(recipes[0], steps_per_epoch)
+    results, folder = saved.folder / "trials.json", saved.folder / "trials"
     trials = _read(results)
     for recipe in recipes[len(trials) :]:
         rate = recipe.optimizer.learning_rate
         checkpoints = Checkpoints(folder, str(rate))
-        fit = start(recipe)
-        fit.bind(f"{name} at {rate:g}", None, checkpoints, params.checkpoints)
-        trials.append(_try(fit, batches, val, checkpoints))
-        if fit.fabric.is_global_zero:
+        progress = Progress(f"{name} at {rate:g}", None, checkpoints, params.checkpoints)
+        trainer = make_trainer(recipe, progress)
+        trials.append(_try(trainer, checkpoints))
+        if trainer.fabric.is_global_zero:
             with whole_file(results) as partial:
                 partial.write_text(json.dumps([asdict(trial) for trial in trials]) + "\n")
-        del fit
+        del trainer
         # Parts that refer to each other wait for the collector, and their memory with them.
         gc.collect()
         if torch.cuda.is_available():
@@ -112,33 +116,33 @@ def try_rates(
     return trials
 
 
-def tuned(recipe: Train, trials: list[Trial]) -> Train:
-    """The recipe at the rate with the best validation dice; as it is without trials.
+def best_recipe(recipe: Train, trials: list[Trial]) -> Train:
+    """The recipe at the learning rate with the best validation dice; as it is without trials.
 
-    Of rates that score the same the lowest is taken; no score is the worst.
+    Among equal scores the lowest rate wins; no score is the worst.
 
     Raises:
-        InputError: if all diverged.
+        InputError: if all trials diverged.
     """
     if not trials:
         return recipe
-    ended = [trial for trial in trials if not trial.diverged]
-    if not ended:
+    finished = [trial for trial in trials if not trial.diverged]
+    if not finished:
         lowest = min(trial.learning_rate for trial in trials)
         raise InputError(
             f"comparison.tuning.learning_rates: training diverged at all {len(trials)} of them; "
-            f"name some below {lowest:g}, set train.gradient_clip, or let it go back and on at a "
-            "lower rate: train.on_non_finite.rewinds"
+            f"name some below {lowest:g}, set train.gradient_clip, or let the training roll back "
+            "and continue at a lower rate: train.on_non_finite.rollbacks"
         )
 
-    def merit(trial: Trial) -> tuple[float, float]:
+    def score(trial: Trial) -> tuple[float, float]:
         dice = trial.val_dice_per_image
         return -np.inf if dice is None else dice, -trial.learning_rate
 
-    return at_rate(recipe, max(ended, key=merit).learning_rate)
+    return with_learning_rate(recipe, max(finished, key=score).learning_rate)
 
 
-def tags_of(recipe: Train, trials: list[Trial]) -> dict[str, str]:
+def trial_tags(recipe: Train, trials: list[Trial]) -> dict[str, str]:
     """What the record says of the trials and of the rates that the recipe has by them."""
     if not trials:
         return {}
@@ -166,22 +170,23 @@ def _read(path: Path) -> list[Trial]:
     return [Trial(**trial) for trial in json.loads(path.read_text())] if path.exists() else []
 
 
-def _try(fit: Fit, batches: TrainBatches, val: PlainBatches, checkpoints: Checkpoints) -> Trial:
+def _try(trainer: Trainer, checkpoints: Checkpoints) -> Trial:
     """Run a trial to its end, from where it stands."""
-    rate, fabric = fit.params.optimizer.learning_rate, fit.fabric
-    state = checkpoints.newest()
+    rate, fabric = trainer.recipe.optimizer.learning_rate, trainer.fabric
+    latest = checkpoints.load_latest()
     fabric.barrier()  # all have read before one writes
     scaler = fabric.strategy.precision.state_dict()
     try:
-        fit.run(batches, val, state=state)
-        dice = fit.kept["val_dice_per_image"]
-        trial = Trial(rate, len(fit.history), None if np.isnan(dice) else dice, diverged=False)
+        trainer.run(TrainingState.from_checkpoint(latest) if latest else None)
+        state = trainer.state
+        dice = state.selected_epoch["val_dice_per_image"]
+        trial = Trial(rate, len(state.history), None if np.isnan(dice) else dice, diverged=False)
     except DivergedError as error:
         if fabric.is_global_zero:
             said = f"learning rate {rate:g} loses: {error.found}"
             print(f"warning: comparison.tuning: {said}", file=sys.stderr)
-        trial = Trial(rate, fit.epoch + 1, None, diverged=True)
-    # Of 16-mixed, all that a trial would hand on to the next.
+        trial = Trial(rate, trainer.state.epoch + 1, None, diverged=True)
+    # The gradient scaler of 16-mixed is all that a trial would hand on to the next.
     fabric.strategy.precision.load_state_dict(scaler)
     fabric.barrier()  # the last checkpoint is written before anyone removes it
     return trial

@@ -1,4 +1,4 @@
-"""Optimisation: optimisers, learning-rate schedules and gradient clipping of torch, by name."""
+"""Optimisers, learning-rate schedules and gradient clipping of torch, by name."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,28 +7,42 @@ import torch
 from torch import nn
 
 from segbench.errors import InputError
+from segbench.params.section import did_you_mean
 from segbench.params.train import GradientClip, Optimizer, Schedule
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name.lower(): kind
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type)
+    and issubclass(kind, torch.optim.Optimizer)
+    # Not those whose step wants a closure, or gradients that are sparse.
+    and kind not in (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
+}
+"""The optimisers of torch, by their name in lower case."""
 
 
 def make_optimizer(
     network: nn.Module, params: Optimizer, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The torch optimiser that the params name, over all weights that are not frozen.
+    """The optimiser of torch that the params name, over all weights that are not frozen.
+
+    Args:
+        network: whose weights it updates.
+        params: its name and arguments.
+        learning_rate: of the phase.
 
     Raises:
-        InputError: for an argument that it does not take.
+        InputError: for a name that torch does not have, or an argument that it does not take.
     """
-    kinds: dict[str, type[torch.optim.Optimizer]] = {
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-        "nadam": torch.optim.NAdam,
-        "rmsprop": torch.optim.RMSprop,
-        "sgd": torch.optim.SGD,
-    }
+    if params.name not in OPTIMIZERS:
+        raise InputError(
+            f"train.optimizer.name: torch has no optimiser '{params.name}'"
+            f"{did_you_mean(params.name, OPTIMIZERS)}; take from {', '.join(sorted(OPTIMIZERS))}"
+        )
     common = {"lr": learning_rate, "weight_decay": params.weight_decay}
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
-        return kinds[params.name](learning, **{**common, **params.args})  # type: ignore[call-arg]
+        return OPTIMIZERS[params.name](learning, **{**common, **params.args})  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise InputError(f"train.optimizer.args: {params.name} says: {error}; fix them") from None
 

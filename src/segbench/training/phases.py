@@ -17,11 +17,11 @@ class Phase:
     early_stopping: EarlyStopping
 
 
-def phases_of(params: Train) -> list[Phase]:
+def phases_of(recipe: Train) -> list[Phase]:
     """One phase, or two with fine-tuning."""
-    rate = params.optimizer.learning_rate
-    first = Phase(params.freeze_encoder, params.num_epochs, rate, params.early_stopping)
-    then = params.fine_tune
+    rate = recipe.optimizer.learning_rate
+    first = Phase(recipe.freeze_encoder, recipe.num_epochs, rate, recipe.early_stopping)
+    then = recipe.fine_tune
     if then is None:
         return [first]
     second = Phase(then.freeze_encoder, then.num_epochs, then.learning_rate, then.early_stopping)
@@ -29,16 +29,30 @@ def phases_of(params: Train) -> list[Phase]:
 
 
 @dataclass
-class Patience:
-    """Early stopping: how long the validation loss has not become better."""
+class EarlyStopper:
+    """How many epochs the validation loss has not improved.
+
+    Attributes:
+        best: the lowest loss so far.
+        waited: epochs since.
+    """
 
     best: float = np.inf
     waited: int = 0
 
-    def ends(self, params: EarlyStopping, loss: float, epochs: int) -> bool:
-        """Take the loss of an epoch; is it the phase's last, after so many?"""
-        better = loss < self.best - params.min_delta
-        self.best = loss if better else self.best
-        self.waited = 0 if better else self.waited + 1
+    def should_stop(self, params: EarlyStopping, loss: float, epochs: int) -> bool:
+        """Take the validation loss of an epoch.
+
+        Args:
+            params: patience, least improvement and least number of epochs.
+            loss: of the epoch.
+            epochs: done in this phase.
+
+        Returns:
+            True if that was the phase's last epoch.
+        """
+        improved = loss < self.best - params.min_delta
+        self.best = loss if improved else self.best
+        self.waited = 0 if improved else self.waited + 1
         patience = params.patience
         return patience is not None and self.waited >= patience and epochs >= params.min_epochs

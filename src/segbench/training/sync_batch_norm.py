@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 from segbench.errors import InputError
-from segbench.training.distributed import sum_of_all
+from segbench.training.distributed import all_reduce_sum
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
@@ -37,10 +37,10 @@ class _GlobalBatchNorm(nn.BatchNorm2d):
         own = input.float()
         axes = (0, 2, 3)
         size = torch.full((1,), own.numel() / own.shape[1], device=own.device)
-        mean = sum_of_all(torch.cat([own.sum(axes), size]))
+        mean = all_reduce_sum(torch.cat([own.sum(axes), size]))
         count, mean = mean[-1], mean[:-1] / mean[-1]
         centred = own - mean[:, None, None]
-        variance = sum_of_all(centred.square().sum(axes)) / count
+        variance = all_reduce_sum(centred.square().sum(axes)) / count
         with torch.no_grad():
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1

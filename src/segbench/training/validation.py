@@ -1,6 +1,6 @@
-"""Validation: loss and scores of a split, by all processes together."""
+"""Validation after an epoch: loss and scores of a split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lightning.fabric import Fabric
@@ -10,22 +10,22 @@ from segbench.arrays.batches import PlainBatches
 from segbench.metrics.counts import summarise
 from segbench.metrics.on_device import count, count_correct
 from segbench.models.network import predict_classes
-from segbench.training.distributed import rows_of_all
+from segbench.training.distributed import gather_objects
 
 
 @dataclass(frozen=True)
-class Validated:
-    """What a network is worth on a split.
+class Validation:
+    """Loss and scores of a network on a split.
 
     Attributes:
         loss: mean over images of their batches' losses.
         scores: of `metrics.counts.summarise`.
-        shown: class ids (H, W) that it gives one of the samples.
+        preview: class ids (H, W) predicted for one sample.
     """
 
     loss: float
     scores: dict[str, float]
-    shown: Tensor
+    preview: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Batch:
     loss: Tensor
     counts: Tensor
     correct: Tensor
-    shown: Tensor | None
+    preview: Tensor | None
 
 
 @torch.no_grad()
@@ -46,10 +46,11 @@ def validate(
     batches: PlainBatches,
     threshold: float,
     num_classes: int,
-    shown: int,
-    pieces: int = 1,
-) -> Validated:
-    """Score a network. Whole batches are dealt out to the processes, so each sample counts once.
+    preview_index: int,
+) -> Validation:
+    """Score a network by all processes together.
+
+    Whole batches are dealt out to the processes, so that each sample counts once.
 
     Args:
         fabric: launched.
@@ -58,17 +59,16 @@ def validate(
         batches: of the split.
         threshold: probability from which a pixel is foreground.
         num_classes: with the background.
-        shown: number of the sample to show.
-        pieces: how many a batch is cut into, to fit into memory.
+        preview_index: of the sample whose prediction is returned.
     """
     network.eval()
     rows: list[_Batch] = []
     for number, batch in batches.part(fabric.global_rank, fabric.world_size):
         images, masks = fabric.to_device(batch)
         with fabric.autocast():
-            logits = torch.cat([network(piece) for piece in images.chunk(pieces)])
+            logits = network(images)
         pred = predict_classes(logits, threshold)
-        at = shown - number * batches.batch_size
+        at = preview_index - number * batches.batch_size
         rows.append(
             _Batch(
                 number,
@@ -79,21 +79,21 @@ def validate(
                 pred[at].cpu() if 0 <= at < len(images) else None,
             )
         )
-    # Not before: on a GPU it would wait for each batch.
-    moved = [
-        _Batch(row.number, row.size, row.loss.cpu(), row.counts.cpu(), row.correct.cpu(), row.shown)
+    # Not before the last batch is on its way: on a GPU each copy would wait for its batch.
+    rows = [
+        replace(row, loss=row.loss.cpu(), counts=row.counts.cpu(), correct=row.correct.cpu())
         for row in rows
     ]
     if fabric.world_size > 1:
-        moved = sorted(rows_of_all(moved), key=lambda row: row.number)
-    sizes = torch.tensor([row.size for row in moved], dtype=torch.float64)
-    losses = torch.stack([row.loss for row in moved]).double()
-    (picture,) = [row.shown for row in moved if row.shown is not None]
-    return Validated(
+        rows = sorted(gather_objects(rows), key=lambda row: row.number)
+    sizes = torch.tensor([row.size for row in rows], dtype=torch.float64)
+    losses = torch.stack([row.loss for row in rows]).double()
+    (preview,) = [row.preview for row in rows if row.preview is not None]
+    return Validation(
         float((losses * sizes).sum() / sizes.sum()),
         summarise(
-            torch.cat([row.counts for row in moved]).numpy(),
-            torch.cat([row.correct for row in moved]).numpy(),
+            torch.cat([row.counts for row in rows]).numpy(),
+            torch.cat([row.correct for row in rows]).numpy(),
         ),
-        picture,
+        preview,
     )

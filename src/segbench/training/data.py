@@ -1,0 +1,90 @@
+"""The data of one training: its batches, its validation split, and the sample that is previewed."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from lightning.fabric import Fabric
+
+from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
+from segbench.arrays.store import Arrays, Header, open_arrays, read_header
+from segbench.arrays.transforms import load_pipeline, vary
+from segbench.devices import Resolved
+from segbench.errors import InputError
+from segbench.images import IGNORE
+from segbench.params import Params
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training reads.
+
+    Attributes:
+        header: of the packed dataset.
+        batches: to train on.
+        val: to validate on after each epoch.
+        held_out: the validation split as it lies on disk.
+        preview_index: the validation sample whose predictions are kept.
+    """
+
+    header: Header
+    batches: TrainBatches
+    val: PlainBatches
+    held_out: Arrays
+    preview_index: int
+
+
+def open_data(
+    params: Params, arrays: Path, fold: int, seed: int, resolved: Resolved, fabric: Fabric
+) -> TrainingData:
+    """Open the training and the validation split of a fold; the test split is not opened.
+
+    Args:
+        params: all of them.
+        arrays: folder that the augment stage wrote.
+        fold, seed: which repetition.
+        resolved: the hardware.
+        fabric: launched.
+    """
+    folder = arrays / f"fold{fold}"
+    train_split, held_out = open_arrays(folder / "train"), open_arrays(folder / "val")
+    pipeline = load_pipeline(arrays / "pipeline.yaml")
+    online, gib = params.augment.online, params.hardware.resident_gib
+    resident = train_split if online else on_device(train_split, fabric.device, gib)
+    on_host = resident is train_split
+    batches = TrainBatches(
+        resident,
+        params.train.batch_size,
+        partial(vary, pipeline) if online else None,
+        seed,
+        params.train.steps_per_epoch,
+        resolved.workers if on_host else 0,
+        (fabric.global_rank, fabric.world_size),
+        pinned=resolved.device == "cuda" and on_host,
+    )
+    val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
+    return TrainingData(read_header(arrays), batches, val, held_out, _preview_index(held_out))
+
+
+def check_data(params: Params, header: Header, resolved: Resolved) -> None:
+    """Raise InputError for images or devices that do not go with the params."""
+    if header.channels > params.model.in_channels:
+        raise InputError(
+            f"model.in_channels: {params.model.in_channels}, but the images of "
+            f"{header.dataset.name} have {header.channels} channels; set {header.channels}"
+        )
+    if params.train.batch_size % resolved.devices:
+        raise InputError(
+            f"train.batch_size: {params.train.batch_size} cannot be divided among "
+            f"{resolved.devices} devices; set a multiple of that"
+        )
+
+
+def _preview_index(arrays: Arrays) -> int:
+    """The first sample with foreground from the middle of a split on; the middle if none has."""
+    middle = len(arrays.masks) // 2
+    for index in (*range(middle, len(arrays.masks)), *range(middle)):
+        if not np.isin(arrays.masks[index], (0, IGNORE)).all():
+            return index
+    return middle

@@ -1,0 +1,34 @@
+"""An animation of what a training predicted for one sample, epoch by epoch."""
+
+from pathlib import Path
+
+from segbench.report.animation import save_animation
+from segbench.report.drawing import class_colours, paint, shrink, to_colour
+from segbench.training.data import TrainingData
+from segbench.training.state import TrainingState
+
+FRAME_SIZE = 256
+"""Longer side of a picture in the animation, in pixels."""
+
+
+def save_preview(path: Path, data: TrainingData, state: TrainingState) -> None:
+    """Write a GIF, a frame an epoch: image, ground truth, prediction.
+
+    Args:
+        path: of the file.
+        data: of the training.
+        state: where it ended.
+    """
+    info, index = data.header.dataset, data.preview_index
+    colours = class_colours(info.colours, len(info.classes))
+    image, truth, *preds = shrink(
+        data.held_out.images[index],
+        data.held_out.masks[index],
+        *(mask.numpy() for mask in state.preview_masks),
+        most=FRAME_SIZE,
+    )
+    fixed = [to_colour(image), paint(truth, colours)]
+    frames = ([*fixed, paint(pred, colours)] for pred in preds)
+    id = str(data.held_out.samples["id"][index])
+    labels = [f"{id}   epoch {number} of {len(preds)}" for number in range(1, len(preds) + 1)]
+    save_animation(path, frames, ["image", "ground truth", "prediction"], labels, colours)
