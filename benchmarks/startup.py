@@ -25,11 +25,11 @@ OURS = """
 import os, sys, time
 from pathlib import Path
 marks = {"interpreter": time.time()}
-from segbench import follower
+from segbench.tracking import follower
 follower.start()  # as the stage does
 from segbench.params import load_params
-from segbench import training
-from segbench.fitting import Fit
+from segbench.training import train as stage
+from segbench.training.trainer import Trainer
 marks["imports"] = time.time()
 
 def noted(owner, name, label):
@@ -40,21 +40,20 @@ def noted(owner, name, label):
         return result
     setattr(owner, name, around)
 
-noted(training, "make_fabric", "fabric")
-noted(training, "_key", "description and key")
-noted(training, "load_pipeline", "tracking")  # begins what comes after it
-noted(training, "_sample_to_show", "data")
-noted(training, "freeze", "network")
-noted(Fit, "begin", "optimiser")
-noted(Fit, "train_step", "first batch and step")
-step = Fit.train_step
+noted(stage, "make_fabric", "fabric")
+noted(stage, "checkpoint_key", "description and key")
+noted(stage, "open_data", "tracking and data")
+noted(stage, "freeze", "network")
+noted(Trainer, "_make_learner", "optimiser")
+noted(Trainer, "train_step", "first batch and step")
+step = Trainer.train_step
 def last(*arguments):
     step(*arguments)
     print(repr(marks), flush=True)
     os._exit(0)
-Fit.train_step = last
+Trainer.train_step = last
 root = Path(sys.argv[2])
-training.train(
+stage.train(
     load_params(Path(sys.argv[1])), sys.argv[3], 0, 0, root / "arrays", root / "out",
     root / "history.csv", root / "run.json", root / "checkpoints",
 )

@@ -53,11 +53,12 @@ from segbench.params import Params, load_params
 from segbench.params.model import Candidate
 from segbench.tracking.records import Record, Run, now_ms
 from segbench.training.checkpoints import Checkpoints
+from segbench.training.data import TrainingData
 from segbench.training.distributed import make_fabric
 from segbench.training.losses import WeightedLoss
 from segbench.training.optim import make_optimizer
-from segbench.training.trainer import Fit
-from segbench.training.validation import Validated
+from segbench.training.trainer import Progress, Trainer
+from segbench.training.validation import Validation
 
 ENCODERS = ("tu-mobilenetv2_035", "mobilenet_v2", "resnet18", "resnet50")
 SIZE = 256
@@ -126,14 +127,17 @@ class Bench:
         run = Run("a" * 32, "train", "bench", "bench", now_ms())
         between = _Between(limit)
         with TemporaryDirectory() as folder, Record(Path(folder) / "record", run) as record:
-            fit = _Timed(self.fabric, self.fast_network(), recipe, 2, 0.5, SIZE, SIZE)
-            fit.between = between
-            checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
-            fit.bind(run.name, record, checkpoints, self.params.checkpoints)
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
-            fit.run(batches, PlainBatches(few, 8))
-            self._trained = fit.network.state_dict()
-        return EPOCH * self.batch / (fit.seconds - between.seconds), between.rate * self.batch
+            header = Header(INFO, SIZE, SIZE, 3, "")
+            data = TrainingData(header, batches, PlainBatches(few, 8), few, 0)
+            checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
+            progress = Progress(run.name, record, checkpoints, self.params.checkpoints)
+            trainer = _Timed(self.fabric, self.fast_network(), recipe, data, 0.5, progress)
+            trainer.between = between
+            trainer.run()
+            self._trained = trainer.network.state_dict()
+        seconds = trainer.seconds - between.seconds
+        return EPOCH * self.batch / seconds, between.rate * self.batch
 
     def trained(self) -> tuple[float, float]:
         """As shipped, and the limit: forward, backward and step on one resident batch, which is
