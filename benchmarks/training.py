@@ -218,7 +218,7 @@ class Bench:
         scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])
         between.seconds, between.count = 0.0, 0
         started = time.perf_counter()
-        score(scorer, see(), beside=self.resolved.device != "cpu")
+        score(scorer, see(), overlap=self.resolved.device != "cpu")
         seconds = time.perf_counter() - started - between.seconds
         forward = between.rate * self.batch
         if not self.alternates:

@@ -1,18 +1,28 @@
 """Scores of single images: a row of a table for each, and what sets of rows come to."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from segbench.evaluation.postprocessing import Rule, clean, decide, enlarge
 from segbench.evaluation.predict import Seen
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import boundary, counts
-from segbench.metrics.catalogue import MASK_METRICS, OPTIONAL_METRICS, TRUTH_COLUMNS, VARIANTS
+from segbench.metrics.catalogue import (
+    MASK_METRICS,
+    OPTIONAL_METRICS,
+    SUMMARY_METRICS,
+    TRUTH_COLUMNS,
+    VARIANTS,
+)
 from segbench.metrics.definition import Evidence
+from segbench.metrics.on_device import soft_dice_batch
 from segbench.metrics.probabilities import Histogram, average_precision, histogram
 
 
@@ -102,3 +112,49 @@ def _of_truth(mask: Pixels) -> dict[str, float]:
     there = ((mask > 0) & (mask != IGNORE)).view(np.uint8)
     components, _ = cv2.connectedComponents(there, connectivity=8)
     return dict(zip(TRUTH_COLUMNS, (float(there.mean()), components - 1), strict=True))
+
+
+def image_table(samples: pd.DataFrame, name: str, found: list[Scored]) -> pd.DataFrame:
+    """A row an image: split, id, group, stratum, its scores, and the counts of each class."""
+    rows = pd.DataFrame([image.row for image in found])
+    cells = np.stack([image.counts for image in found])  # (N, F, 4)
+    columns = [f"{cell}_{at + 1}" for at in range(cells.shape[1]) for cell in counts.COUNTS]
+    flat_cells = pd.DataFrame(cells.reshape(len(cells), -1), columns=columns)
+    table = pd.concat([samples.reset_index(drop=True), rows, flat_cells], axis=1)
+    table.insert(0, "split", name)
+    return table
+
+
+def summarise(
+    table: pd.DataFrame, found: list[Scored], classes: tuple[str, ...], batch_size: int
+) -> dict[str, float]:
+    """Scores of a split: pooled ones, those of each class, and means over images.
+
+    Args:
+        table: of `image_table`.
+        found: the scores that it was made from.
+        classes: names, the background's first.
+        batch_size: of the soft dice, which pools a batch.
+    """
+    cells, correct = (
+        np.stack([getattr(image, name) for image in found]) for name in ("counts", "correct")
+    )
+    summary = counts.summarise(cells, correct)
+    if len(classes) > 2:
+        of_classes = counts.dice(cells.sum(axis=0))
+        for name, value in zip(classes[1:], of_classes.tolist(), strict=True):
+            summary[f"dice_class_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"] = value
+    of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}
+    told = {
+        f"{name}{ending}": f"{name}_per_image{ending}"
+        for name in SUMMARY_METRICS
+        for ending in VARIANTS
+    }
+    told |= {name: f"{name}_per_image" for name in MASK_METRICS}
+    told |= {name: f"{name}_per_image" for name in found[0].row if name not in of_masks}
+    for column, key in told.items():
+        if column not in TRUTH_COLUMNS:
+            summary.setdefault(key, float(table[column].mean()))
+    soft = torch.from_numpy(np.stack([image.soft for image in found]))
+    summary["dice_soft_batch"] = soft_dice_batch(soft, batch_size)
+    return summary

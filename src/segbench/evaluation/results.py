@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.files import sha256_of, sha256_of_arrays
+from segbench.files import sha256_of, sha256_of_arrays, whole_file
 from segbench.images import Pixels
 from segbench.params import Params
 
@@ -75,6 +75,61 @@ def run_names(params: Params) -> list[str]:
     return [f"{alias}-fold{fold}-seed{seed}" for alias, fold, seed in run_keys(params)]
 
 
+def write_images(path: Path, table: pd.DataFrame) -> str:
+    """Write a row an image; sha256 of the file."""
+    with whole_file(path) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+    return sha256_of(path)
+
+
+def read_images(path: Path) -> pd.DataFrame:
+    """Read a row an image; names stay text, whatever they look like, and an empty score is NaN."""
+    columns = [str(name) for name in pd.read_csv(path, nrows=0)]
+    missing = {name: [""] for name in columns if name not in NAMING}
+    text = dict.fromkeys(NAMING, str)
+    return pd.read_csv(path, dtype=text, na_values=missing, keep_default_na=False)
+
+
+def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
+    """Write a row for each mask rule that was tried, best first."""
+    with whole_file(path) as file:
+        pd.DataFrame(tried).to_csv(file, index=False, lineterminator="\n")
+
+
+def write_histograms(path: Path, histograms: Mapping[str, Sequence[NDArray[np.int64]]]) -> str:
+    """Write histograms (F, 2, 256) as an array (N, F, 2, 256) a split; sha256 of the content."""
+    return _write_archive(
+        path, {name: np.stack(own).astype(np.uint32) for name, own in histograms.items()}
+    )
+
+
+def write_scores(
+    path: Path,
+    summary: Mapping[str, float],
+    chosen: Mapping[str, Any],
+    parameters: int,
+    sha256: Mapping[str, str],
+) -> None:
+    """Write the scores file of a run.
+
+    Args:
+        path: a JSON file.
+        summary: scores by `<split>/<name>`; one that nothing defines (NaN) becomes null.
+        chosen: the mask rule that was chosen on validation, by field.
+        parameters: how many the network learnt.
+        sha256: of what the scores come from.
+    """
+    content = {
+        # JSON knows no NaN.
+        **{key: value if np.isfinite(value) else None for key, value in summary.items()},
+        "chosen": chosen,
+        "parameters": parameters,
+        "sha256": sha256,
+    }
+    with whole_file(path) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
     """Read what is known of a run, and check that its rows are the ones its scores came from."""
     name = f"{alias}-fold{fold}-seed{seed}"
@@ -88,11 +143,7 @@ def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
             f"{rows}: missing or not the rows that {scores} was made from; "
             "run 'dvc pull' or 'dvc repro'"
         )
-    columns = [str(name) for name in pd.read_csv(rows, nrows=0)]
-    missing = {name: [""] for name in columns if name not in NAMING}
-    text = dict.fromkeys(NAMING, str)
-    images = pd.read_csv(rows, dtype=text, na_values=missing, keep_default_na=False)
-    images = images.sort_values(["split", "id"], ignore_index=True)
+    images = read_images(rows).sort_values(["split", "id"], ignore_index=True)
     history = pd.read_csv(paths.history / f"{name}.csv")
     run_file = paths.runs / f"{name}.json"
     trained = json.loads(run_file.read_text())
@@ -188,6 +239,11 @@ def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def write_predictions(path: Path, masks: Mapping[str, Sequence[Pixels]]) -> str:
+    """Write predicted class ids (H, W) of each split, see `flat`; sha256 of the content."""
+    return _write_archive(path, flat(masks))
+
+
 def read_predictions(paths: Paths, run: Evaluated) -> list[Pixels]:
     """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
     path = paths.evaluations / run.name / "predictions.npz"
@@ -201,3 +257,10 @@ def read_predictions(paths: Paths, run: Evaluated) -> list[Pixels]:
     sizes = masks["test_sizes"]
     parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])
     return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _write_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
+    """Write an .npz; sha256 of its content, as the file itself holds times."""
+    with whole_file(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return sha256_of_arrays(arrays)
