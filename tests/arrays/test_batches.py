@@ -46,6 +46,27 @@ def test_order_and_variations_are_drawn_anew_each_epoch(packed: Path) -> None:
     assert orders[0] != orders[1]
 
 
+def test_a_sample_that_comes_again_in_an_epoch_varies_anew(packed: Path) -> None:
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    count = len(part.images)
+    keys: list[tuple[int, ...]] = []
+
+    def spy(image: Pixels, mask: Pixels, key: tuple[int, ...]) -> tuple[Pixels, Pixels]:
+        keys.append(key)
+        return image, mask
+
+    # Batches that do not divide the split: one of them spans two passes.
+    num_steps = -(-3 * count // 5)
+    list(TrainBatches(part, 5, spy, 0, num_steps).of(0))
+    assert len(set(keys)) == len(keys) == 5 * num_steps
+    rounds = [keys[at : at + count] for at in range(0, 3 * count, count)]
+    assert all({key[2] for key in own} == {*range(count)} for own in rounds)
+    # The first pass is that of an epoch of one pass.
+    keys.clear()
+    list(TrainBatches(part, count, spy, 0, 1).of(0))
+    assert keys == rounds[0]
+
+
 def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
     part = open_arrays(packed / "arrays" / "fold0" / "train")
     batches = TrainBatches(part, 5, None, 0)

@@ -14,13 +14,16 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.comparison.compare import compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
+from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
 from segbench.evaluation.measure import measure
 from segbench.evaluation.results import Paths
 from segbench.models.export import load_exported
+from segbench.models.network import build_network, save_network
 from segbench.params import Params
 from segbench.training.train import train
-from support.pipeline import fit_one, pack
+from support.mlflow_server import write_record
+from support.pipeline import pack
 
 pytestmark = [pytest.mark.usefixtures("offline"), pytest.mark.filterwarnings("ignore")]
 
@@ -67,6 +70,15 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     return Params.model_validate(tree)
 
 
+def leave_untrained(params: Params, folder: Path) -> Path:
+    """What a training leaves behind that learnt nothing."""
+    torch.manual_seed(0)
+    network = build_network(params.model, params.candidates["mobilenetv2_035"], 1)
+    write_record(folder / "record")
+    save_network(network, folder / "weights.safetensors")
+    return folder
+
+
 @pytest.mark.mlflow
 def test_out_of_memory_says_what_to_lower(
     params: Params,
@@ -78,20 +90,24 @@ def test_out_of_memory_says_what_to_lower(
     def look(*_: Any) -> None:
         raise torch.OutOfMemoryError("no more")
 
-    fit_one(params, packed, tmp_path)
+    trained = leave_untrained(params, tmp_path / "train")
     monkeypatch.setattr(evaluation, "look", look)
     with pytest.raises(InputError, match=r"evaluate.batch_size: 16 images .* halve it"):
         evaluate(
-            *(params, tmp_path / "train", packed / "dataset", packed / "arrays", 0),
+            *(params, trained, packed / "dataset", packed / "arrays", 0),
             *(tmp_path / "out", tmp_path / "scores.json"),
         )
     assert not (tmp_path / "scores.json").exists()
     assert "MLflow" not in capfd.readouterr().err  # it took the run, which has no model
 
 
-def test_the_rule_is_chosen_on_validation(params: Params, packed: Path, tmp_path: Path) -> None:
-    fit_one(params, packed, tmp_path)
-    folders = (tmp_path / "train", packed / "dataset", packed / "arrays")
+def test_the_rule_is_chosen_on_validation(
+    params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is exported is tested below.
+    monkeypatch.setattr(evaluation, "export_network", lambda network, channels, path: path.touch())
+    monkeypatch.setattr(evaluation, "_check_export", lambda *_: None)
+    folders = (leave_untrained(params, tmp_path / "train"), packed / "dataset", packed / "arrays")
     evaluate(params, *folders, 0, tmp_path / "out", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
     best = pd.read_csv(tmp_path / "out" / "choices.csv").iloc[0]
@@ -100,7 +116,12 @@ def test_the_rule_is_chosen_on_validation(params: Params, packed: Path, tmp_path
     assert scores["val/dice_per_image_chosen"] > scores["val/dice_per_image"]
 
 
-def test_several_classes_from_end_to_end(several_classes: Params, tmp_path: Path) -> None:
+def test_several_classes_from_end_to_end(
+    several_classes: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That memory is measured in processes of their own is tested beside.
+    monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
+    monkeypatch.setattr(measuring, "TURN_S", 0.0)
     params, name = several_classes, "mobilenetv2_035-fold0-seed0"
     arrays = pack(params, tmp_path) / "arrays"
     assert read_header(arrays).channels == 1
