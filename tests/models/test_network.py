@@ -14,6 +14,7 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
+from timm.layers import Conv2dSame
 
 from segbench.errors import InputError
 from segbench.files import sha256_of, sha256_of_arrays
@@ -295,7 +296,10 @@ def test_a_hub_out_of_reach_is_an_error_not_random_weights(
     "chosen",
     [
         candidate("resnet18"),
-        candidate("tu-mobilenetv2_035", encoder_args={"pad_type": "same"}),
+        pytest.param(
+            candidate("tu-mobilenetv2_035", encoder_args={"pad_type": "same"}),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(candidate("efficientnet-b0"), marks=pytest.mark.slow),
     ],
     ids=lambda chosen: chosen.encoder,
@@ -304,6 +308,30 @@ def test_a_hub_out_of_reach_is_an_error_not_random_weights(
 def test_the_exported_program_is_the_network(chosen: Candidate, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network(model(), chosen, 1).eval()
+    export_network(network, 3, tmp_path / "model.pt2")
+    exported = load_exported(tmp_path / "model.pt2")
+    for shape in ((1, 3, 64, 64), (5, 3, 64, 160), (2, 3, 128, 96)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.no_grad():
+            assert torch.allclose(exported(images), network(images), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_same_padding_is_exported(tmp_path: Path) -> None:
+    """Of odd and even kernels, with and without stride, dilation and groups."""
+
+    class Padded(torch.nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            x: torch.Tensor = super().forward(images.float() / 255)
+            return x
+
+    torch.manual_seed(0)
+    network = Padded(
+        Conv2dSame(3, 4, 3, stride=2),
+        Conv2dSame(4, 4, 5, stride=2, groups=4),
+        Conv2dSame(4, 4, (2, 3), stride=(1, 2), bias=False),
+        torch.nn.Sequential(Conv2dSame(4, 2, 3, dilation=2)),
+    ).eval()
     export_network(network, 3, tmp_path / "model.pt2")
     exported = load_exported(tmp_path / "model.pt2")
     for shape in ((1, 3, 64, 64), (5, 3, 64, 160), (2, 3, 128, 96)):
