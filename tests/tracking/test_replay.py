@@ -1,6 +1,5 @@
 """The record is the truth; MLflow is filled from it, once, whatever happens to the server."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,14 @@ from segbench.models.export import export_network
 from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
-from segbench.tracking.records import ModelFile, Record, Run, now_ms, recorded
+from segbench.tracking.records import (
+    ModelFile,
+    Record,
+    Run,
+    metrics_line,
+    now_ms,
+    recorded,
+)
 from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
 from segbench.training.trainer import Trainer
 from support.mlflow_server import everything, server, write_record
@@ -93,11 +100,38 @@ def _started(folder: Path) -> Path:
     return folder
 
 
-def _finish(folder: Path) -> None:
-    line = json.dumps({"step": 1, "time_ms": now_ms(), "values": {"loss": 0.5}}) + "\n"
+def _append(folder: Path, text: str) -> None:
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write(line)
+        file.write(text)
+
+
+def _finish(folder: Path) -> None:
+    _append(folder, metrics_line(1, {"loss": 0.5}))
     (folder / "end.json").write_text('{"status": "FINISHED", "time_ms": 1, "tags": {}}')
+
+
+def test_a_line_that_is_half_written_waits(tmp_path: Path, offline: Callable[[], str]) -> None:
+    """Wherever it was cut; once it is whole, it is sent, and only once."""
+    folder = _started(tmp_path / "record")
+    growing = Replay(folder, offline())
+    line = metrics_line(1, {"loss": 0.5})
+    for start, end in pairwise((0, 1, len(line) // 2, len(line) - 1)):
+        _append(folder, line[start:end])
+        growing.advance()
+        assert _losses(offline()) == [0]
+    _append(folder, line[-1:] + metrics_line(2, {"loss": 0.25}).rstrip("\n"))
+    growing.advance()
+    assert _losses(offline()) == [0, 1]
+    _append(folder, "\n")
+    growing.advance()
+    growing.advance()
+    assert _losses(offline()) == [0, 1, 2]
+
+
+def _losses(uri: str) -> list[int]:
+    """Steps of the loss that MLflow holds, as often as it holds them."""
+    points = everything(uri)["resnet18-fold0-seed0"][1]  # type: ignore[index]
+    return [step for step, *_ in points["loss"]]
 
 
 @contextmanager
@@ -127,7 +161,10 @@ def ill_server(stalls: bool) -> Iterator[str]:
         web.server_close()
 
 
-@pytest.mark.parametrize("illness", ["gone", "answers 500", "stalls"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("answers 500", "stalls")]
+
+
+@pytest.mark.parametrize("illness", ["gone", *SLOW])
 def test_an_ill_server_does_not_disturb_the_work(
     illness: str,
     tmp_path: Path,
@@ -168,6 +205,7 @@ def test_a_follower_brings_the_run_while_it_grows(
     assert [step for step, _, _ in points["loss"]] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_follower_ends_with_a_stage_that_is_killed_at_once(tmp_path: Path) -> None:
     program = """if True:
         import os, pathlib, signal
@@ -280,6 +318,7 @@ def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
     assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_filled_later(
     offline: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
