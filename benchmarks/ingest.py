@@ -27,7 +27,7 @@ from PIL import Image
 from segbench.arrays.augment import augment
 from segbench.datasets.canonical import read_samples, read_table
 from segbench.datasets.download import download
-from segbench.parallel import in_threads, num_cores
+from segbench.parallel import num_cores, thread_map
 from segbench.params import load_params
 from segbench.params.datasets import Folder
 from segbench.splits.duplicates import find_alike
@@ -102,7 +102,7 @@ def generate(folder: Path, number: int, kind: str) -> None:
             cv2.imwrite(str(folder / "images" / f"{name}.{kind}"), pixels)
             cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
 
-    for _ in in_threads(work, range(number // FRAMES), f"generate {kind}", number // FRAMES):
+    for _ in thread_map(work, range(number // FRAMES), f"generate {kind}", number // FRAMES):
         pass
 
 

@@ -41,7 +41,7 @@ from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, Header, Writer, open_arrays
 from segbench.arrays.transforms import build_pipeline, vary
 from segbench.datasets.canonical import Info
-from segbench.devices import Resolved, prepare, resolve
+from segbench.devices import ResolvedHardware, prepare, resolve
 from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import Rule, choose
@@ -379,7 +379,7 @@ def peak_mib(params: Params, number: int) -> float:
 
 
 def main(params: Params) -> None:
-    resolved: Resolved = resolve(params.hardware)
+    resolved: ResolvedHardware = resolve(params.hardware)
     prepare(resolved)
     batch = params.train.batch_size
     results: dict[str, object] = {"hardware": asdict(resolved), "batch_size": batch}

@@ -23,7 +23,7 @@ class NoFollower:
     def follow(self, folder: Path) -> None:
         pass
 
-    def reached(self, max_wait_s: float) -> bool:
+    def wait(self, max_wait_s: float) -> bool:
         return True
 
     def end(self) -> None:

@@ -6,31 +6,31 @@ from threading import Lock
 
 import pytest
 
-from segbench.parallel import WAITING_PER_THREAD, in_threads, num_cores
+from segbench.parallel import WAITING_PER_THREAD, num_cores, thread_map
 
 MANY = 3 * WAITING_PER_THREAD * num_cores()
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_results_come_in_order(beside: bool) -> None:
+@pytest.mark.parametrize("overlap", [True, False])
+def test_results_come_in_order(overlap: bool) -> None:
     def work(item: int) -> int:
         time.sleep(0.002 * (item % 3))
         return -item
 
-    assert [*in_threads(work, iter(range(MANY)), "test", None, beside)] == [*range(0, -MANY, -1)]
+    assert [*thread_map(work, iter(range(MANY)), "test", None, overlap)] == [*range(0, -MANY, -1)]
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_the_first_error_ends_the_work(beside: bool) -> None:
+@pytest.mark.parametrize("overlap", [True, False])
+def test_the_first_error_ends_the_work(overlap: bool) -> None:
     def work(item: int) -> float:
         return 1 / (5 - item)
 
     with pytest.raises(ZeroDivisionError):
-        list(in_threads(work, range(MANY), "test", None, beside))
+        list(thread_map(work, range(MANY), "test", None, overlap))
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_whether_work_goes_on_while_items_are_made(beside: bool) -> None:
+@pytest.mark.parametrize("overlap", [True, False])
+def test_whether_work_goes_on_while_items_are_made(overlap: bool) -> None:
     lock, working, met = Lock(), [0], [False]
 
     def work(item: int) -> None:
@@ -46,5 +46,5 @@ def test_whether_work_goes_on_while_items_are_made(beside: bool) -> None:
             met[0] |= working[0] > 0
             yield item
 
-    list(in_threads(work, make(), "test", None, beside))
-    assert met[0] == beside
+    list(thread_map(work, make(), "test", None, overlap))
+    assert met[0] == overlap

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.tracking.records import Record, Run, now_ms
 
 
 def test_a_file_replaces_the_former_one_only_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(path) as partial:
+    with pytest.raises(RuntimeError), atomic_file(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -24,12 +24,12 @@ def test_a_file_replaces_the_former_one_only_when_whole(tmp_path: Path) -> None:
 
 def test_a_folder_replaces_the_former_one_only_when_whole(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    with pytest.raises(KeyboardInterrupt), whole_folder(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as partial:
         (partial / "half").touch()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
     for name in ("first", "second"):
-        with whole_folder(path) as partial:
+        with atomic_folder(path) as partial:
             (partial / name).touch()
     assert [file.name for file in path.iterdir()] == ["second"]
 
@@ -37,7 +37,7 @@ def test_a_folder_replaces_the_former_one_only_when_whole(tmp_path: Path) -> Non
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".partial-folder").mkdir()
     (tmp_path / ".partial-folder" / "stale").touch()
-    with whole_folder(tmp_path / "folder") as partial:
+    with atomic_folder(tmp_path / "folder") as partial:
         (partial / "new").touch()
     assert [file.name for file in (tmp_path / "folder").iterdir()] == ["new"]
 

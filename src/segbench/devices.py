@@ -21,7 +21,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedHardware:
     """What `auto` came to on this machine, and the rest of `Hardware`; it is recorded.
 
     Attributes:
@@ -47,7 +47,7 @@ class Resolved:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def resolve(params: Hardware) -> Resolved:
+def resolve(params: Hardware) -> ResolvedHardware:
     """Replace every `auto`.
 
     Raises:
@@ -84,7 +84,7 @@ def resolve(params: Hardware) -> Resolved:
         # which costs memory and a fork, is for a core that does not train.
         usual = 1 if threads < share else 0
     workers = usual if params.workers == "auto" else params.workers
-    return Resolved(
+    return ResolvedHardware(
         device=device,
         devices=params.devices,
         strategy=params.strategy,
@@ -97,7 +97,7 @@ def resolve(params: Hardware) -> Resolved:
     )
 
 
-def prepare(resolved: Resolved) -> None:
+def prepare(resolved: ResolvedHardware) -> None:
     """Tell torch: threads, and whether the same input must give the same bits."""
     torch.set_num_threads(resolved.threads)
     _keep_freed_memory()
@@ -130,7 +130,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def within_memory(way_out: str) -> Iterator[None]:
+def oom_as_input_error(way_out: str) -> Iterator[None]:
     """Raise InputError with a way out where a device's memory is full."""
     try:
         yield

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed to `path`.
 
     On any exception the temporary file is removed and `path` is left as it was.
@@ -44,7 +44,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success it takes the place of `path`.
 
     On any exception the temporary folder is removed and `path` is left as it was. A folder that

@@ -24,12 +24,12 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_threads(
+def thread_map(
     work: Callable[[Item], Result],
     items: Iterable[Item],
     description: str,
     total: int | None,
-    beside: bool = True,
+    overlap: bool = True,
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, under a progress bar.
 
@@ -41,11 +41,11 @@ def in_threads(
         items: are taken one after another.
         description: of the bar.
         total: number of items, if it is known.
-        beside: work goes on while items are taken; False where making them takes all cores itself,
+        overlap: work goes on while items are taken; False where making them takes all cores itself,
             and would wait at every turn for the one that another thread has just got.
     """
     most = WAITING_PER_THREAD * num_cores()
-    at_a_time, may_wait = (1, most) if beside else (most, 0)
+    at_a_time, may_wait = (1, most) if overlap else (most, 0)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     pool = ThreadPoolExecutor(num_cores())

@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segbench.errors import InputError
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.params import load_params
 from segbench.params.section import did_you_mean
 
@@ -88,7 +88,7 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
 
 def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: bool) -> str:
     _bring_up_to_date(copy)
-    with whole_file(copy / "params.yaml") as partial:
+    with atomic_file(copy / "params.yaml") as partial:
         _write_params(recipe, alias, changes, partial)
     load_params(copy / "params.yaml")
     _commit(copy, f"Recipe {recipe.stem}")
@@ -137,7 +137,7 @@ def _bring_up_to_date(copy: Path) -> None:
     The copy keeps its own history, so that what came out of earlier runs stays reachable.
     """
     if not copy.exists():
-        with whole_folder(copy) as partial:
+        with atomic_folder(copy) as partial:
             _git("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(partial))
     elif not (copy / ".git").is_dir():
         raise InputError(f"{copy}: not the copy of a recipe; move it away, or use AS=...")
@@ -205,7 +205,7 @@ def _write_index() -> None:
         said = html.escape(verdict[1] if verdict else "")
         link = report.with_suffix(".html").relative_to(RUNS).as_posix()
         items.append(f'<dt><a href="{link}">{report.parts[1]}</a></dt><dd>{said}</dd>')
-    with whole_file(RUNS / "index.html") as partial:
+    with atomic_file(RUNS / "index.html") as partial:
         partial.write_text(
             '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Recipes</title>\n'
             "<style>:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; } "

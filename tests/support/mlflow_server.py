@@ -16,10 +16,10 @@ from PIL import Image
 from segbench.tracking.records import DatasetInput, Record, Run, now_ms
 
 
-def write_record(folder: Path, part: str = "train", **changes: object) -> Run:
+def write_record(folder: Path, stage: str = "train", **changes: object) -> Run:
     fields = {
         "id": "a" * 32,
-        "part": part,
+        "stage": stage,
         "experiment": "polyps",
         "name": "resnet18-fold0-seed0",
         "started_ms": now_ms(),

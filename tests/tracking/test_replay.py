@@ -28,6 +28,7 @@ from segbench.tracking.records import (
     Run,
     metrics_line,
     now_ms,
+    read_run,
     recorded,
 )
 from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
@@ -52,6 +53,13 @@ def test_replaying_twice_changes_nothing(offline: Callable[[], str], tmp_path: P
     assert any(name.startswith("images/prediction~s1+step+0") for name in files)
     replay([tmp_path / "record"], offline())
     assert everything(offline()) == first
+
+
+def test_a_record_of_before_says_part_for_stage(tmp_path: Path) -> None:
+    run = write_record(tmp_path, "evaluate")
+    path = tmp_path / "run.json"
+    path.write_text(path.read_text().replace('"stage": ', '"part": '))
+    assert read_run(tmp_path) == run
 
 
 def test_a_replay_that_was_cut_off_goes_on(offline: Callable[[], str], tmp_path: Path) -> None:

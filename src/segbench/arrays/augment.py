@@ -16,9 +16,9 @@ from segbench.arrays.store import Arrays, Header, Writer, open_arrays, write_hea
 from segbench.arrays.tiling import Window, windows_of
 from segbench.arrays.transforms import Pipeline, build_pipeline, save_pipeline, vary
 from segbench.datasets.canonical import read_info, read_samples
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.images import Pixels, read_pixels, resize
-from segbench.parallel import in_threads
+from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_sheet
 from segbench.splits.assign import SPLITS, UNUSED, read_split
@@ -51,7 +51,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
             samples.index, samples["width"], samples["height"], strict=True
         )
     }
-    with whole_folder(out) as partial, ExitStack() as closing:
+    with atomic_folder(out) as partial, ExitStack() as closing:
         write_header(partial, header)
         save_pipeline(pipeline, partial / "pipeline.yaml")
         places: defaultdict[str, list[_Place]] = defaultdict(list)
@@ -81,10 +81,10 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
                 for place in places[id]:
                     place.write(own.pipeline, params.seed, number, *part)
 
-        for _ in in_threads(work, list(places), "augment", len(places)):
+        for _ in thread_map(work, list(places), "augment", len(places)):
             pass
         closing.close()
-        with whole_file(preview) as sheet:
+        with atomic_file(preview) as sheet:
             _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
     sizes = table[table["fold"] == 0].groupby("split").size()
     counts = ", ".join(f"{name} {sizes[name]}" for name in SPLITS)

@@ -27,7 +27,7 @@ from segbench.evaluation.results import (
     run_names,
     scores_of,
 )
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.metrics.catalogue import DVC_METRICS
 from segbench.params import Params
 from segbench.report.links import picture_mode
@@ -98,9 +98,9 @@ def compare(params: Params, paths: Paths) -> str:
             hashes={run.name: run.summary["sha256"] for run in runs},
         )
         write_report(content, paths.reports)
-        with whole_file(paths.reports / "comparison.csv") as partial:
+        with atomic_file(paths.reports / "comparison.csv") as partial:
             to_table(rows, costs).to_csv(partial, index=False, lineterminator="\n")
-        with whole_folder(paths.reports / "candidates") as folder:
+        with atomic_folder(paths.reports / "candidates") as folder:
             for row in rows:
                 told = json.dumps(to_metrics(row, params.comparison.metric), indent=2)
                 (folder / f"{row.alias}.json").write_text(f"{told}\n")
@@ -115,7 +115,7 @@ def compare(params: Params, paths: Paths) -> str:
             f"{text_table(content)}\n"
             f"report of {len(rows)} candidates in {paths.reports / 'comparison.html'}"
         )
-        with whole_file(paths.out / "leaderboard.txt") as partial:
+        with atomic_file(paths.out / "leaderboard.txt") as partial:
             partial.write_text(f"{closing}\n")
         insist(gates, paths.reports / "comparison.md")
     return closing
@@ -234,7 +234,7 @@ def _describe(params: Params, header: Header, paths: Paths, names: list[str]) ->
     chosen = params.model_dump(mode="json", include={"comparison", "report"})
     return Run(
         id=uuid.uuid4().hex,
-        part="compare",
+        stage="compare",
         experiment=header.dataset.name,
         name=params.comparison.name,
         started_ms=now_ms(),

@@ -9,7 +9,7 @@ from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import Wholes
 from segbench.comparison.page import Cell, SampleRow
 from segbench.evaluation.results import Evaluated, Paths, read_predictions
-from segbench.files import whole_folder
+from segbench.files import atomic_folder
 from segbench.images import Pixels
 from segbench.params import Params
 from segbench.report.drawing import SHOWN_SIZE, outline, shrink
@@ -49,7 +49,7 @@ def draw_samples(
     picked = pick(scores, params.report.num_samples)
     number = max(1, sum(map(len, picked.values()))) * (2 + len(aliases))
     most = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
 
         def row_of(id: str) -> SampleRow:
             index = at[id]

@@ -21,7 +21,7 @@ import requests
 from filelock import FileLock
 
 from segbench.errors import InputError
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 
 CHECKSUM = "md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
 BLOCK = 1 << 20
@@ -93,7 +93,7 @@ def obtain(
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         if source is None:
             _fetch_all(cache, archives, known)
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             room = _Room(max_unpacked_bytes)
             for path in files:
                 _unpack(path, partial, room)
@@ -184,7 +184,7 @@ def _download(url: str, path: Path, expected: str | None) -> None:
     )
     for pause in (*PAUSES, None):
         try:
-            with whole_file(path) as partial:
+            with atomic_file(path) as partial:
                 download(url, str(partial), None)
                 _checked(partial, path.name, expected)
                 if not (expected or zipfile.is_zipfile(partial) or tarfile.is_tarfile(partial)):

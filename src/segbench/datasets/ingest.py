@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from segbench.datasets.canonical import THUMBNAIL_SIZE, Info, Sample, Task
 from segbench.datasets.mask_values import count_values
 from segbench.errors import InputError
-from segbench.files import whole_folder
+from segbench.files import atomic_folder
 from segbench.images import IGNORE, Pixels
-from segbench.parallel import in_threads
+from segbench.parallel import thread_map
 
 SAMPLE_COLUMNS = (
     *("id", "image", "mask", "group", "stratum", "previous", "split"),
@@ -58,7 +58,7 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
     seen: set[object] = set()
     present: set[int] = set()
     skipped = 0
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         (partial / "images").mkdir()
         (partial / "masks").mkdir()
 
@@ -83,7 +83,7 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
             samples.writeheader()
             measures.writeheader()
             reasons.writerow(["reason"])
-            for count, rows, problem in in_threads(work, tasks, "download", total):
+            for count, rows, problem in thread_map(work, tasks, "download", total):
                 if problem:
                     skipped += count
                     reasons.writerow([problem])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from segbench.arrays.store import Header
 from segbench.errors import InputError
-from segbench.files import sha256_of_code, whole_file
+from segbench.files import atomic_file, sha256_of_code
 from segbench.params import Params
 
 CODE = ("devices.py", "evaluation/measure.py", "models")
@@ -182,7 +182,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write the file whole; rows that were read come out as they were."""
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -13,7 +13,7 @@ from torch import nn
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import Wholes
-from segbench.devices import prepare, resolve, within_memory
+from segbench.devices import oom_as_input_error, prepare, resolve
 from segbench.evaluation.per_image import Scored, Scorer, image_table, summarise
 from segbench.evaluation.postprocessing import Choice, Rule, choose
 from segbench.evaluation.predict import Seen, Truths, look
@@ -24,12 +24,12 @@ from segbench.evaluation.results import (
     write_predictions,
     write_scores,
 )
-from segbench.files import sha256_of, whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder, sha256_of
 from segbench.metrics.catalogue import MLFLOW_METRICS
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network, num_parameters
-from segbench.parallel import in_threads
+from segbench.parallel import thread_map
 from segbench.params import Params
 from segbench.params.evaluate import Evaluate
 from segbench.report.drawing import class_colours
@@ -117,7 +117,7 @@ def evaluate(
             **_write_results(out, tables, choices, found),
             "dataset": header.digest,
         }
-        with whole_file(out / "model.pt2") as file:
+        with atomic_file(out / "model.pt2") as file:
             export_network(networks[chosen.flips], header.channels, file)
             _check_export(file, networks[chosen.flips], splits["val"], params)
         _write_pictures(
@@ -141,7 +141,7 @@ def evaluate(
 def _describe(training: Run, header: Header, source: str, tags: dict[str, object]) -> Run:
     return replace(
         training,
-        part="evaluate",
+        stage="evaluate",
         started_ms=now_ms(),
         params={},  # MLflow's params cannot change, and a model may be evaluated anew
         tags=flatten({"evaluate": tags}),
@@ -185,7 +185,7 @@ def choose_and_score(
         return look(networks[flips], splits[name], truths, params.batch_size, params.threshold)
 
     plain = Rule(params.threshold, 0, False, params.flips)
-    with within_memory(
+    with oom_as_input_error(
         f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
         "halve it, or set hardware.device: cpu"
     ):
@@ -216,7 +216,7 @@ def score(
         overlap: score while the network predicts the next images, on a device of its own.
     """
     pairs = ((seen, seen) for seen in plain) if chosen is None else zip(plain, chosen, strict=True)
-    return [*in_threads(lambda pair: scorer.score(*pair), pairs, "evaluate", None, overlap)]
+    return [*thread_map(lambda pair: scorer.score(*pair), pairs, "evaluate", None, overlap)]
 
 
 def tracked(summary: Mapping[str, float]) -> dict[str, float]:
@@ -266,11 +266,11 @@ def _write_pictures(
     num_triptychs: int,
 ) -> None:
     """Draw predictions into folders of `out`, and again into the record."""
-    with whole_folder(out / "pictures") as folder:
+    with atomic_folder(out / "pictures") as folder:
         write_extremes(folder, splits["test"], test_dice)
         write_grid(folder / "grid.png", splits["test"])
         _add_to(record, folder, "pictures")
-    with whole_folder(out / "triptychs") as folder:
+    with atomic_folder(out / "triptychs") as folder:
         write_triptychs(folder, splits["test"], num_triptychs)
         _add_to(record, folder, "triptychs")
     write_fixed_samples(record.artifact, splits["val"])

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from segbench.arrays.store import Header, read_header
-from segbench.devices import Resolved, prepare, resolve, within_memory
+from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.costs import (
     Cost,
@@ -85,7 +85,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     named: dict[str, str] = {}  # aliases of one network are measured once
     for alias, key in keys.items():
         named.setdefault(key, alias)
-    with within_memory(
+    with oom_as_input_error(
         f"evaluate.batch_size: {params.evaluate.batch_size} images at a time do not fit; "
         "halve it, or set hardware.device: cpu"
     ):
@@ -119,7 +119,7 @@ def _versions() -> str:
     return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES)
 
 
-def this_machine(resolved: Resolved) -> Machine:
+def this_machine(resolved: ResolvedHardware) -> Machine:
     """Where this process computes."""
     processor = provenance.machine_tags()["machine.cpu"]
     if resolved.device == "cuda":
@@ -129,7 +129,7 @@ def this_machine(resolved: Resolved) -> Machine:
 
 
 def _measure(
-    candidates: dict[str, Candidate], params: Params, header: Header, resolved: Resolved
+    candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
 ) -> dict[str, Cost]:
     """Costs by key."""
     # First, while this process has computed nothing that a new one could inherit.
@@ -171,7 +171,7 @@ def _network(params: Params, candidate: Candidate, header: Header) -> nn.Module:
     return whole.to(memory_format=torch.channels_last).eval()
 
 
-def _pixels(count: int, header: Header, resolved: Resolved) -> Tensor:
+def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
     """Noise as images (N, C, H, W) uint8, channels last, as evaluation has them."""
     shape = (count, header.height, header.width, header.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -263,7 +263,7 @@ def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:
 
 
 def _peaks_apart(
-    candidates: dict[str, Candidate], params: Params, header: Header, resolved: Resolved
+    candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
 ) -> dict[str, float]:
     """MiB by which a process grows at most that predicts a batch, one process a network.
 
@@ -285,7 +285,9 @@ def _peaks_apart(
     return peaks
 
 
-def _growth(candidate: Candidate, params: Params, header: Header, resolved: Resolved) -> float:
+def _growth(
+    candidate: Candidate, params: Params, header: Header, resolved: ResolvedHardware
+) -> float:
     prepare(resolved)
     batch = _pixels(params.evaluate.batch_size, header, resolved)
     with torch.no_grad():

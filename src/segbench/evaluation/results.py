@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.files import sha256_of, sha256_of_arrays, whole_file
+from segbench.files import atomic_file, sha256_of, sha256_of_arrays
 from segbench.images import Pixels
 from segbench.params import Params
 
@@ -77,7 +77,7 @@ def run_names(params: Params) -> list[str]:
 
 def write_images(path: Path, table: pd.DataFrame) -> str:
     """Write a row an image; sha256 of the file."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         table.to_csv(file, index=False, lineterminator="\n")
     return sha256_of(path)
 
@@ -92,7 +92,7 @@ def read_images(path: Path) -> pd.DataFrame:
 
 def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
     """Write a row for each mask rule that was tried, best first."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         pd.DataFrame(tried).to_csv(file, index=False, lineterminator="\n")
 
 
@@ -126,7 +126,7 @@ def write_scores(
         "parameters": parameters,
         "sha256": sha256,
     }
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -261,6 +261,6 @@ def read_predictions(paths: Paths, run: Evaluated) -> list[Pixels]:
 
 def _write_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
     """Write an .npz; sha256 of its content, as the file itself holds times."""
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return sha256_of_arrays(arrays)

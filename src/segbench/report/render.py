@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from segbench.files import whole_file
+from segbench.files import atomic_file
 
 
 def write_page(
@@ -37,5 +37,5 @@ def write_page(
     environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     text = environment.get_template(template).render(values)
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text.rstrip() + "\n", encoding="utf-8")

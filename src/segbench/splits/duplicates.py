@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from segbench.datasets.canonical import read_thumbnails
 from segbench.images import Pixels, read_pixels
-from segbench.parallel import in_threads
+from segbench.parallel import thread_map
 
 Pairs = NDArray[np.int64]
 """(P, 2) of rows of samples.csv, the lower first."""
@@ -307,7 +307,7 @@ def _annotated(dataset: Path, paths: pd.Series, candidates: Pairs) -> tuple[Pair
         first, second = (read_pixels(dataset / paths.iloc[at]) for at in pair)
         return is_annotated(first, second)
 
-    found = [*in_threads(work, list(looked_at), "annotated copies", len(looked_at))]
+    found = [*thread_map(work, list(looked_at), "annotated copies", len(looked_at))]
     return looked_at[np.array(found, bool)], len(candidates) - len(looked_at)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segbench.datasets.canonical import Info, read_info, read_samples, read_table
 from segbench.errors import InputError
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
@@ -71,12 +71,12 @@ def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) 
     reasons = pd.read_csv(dataset / "skipped.csv")["reason"].tolist()
     masks = suspects(info, measures)
     scores = score(params, table, samples, measures, leaks, masks, len(reasons))
-    with whole_file(paths.scores) as partial:
+    with atomic_file(paths.scores) as partial:
         partial.write_text(json.dumps(scores, indent=2) + "\n")
     mode = picture_mode(report.pictures, info.redistributable)
     found = in_words(leaks)
     worst = worst_fold(leaks)
-    with whole_folder(paths.pictures) as partial:
+    with atomic_folder(paths.pictures) as partial:
         list_leaks(alike, leaks, samples).to_csv(
             partial / "leaks.csv", index=False, lineterminator="\n"
         )
@@ -108,7 +108,7 @@ def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) 
             f"{found}, none may; see {paths.page}, then set split.by: group, name the groups or "
             "set split.join_alike: true, or split.on_leak: warn"
         )
-    with whole_file(paths.split) as partial:
+    with atomic_file(paths.split) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     lines = [f"WARNING: {text}" for text in (found, *audit.warnings) if text]
     if params.sticky:

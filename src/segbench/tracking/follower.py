@@ -28,11 +28,11 @@ class Follower:
     def follow(self, folder: Path) -> None:
         """Replay the record in a folder, until it has ended and all of it is in MLflow."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died, which `reached` says
+        with suppress(BrokenPipeError):  # it has died, which `wait` says
             self._process.stdin.write(f"{folder}\n")
             self._process.stdin.close()
 
-    def reached(self, max_wait_s: float) -> bool:
+    def wait(self, max_wait_s: float) -> bool:
         """Wait until it is done, but no longer than that; did it bring everything?"""
         try:
             return self._process.wait(timeout=max_wait_s) == 0

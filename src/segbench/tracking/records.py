@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from segbench.files import whole_file, whole_folder
+from segbench.files import atomic_file, atomic_folder
 from segbench.tracking.follower import ready
 
 
@@ -55,8 +55,8 @@ class Run:
     """What is known of a run at the start of a stage.
 
     Attributes:
-        id: names the run for ever; parts of one run (training, its evaluation) share it.
-        part: `train`, `evaluate` or `compare`.
+        id: names the run for ever; the stages of one run (training, its evaluation) share it.
+        stage: `train`, `evaluate` or `compare`.
         experiment, name: as the tracking server shows them.
         started_ms: UNIX time in milliseconds.
         params: every choice, flat.
@@ -67,7 +67,7 @@ class Run:
     """
 
     id: str
-    part: str
+    stage: str
     experiment: str
     name: str
     started_ms: int
@@ -99,7 +99,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, run: Run, lines: Iterable[str] = ()) -> None:
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             (partial / "artifacts").mkdir()
             (partial / "metrics.jsonl").write_text("".join(lines))
             write_run(partial, run)
@@ -138,19 +138,20 @@ class Record:
         interrupted = kind is not None and not issubclass(kind, Exception)
         status = "FINISHED" if kind is None else "KILLED" if interrupted else "FAILED"
         end = {"status": status, "time_ms": now_ms(), "tags": self.tags}
-        with whole_file(self.folder / "end.json") as partial:
+        with atomic_file(self.folder / "end.json") as partial:
             partial.write_text(json.dumps(end, indent=2) + "\n")
 
 
 def write_run(folder: Path, run: Run) -> None:
     """Write run.json."""
-    with whole_file(folder / "run.json") as partial:
+    with atomic_file(folder / "run.json") as partial:
         partial.write_text(json.dumps(asdict(run), indent=2) + "\n")
 
 
 def read_run(folder: Path) -> Run:
     """Read run.json."""
     fields = json.loads((folder / "run.json").read_text())
+    fields.setdefault("stage", fields.pop("part", None))  # its name in older records
     inputs = [DatasetInput(**item) for item in fields.pop("inputs")]
     model = fields.pop("model")
     return Run(**fields, inputs=inputs, model=ModelFile(**model) if model else None)
@@ -187,7 +188,7 @@ def recorded(
         with record:
             yield record
     finally:
-        if not follower.reached(max_wait_s):
+        if not follower.wait(max_wait_s):
             print(
                 f"warning: MLflow did not take the run; it is whole in {folder}, "
                 "'make sync' brings it later",

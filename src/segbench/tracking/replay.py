@@ -106,14 +106,14 @@ class Replay:
                 self._send_artifacts(client)
                 if end["status"] == "FINISHED":
                     self._send_model(client)
-                self._adopt(client)
+                self._link_children(client)
                 tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
                 self._close(client, end)
                 self.done = True
 
     def _replayed_tag(self) -> str:
-        return f"segbench.replayed.{self.run.part}"
+        return f"segbench.replayed.{self.run.stage}"
 
     def _open(self, client: MlflowClient, end: dict[str, Any] | None) -> str:
         """Find or create the run, and send what is known at its start."""
@@ -122,7 +122,7 @@ class Replay:
         found = _find(client, [experiment_id], run.id)
         if found is not None:
             run_id = found.info.run_id
-            if end is None and run.part == "train":
+            if end is None and run.stage == "train":
                 client.update_run(run_id, "RUNNING")  # it was interrupted, and goes on
             elif end and found.data.tags.get(self._replayed_tag()) == str(end["time_ms"]):
                 self.done = True
@@ -148,7 +148,7 @@ class Replay:
                     json.dumps({"path": item.source}),
                     profile=json.dumps(item.profile),
                 ),
-                [InputTag("mlflow.data.context", {"train": "training"}.get(run.part, "testing"))],
+                [InputTag("mlflow.data.context", {"train": "training"}.get(run.stage, "testing"))],
             )
             for item in run.inputs
         ]
@@ -227,7 +227,7 @@ class Replay:
         log_model(model, (self.folder / model.path).resolve(), self._run_id)
         client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
 
-    def _adopt(self, client: MlflowClient) -> None:
+    def _link_children(self, client: MlflowClient) -> None:
         """Make this run the parent of those it compares."""
         experiments = [self._experiment(client)]
         for child in self.run.children:
@@ -238,7 +238,7 @@ class Replay:
     def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
         # An evaluation adds to a run that its training has ended, unless it comes first.
         running = client.get_run(self._run_id).info.status == "RUNNING"
-        if running or self.run.part != "evaluate":
+        if running or self.run.stage != "evaluate":
             client.set_terminated(self._run_id, end["status"], end["time_ms"])
 
 
@@ -257,7 +257,7 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
         UNREACHABLE: if the server does not take them.
     """
     order = {"train": 0, "evaluate": 1, "compare": 2}
-    for folder in sorted(folders, key=lambda folder: order[read_run(folder).part]):
+    for folder in sorted(folders, key=lambda folder: order[read_run(folder).stage]):
         Replay(folder, uri).advance()
     return [folder for folder in folders if not (folder / "end.json").exists()]
 

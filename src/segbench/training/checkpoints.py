@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from torch.utils.serialization import config
 
 from segbench.errors import InputError
-from segbench.files import whole_file
+from segbench.files import atomic_file
 from segbench.tracking.records import Run, read_run, write_run
 
 KEPT = 3
@@ -77,7 +77,7 @@ class Checkpoints:
         Raises:
             OSError: if the disk is full; the last two still are there.
         """
-        with whole_file(self.folder / f"{step:09d}.pt") as partial:
+        with atomic_file(self.folder / f"{step:09d}.pt") as partial:
             for old in self._newest_first()[KEPT - 1 :]:
                 os.replace(old, partial)
             partial.touch()

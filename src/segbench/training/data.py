@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.transforms import load_pipeline, vary
-from segbench.devices import Resolved
+from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
 from segbench.images import IGNORE
 from segbench.params import Params
@@ -36,7 +36,7 @@ class TrainingData:
 
 
 def open_data(
-    params: Params, arrays: Path, fold: int, seed: int, resolved: Resolved, fabric: Fabric
+    params: Params, arrays: Path, fold: int, seed: int, resolved: ResolvedHardware, fabric: Fabric
 ) -> TrainingData:
     """Open the training and the validation split of a fold; the test split is not opened.
 
@@ -67,7 +67,7 @@ def open_data(
     return TrainingData(read_header(arrays), batches, val, held_out, _preview_index(held_out))
 
 
-def check_data(params: Params, header: Header, resolved: Resolved) -> None:
+def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> None:
     """Raise InputError for images or devices that do not go with the params."""
     if header.channels > params.model.in_channels:
         raise InputError(

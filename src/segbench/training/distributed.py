@@ -13,10 +13,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
-from segbench.devices import Resolved
+from segbench.devices import ResolvedHardware
 
 
-def make_fabric(resolved: Resolved) -> Fabric:
+def make_fabric(resolved: ResolvedHardware) -> Fabric:
     """Launch Lightning Fabric, which brings devices, precision and processes."""
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)

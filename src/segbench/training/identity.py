@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segbench.arrays.store import open_arrays, read_header
-from segbench.devices import Resolved
+from segbench.devices import ResolvedHardware
 from segbench.files import sha256_of, sha256_of_code
 from segbench.params import Params
 from segbench.tracking import provenance
@@ -22,7 +22,7 @@ CODE = (
 
 
 def checkpoint_key(
-    params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path
+    params: Params, alias: str, fold: int, seed: int, resolved: ResolvedHardware, arrays: Path
 ) -> str:
     """Hash of everything that determines a training, its code included."""
     parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
@@ -43,7 +43,7 @@ def _tuning(params: Params) -> dict[str, Any] | None:
 
 
 def describe_run(
-    params: Params, alias: str, fold: int, seed: int, resolved: Resolved, arrays: Path
+    params: Params, alias: str, fold: int, seed: int, resolved: ResolvedHardware, arrays: Path
 ) -> Run:
     """The run as the record opens with it: every choice that made it, and where it comes from."""
     header = read_header(arrays)
@@ -76,7 +76,7 @@ def describe_run(
     }
     return Run(
         id=uuid.uuid4().hex,
-        part="train",
+        stage="train",
         experiment=header.dataset.name,
         name=f"{alias}-fold{fold}-seed{seed}",
         started_ms=now_ms(),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from segbench.errors import InputError
-from segbench.files import whole_file
+from segbench.files import atomic_file
 from segbench.params import Params
 from segbench.params.train import Train
 from segbench.training.checkpoints import Checkpoints
@@ -105,7 +105,7 @@ def search_learning_rate(
         trainer = make_trainer(recipe, progress)
         trials.append(_try(trainer, checkpoints))
         if trainer.fabric.is_global_zero:
-            with whole_file(results) as partial:
+            with atomic_file(results) as partial:
                 partial.write_text(json.dumps([asdict(trial) for trial in trials]) + "\n")
         del trainer
         # Parts that refer to each other wait for the collector, and their memory with them.

@@ -12,8 +12,8 @@ import torch
 from lightning.fabric import Fabric, seed_everything
 
 from segbench.arrays.store import read_header
-from segbench.devices import Resolved, prepare, resolve, within_memory
-from segbench.files import whole_file
+from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
+from segbench.files import atomic_file
 from segbench.models.catalogue import check_names
 from segbench.models.freezing import freeze
 from segbench.models.network import build_network, check_size, save_network
@@ -79,7 +79,7 @@ def train(
     key = checkpoint_key(params, candidate, fold, seed, resolved, arrays)
     saved = Checkpoints(checkpoints / described.name, key)
     with ExitStack() as stack:
-        stack.enter_context(within_memory(_smaller_batch(params, resolved)))
+        stack.enter_context(oom_as_input_error(_smaller_batch(params, resolved)))
         if fabric.is_global_zero:
             stack.enter_context(saved.locked())
         state = _load_state(saved, fabric)
@@ -104,7 +104,7 @@ def train(
             return ""
         _complete_record(record, trainer, trials, origin)
         _write_results(trainer, described.id, trials, origin, history, run)
-        with whole_file(out / "weights.safetensors") as file:
+        with atomic_file(out / "weights.safetensors") as file:
             save_network(trainer.network.cpu(), file)
     best, epochs = trainer.state.selected_epoch, len(trainer.state.history)
     rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
@@ -115,7 +115,7 @@ def train(
     )
 
 
-def _smaller_batch(params: Params, resolved: Resolved) -> str:
+def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
     """What to do where a batch does not fit into memory."""
     size, share = params.train.batch_size, params.train.batch_size // resolved.devices
     return (
@@ -136,7 +136,7 @@ def _make_trainer(
     params: Params,
     candidate: str,
     seed: int,
-    resolved: Resolved,
+    resolved: ResolvedHardware,
     fabric: Fabric,
     data: TrainingData,
     recipe: Train,
@@ -174,7 +174,7 @@ def _write_results(
     trainer: Trainer, run_id: str, trials: list[Trial], origin: Origin, history: Path, run: Path
 ) -> None:
     """Write what later stages read of a run, beside its weights; see `train`."""
-    with whole_file(history) as file:
+    with atomic_file(history) as file:
         pd.DataFrame(trainer.state.history).to_csv(file, index=False, lineterminator="\n")
     outcome = {
         "run": run_id,
@@ -183,5 +183,5 @@ def _write_results(
         "tuning": [asdict(trial) for trial in trials],
         "origin": asdict(origin),
     }
-    with whole_file(run) as file:
+    with atomic_file(run) as file:
         file.write_text(json.dumps(outcome, indent=2) + "\n")
