@@ -82,7 +82,8 @@ def arguments(target: Callable[..., str]) -> dict[str, object]:
     """The arguments of a stage's function, by name, from the command line."""
     from segbench.params import Params, load_params
 
-    sections = {name: field.annotation for name, field in Params.model_fields.items()}
+    hints = get_type_hints(Params)
+    sections = {name: hints[name] for name in Params.model_fields}
     kinds = get_type_hints(target)
     kinds.pop("return")
     chosen: dict[str, str | None] = {}  # parameter -> section, None for all of them
