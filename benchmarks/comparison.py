@@ -14,10 +14,10 @@ import numpy as np
 from segbench.comparison.statistics import (
     Panel,
     best_probabilities,
-    optimism,
     shared_ranks,
     stability,
     variance_split,
+    winners_curse,
 )
 
 CANDIDATES, SEEDS, IMAGES, RESAMPLES = 12, 5, 1000, 10_000
@@ -33,7 +33,7 @@ def everything(scores: np.ndarray, groups: np.ndarray) -> None:
             variance_split(scores[at])
         shared_ranks(CANDIDATES, panel.differences(means, 0.95, 0), 0.05)
         best_probabilities(means)
-        optimism(panel.means, means)
+        winners_curse(panel.means, means)
         stability(panel.seed_means)
 
 

@@ -18,7 +18,7 @@ from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import Rule
 from segbench.evaluation.predict import Truths, look
-from segbench.evaluation.results import Evaluated, Paths, flat, read_predictions
+from segbench.evaluation.results import RunResult, flat, read_predictions
 from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
@@ -96,12 +96,9 @@ def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
     masks = [rng.integers(0, 3, size, np.uint8) for size in ((2, 3), (4, 2), (1, 7))]
     arrays = flat({"val": masks[:1], "test": masks})
     np.savez_compressed(tmp_path / "predictions.npz", **arrays)
-    (tmp_path / "evaluations" / "a").mkdir(parents=True)
-    (tmp_path / "predictions.npz").rename(tmp_path / "evaluations" / "a" / "predictions.npz")
-    paths = Paths(**{field: tmp_path / field for field in Paths.__annotations__})
     hashes = {"sha256": {"predictions": sha256_of_arrays(arrays)}}
-    run = Evaluated("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame(), {})
-    read = read_predictions(paths, run)
+    run = RunResult("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame(), {}, tmp_path)
+    read = read_predictions(run)
     assert all((one == other).all() for one, other in zip(read, masks, strict=True))
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.comparison.compare import to_table
-from segbench.comparison.examples import pick
-from segbench.comparison.leaderboard import standings
-from segbench.comparison.page import pairwise
-from segbench.comparison.subgroups import slices
-from segbench.comparison.verdict import limits, verdict
+from segbench.comparison.examples import pick_examples
+from segbench.comparison.leaderboard import make_leaderboard
+from segbench.comparison.subgroups import find_subgroups
+from segbench.comparison.tables import to_table
+from segbench.comparison.verdict import caveats, verdict_sentence
 from segbench.errors import InputError
-from segbench.evaluation.results import Evaluated, Paths, read_scored, scores_of
+from segbench.evaluation.results import RunResult, read_result, score_array
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from support.comparison import COST, evaluated
@@ -36,10 +35,10 @@ def judged(params: Params, scores: dict[str, tuple[float, float]], groups: int =
         for alias, pair in scores.items()
         for seed in params.comparison.seeds
     ]
-    found = standings(params, runs)
+    found = make_leaderboard(params, runs)
     assert found.rows[0].val.mean >= found.rows[1].val.mean
-    assert found.rows[0].behind is None
-    return verdict(params.comparison, found, leaky=False)
+    assert found.rows[0].difference_to_champion is None
+    return verdict_sentence(params.comparison, found, leaky=False)
 
 
 def test_validation_chooses_and_test_confirms(params: Params) -> None:
@@ -51,10 +50,10 @@ def test_validation_chooses_and_test_confirms(params: Params) -> None:
 def test_validation_chooses_even_if_test_contradicts(params: Params) -> None:
     said = judged(params, {"regnetx_002": (0.6, 0.8), "resnet18": (0.8, 0.6)})
     assert said.startswith("resnet18 has the best validation dice")
-    assert "contradicts: regnetx_002 (p = 0.002) did better there" in said
+    assert "contradicts this: regnetx_002 (p = 0.002) scored higher there" in said
 
 
-def close(params: Params) -> list[Evaluated]:
+def close(params: Params) -> list[RunResult]:
     return [
         evaluated("regnetx_002", 0, 0.70, 0.68),
         evaluated("regnetx_002", 1, 0.70, 0.72),
@@ -65,65 +64,71 @@ def close(params: Params) -> list[Evaluated]:
 
 def test_close_candidates_are_not_told_apart(params: Params) -> None:
     """Their seeds differ by more than they do, though every image of a run does."""
-    found = standings(params, close(params))
-    assert "cannot tell it from regnetx_002" in verdict(params.comparison, found, leaky=False)
+    found = make_leaderboard(params, close(params))
+    assert "cannot tell it from regnetx_002" in verdict_sentence(
+        params.comparison, found, leaky=False
+    )
     assert [row.rank for row in found.rows] == [1, 1]
-    warned = verdict(params.comparison, found, leaky=True)
-    assert warned.startswith("The split leaks (audit.html), so all scores flatter. ")
-    told = " ".join(limits(params.comparison, found, {}))
+    warned = verdict_sentence(params.comparison, found, leaky=True)
+    assert warned.startswith("The split leaks (audit.html), so all scores are optimistic. ")
+    told = " ".join(caveats(params.comparison, found, {}))
     assert "Winner's curse: resnet18 was chosen for the best of 2 validation scores" in told
-    assert "resnet18 is first on test in 1 of 2 seeds" in told
+    assert "resnet18 ranks first on test in 1 of 2 seeds" in told
     assert "One seed" not in told
 
 
 def test_the_page_shows_a_pair_from_both_sides(params: Params) -> None:
-    found = standings(params, close(params))
-    square = pairwise(found)
+    found = make_leaderboard(params, close(params))
+    square = found.pairwise
     assert square[0][0] is square[1][1] is None
     assert square[0][1] is not None
-    assert square[1][0] == square[0][1].turned == found.rows[1].behind
+    assert square[1][0] == square[0][1].turned == found.rows[1].difference_to_champion
     assert square[0][1].interval.low == -square[1][0].interval.high
 
 
 def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
     scores = {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}
     said = judged(params, scores, groups=5)
-    assert "With 5 independent groups of test images and 1 pair of candidates not even" in said
-    assert "can neither confirm nor refute a lead" in said
+    assert "with 5 independent groups of test images and 1 pair of candidates, even" in said
+    assert "can neither confirm nor refute its lead" in said
     assert "confirms its lead" not in said
     assert "confirms its lead" in judged(params, scores, groups=8)
     runs = [evaluated(alias, seed, *pair, 8) for alias, pair in scores.items() for seed in (0, 1)]
-    told = limits(params.comparison, standings(params, runs), {})
-    assert any(said.startswith("8 independent groups") for said in told)
+    told = caveats(params.comparison, make_leaderboard(params, runs), {})
+    assert any(said.startswith("Only 8 independent groups") for said in told)
 
 
 def test_a_rule_that_does_not_carry_over_is_said(params: Params) -> None:
     runs = close(params)
-    before = limits(params.comparison, standings(params, runs), {})
+    before = caveats(params.comparison, make_leaderboard(params, runs), {})
     assert "does not carry over" not in " ".join(before)
     for run in runs:
         run.images["dice_chosen"] -= 0.02
-    told = limits(params.comparison, standings(params, runs), {})
-    assert any("by the rule chosen on validation reach 0.6" in limit for limit in told)
+    told = caveats(params.comparison, make_leaderboard(params, runs), {})
+    assert any("with it resnet18 reaches 0.6" in caveat for caveat in told)
 
 
-def test_one_of_anything_is_a_limit_in_words(tree: dict[str, Any]) -> None:
+def test_one_of_anything_is_a_caveat(tree: dict[str, Any]) -> None:
     tree["comparison"].update(candidates=["resnet18"], seeds=[0], num_resamples=100)
     params = Params.model_validate(tree)
-    found = standings(params, [evaluated("resnet18", 0, 0.8, 0.7, groups=1)])
-    said = verdict(params.comparison, found, leaky=False)
+    found = make_leaderboard(params, [evaluated("resnet18", 0, 0.8, 0.7, groups=1)])
+    said = verdict_sentence(params.comparison, found, leaky=False)
     assert said.endswith("on test.")
     assert "[" not in said
-    told = " ".join(limits(params.comparison, found, {}))
-    for limit in ("All test images are of one group", "One seed: no spread", "nothing is compared"):
-        assert limit in told
-    assert np.isnan(found.rows[0].best)
+    told = " ".join(caveats(params.comparison, found, {}))
+    for caveat in (
+        "All test images belong to one group",
+        "One seed: the spread",
+        "nothing is compared",
+    ):
+        assert caveat in told
+    assert np.isnan(found.rows[0].p_best)
     assert np.isnan(to_table(found.rows, {"resnet18": COST}).loc[0, "test_low"])
 
 
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
     runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("resnet18", 1, 0.7, 0.8)]
-    scores, groups = scores_of(runs, ["resnet18"], "test", "dice")
+    scores, groups = score_array(runs, ["resnet18"], "test", "dice")
     assert scores.shape == (1, 2, 60)
     assert len(set(groups)) == 30
     assert scores.mean() == pytest.approx(0.7, abs=0.02)
@@ -134,7 +139,7 @@ def test_runs_of_other_images_are_not_compared(params: Params) -> None:
     with pytest.raises(
         InputError, match=r"regnetx_002-fold0-seed0 was scored on other test images"
     ):
-        scores_of(runs, ["resnet18", "regnetx_002"], "test", "dice")
+        score_array(runs, ["resnet18", "regnetx_002"], "test", "dice")
 
 
 def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
@@ -143,12 +148,12 @@ def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
     with pytest.raises(
         InputError, match=r"resnet18: no val image has a dice, since truth and pred"
     ):
-        scores_of([run], ["resnet18"], "val", "dice")
+        score_array([run], ["resnet18"], "val", "dice")
 
 
-def test_slices_hold_every_image_once_by_each_kind() -> None:
+def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     runs = [evaluated(alias, seed, 0.7, 0.6) for alias in ("a", "b") for seed in (0, 1)]
-    found = slices(runs, ["a", "b"], "dice")
+    found = find_subgroups(runs, ["a", "b"], "dice")
     kinds = list(dict.fromkeys(part.kind for part in found))
     assert kinds == ["stratum", "object size", "objects", "group"]
     for kind in kinds[:3]:
@@ -174,45 +179,45 @@ def test_pictures_enter_git_only_where_they_may(asked: str, free: bool, mode: st
 
 
 def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> None:
-    paths = Paths(**{name: tmp_path / name for name in Paths.__annotations__})
+    metrics, evaluations, *_ = folders = [tmp_path / str(at) for at in range(4)]
     with pytest.raises(InputError, match="was not evaluated; run 'dvc repro'"):
-        read_scored(paths, "resnet18", 0, 0)
-    rows = paths.evaluations / "resnet18-fold0-seed0" / "images.csv"
+        read_result("resnet18", 0, 0, *folders)
+    rows = evaluations / "resnet18-fold0-seed0" / "images.csv"
     rows.parent.mkdir(parents=True)
     rows.write_text("split,id\n")
-    paths.metrics.mkdir()
+    metrics.mkdir()
     hashes = {"images": hashlib.sha256(b"others").hexdigest()}
-    (paths.metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
+    (metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
     with pytest.raises(InputError, match=r"not the rows that .* was made from"):
-        read_scored(paths, "resnet18", 0, 0)
+        read_result("resnet18", 0, 0, *folders)
 
 
 def test_a_run_file_without_rollbacks_is_refused(tmp_path: Path) -> None:
     """It was written by an earlier version, and could hide that the run rolled back."""
-    paths = Paths(**{name: tmp_path / name for name in Paths.__annotations__})
-    rows = paths.evaluations / "resnet18-fold0-seed0" / "images.csv"
-    for folder in (rows.parent, paths.metrics, paths.history, paths.runs):
+    metrics, evaluations, history, runs = folders = [tmp_path / str(at) for at in range(4)]
+    rows = evaluations / "resnet18-fold0-seed0" / "images.csv"
+    for folder in (rows.parent, metrics, history, runs):
         folder.mkdir(parents=True)
     rows.write_text("split,id\n")
-    (paths.history / "resnet18-fold0-seed0.csv").write_text("epoch\n")
+    (history / "resnet18-fold0-seed0.csv").write_text("epoch\n")
     hashes = {"images": hashlib.sha256(rows.read_bytes()).hexdigest()}
-    (paths.metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
-    file = paths.runs / "resnet18-fold0-seed0.json"
+    (metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
+    file = runs / "resnet18-fold0-seed0.json"
     file.write_text('{"run": "a", "rollbacks": 1}')
-    assert read_scored(paths, "resnet18", 0, 0).trained["rollbacks"] == 1
+    assert read_result("resnet18", 0, 0, *folders).trained["rollbacks"] == 1
     file.write_text('{"run": "a"}')
     with pytest.raises(
         InputError, match=r"seed0.json: no 'rollbacks'.*; run 'dvc repro'"
     ) as caught:
-        read_scored(paths, "resnet18", 0, 0)
+        read_result("resnet18", 0, 0, *folders)
     assert "\n" not in str(caught.value)
 
 
 def test_runs_that_rolled_back_are_named(params: Params) -> None:
     runs = close(params)
-    found = standings(params, runs)
-    before = limits(params.comparison, found, {run.name: 0 for run in runs})
-    after = limits(
+    found = make_leaderboard(params, runs)
+    before = caveats(params.comparison, found, {run.name: 0 for run in runs})
+    after = caveats(
         params.comparison, found, {"regnetx_002-fold0-seed0": 1, "resnet18-fold0-seed1": 2}
     )
     ending = "after a non-finite loss and trained on at a lower learning rate: the recipe was not "
@@ -226,6 +231,6 @@ def test_no_image_is_shown_twice() -> None:
     scores = pd.DataFrame(
         {"a": [0.9, 0.1, 0.5, np.nan, 0.2], "b": [0.1, 0.1, 0.6, np.nan, 0.4]}, list("vwxyz")
     )
-    assert pick(scores, 2) == {"disagree": ["v", "z"], "worst": ["w", "x"]}
-    assert pick(scores[["a"]], 2) == {"worst": ["w", "z"]}
-    assert pick(scores, 5) == {"disagree": ["v", "z", "x", "w"]}
+    assert pick_examples(scores, 2) == {"disagree": ["v", "z"], "worst": ["w", "x"]}
+    assert pick_examples(scores[["a"]], 2) == {"worst": ["w", "z"]}
+    assert pick_examples(scores, 5) == {"disagree": ["v", "z", "x", "w"]}

@@ -1,10 +1,12 @@
 """A comparison that does not show what is required fails, and says why."""
 
+from pathlib import Path
+
 import pytest
 
-from segbench.comparison.compare import to_table
-from segbench.comparison.leaderboard import POOLED, standings
-from segbench.comparison.requirements import check, claims, insist
+from segbench.comparison.leaderboard import POOLED, make_leaderboard
+from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
+from segbench.comparison.tables import to_table
 from segbench.errors import InputError
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 from segbench.params import Params
@@ -21,7 +23,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(
-    ("text", "holds"),
+    ("text", "is_met"),
     [
         ("dice_per_image >= 0.9", False),
         ("dice_per_image >= 0.8", True),
@@ -34,22 +36,22 @@ KNOWN = {
         ("0.1 < p < 0.3", True),
     ],
 )
-def test_what_holds(text: str, holds: bool) -> None:
-    (gate,) = check([text], KNOWN)
-    assert gate.holds is holds
-    if not holds:
-        with pytest.raises(InputError, match=r"does not hold; see report\.md"):
-            insist([gate], "report.md")
+def test_what_is_met(text: str, is_met: bool) -> None:
+    (requirement,) = evaluate_requirements([text], KNOWN)
+    assert requirement.is_met is is_met
+    if not is_met:
+        with pytest.raises(InputError, match=r"not met; see report\.md"):
+            require_all([requirement], Path("report.md"))
     else:
-        insist([gate], "report.md")
+        require_all([requirement], Path("report.md"))
 
 
 def test_the_line_has_the_values() -> None:
-    gates = check(["dice_per_image >= 0.9", "p < 0.5", "p < 0.05"], KNOWN)
+    requirements = evaluate_requirements(["dice_per_image >= 0.9", "p < 0.5", "p < 0.05"], KNOWN)
     with pytest.raises(
         InputError, match=r"'dice_per_image >= 0.9' \(dice_per_image is 0.85\); 'p <"
     ):
-        insist(gates, "report.md")
+        require_all(requirements, Path("report.md"))
 
 
 @pytest.mark.parametrize(
@@ -63,15 +65,15 @@ def test_the_line_has_the_values() -> None:
 )
 def test_what_cannot_be_said(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        check([text], KNOWN)
+        evaluate_requirements([text], KNOWN)
 
 
 def test_columns_of_the_table_are_names_of_requirements(params: Params) -> None:
     """Whoever copies a column's name has written a requirement."""
     aliases = params.comparison.candidates
-    found = standings(params, [evaluated(alias, 0, 0.8, 0.7) for alias in aliases])
+    found = make_leaderboard(params, [evaluated(alias, 0, 0.8, 0.7) for alias in aliases])
     costs = dict.fromkeys(aliases, COST)
-    known = claims(found, costs)
+    known = report_values(found, costs)
     scores = [
         name.removeprefix("test_") for name in to_table(found.rows, costs) if "_per_image" in name
     ]
@@ -79,7 +81,7 @@ def test_columns_of_the_table_are_names_of_requirements(params: Params) -> None:
     assert "dice_per_image_original_chosen" in scores
     for name in scores:
         assert f"runner_up_{name}" in known
-        check([f"{name} >= 0"], known)
+        evaluate_requirements([f"{name} >= 0"], known)
     listed = (ROOT / "docs" / "verdict.md").read_text()
     for ending in VARIANTS[1:]:
         assert f"`{ending}`" in listed

@@ -12,11 +12,11 @@ from segbench.comparison.statistics import (
     Interval,
     Panel,
     best_probabilities,
-    optimism,
     shared_ranks,
     sign_flip_p,
     stability,
     variance_split,
+    winners_curse,
 )
 
 
@@ -76,13 +76,13 @@ def test_coverage_and_false_alarms(groups: int, largest: int, seeds: int) -> Non
 @pytest.mark.slow
 @pytest.mark.usefixtures("frozen")
 def test_true_differences_are_found_as_often_as_said() -> None:
-    """A difference of the smallest resolvable size is found in about 80 of 100 experiments."""
+    """The minimum detectable difference is found in about 80 of 100 experiments."""
     rng = np.random.default_rng(0)
     said = []
     for trial in range(100):
         panel = Panel(*simulated(rng, 2, 3, 40, 3))
         pair = panel.differences(panel.resampled_means(400, trial), 0.95, trial)[0, 1]
-        said.append(pair.resolvable)
+        said.append(pair.min_detectable_difference)
     size, found = float(np.median(said)), 0
     for trial in range(400):
         scores, groups = simulated(rng, 2, 3, 40, 3)
@@ -160,7 +160,7 @@ def test_one_group_bounds_nothing(seeds: int) -> None:
     assert found.mean == pytest.approx(0.55)
     assert np.isnan([found.low, found.high]).all()
     pair = panel.differences(resampled, 0.95, 0)[0, 1]
-    assert np.isnan([pair.p, pair.resolvable]).all()
+    assert np.isnan([pair.p, pair.min_detectable_difference]).all()
     assert shared_ranks(2, {(0, 1): pair}, 0.05) == [1, 1]
 
 
@@ -212,7 +212,7 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart() -> None:
     assert shared_ranks(3, found, 0.05) == [1, 1, 2]
 
 
-def test_the_best_is_probable_and_flattered() -> None:
+def test_the_best_is_probable_and_optimistic() -> None:
     rng = np.random.default_rng(0)
     panel = Panel(rng.normal(0.5, 0.1, (6, 1, 30)), np.arange(30).astype(str))
     resampled = panel.resampled_means(2000, 0)
@@ -220,7 +220,7 @@ def test_the_best_is_probable_and_flattered() -> None:
     assert found.sum() == pytest.approx(1)
     assert found.argmax() == panel.means.argmax()
     assert found.max() < 0.95
-    assert optimism(panel.means, resampled) > 0.005
+    assert winners_curse(panel.means, resampled) > 0.005
     clear = panel_of([0.9, 0.8, 0.9, 0.8], [0.1, 0.2, 0.2, 0.1])
     assert best_probabilities(clear.resampled_means(500, 0)).tolist() == [1, 0]
 

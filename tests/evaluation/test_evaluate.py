@@ -11,13 +11,12 @@ import torch
 from PIL import Image
 
 from segbench.arrays.store import open_arrays, read_header
-from segbench.comparison.compare import compare
+from segbench.comparison.compare import Paths, compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
 from segbench.evaluation.measure import measure
-from segbench.evaluation.results import Paths
 from segbench.models.export import load_exported
 from segbench.models.network import build_network, save_network
 from segbench.params import Params
@@ -168,9 +167,9 @@ def test_several_classes_from_end_to_end(
     assert page.count("<img") == 2 * 3
     # What is required and does not hold fails the stage, and the report says so.
     asked = params.comparison.model_copy(update={"require": ["test > 2"]})
-    with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) does not hold"):
+    with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) not met"):
         compare(params.model_copy(update={"comparison": asked}), paths)
-    assert "Required, but not so: test &gt; 2" in (paths.reports / "comparison.html").read_text()
+    assert "Requirement not met: test &gt; 2" in (paths.reports / "comparison.html").read_text()
     # Scores of other data are not compared with what is at hand.
     found["sha256"]["dataset"] = "0" * 64
     scores.write_text(json.dumps(found))

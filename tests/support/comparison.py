@@ -1,5 +1,6 @@
 """Runs of a comparison that nobody trained."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,13 @@ import pandas as pd
 
 from segbench.comparison.leaderboard import POOLED
 from segbench.evaluation.costs import Cost, Spread
-from segbench.evaluation.results import Evaluated
+from segbench.evaluation.results import RunResult
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 
 COST = Cost("", 10**6, 10**9, 4 * 10**6, Spread(5, 4, 6), Spread(9, 8, 10), 100.0)
 
 
-def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> Evaluated:
+def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> RunResult:
     """A run whose images score around the given means, in groups of two."""
     shared = np.random.default_rng(0)  # images are as hard for one candidate as for another
     own = np.random.default_rng([len(alias), seed])
@@ -29,7 +30,25 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
         part["object_size"] = np.linspace(0, 0.3, number)
         part["num_objects"] = np.arange(number) % 5
         parts.append(part)
-    pooled = {f"test/{name}": test for name in POOLED}
-    summary: dict[str, Any] = {"parameters": 10, **pooled, "sha256": {}}
+    summary: dict[str, Any] = {
+        "parameters": 10**6,
+        **{f"test/{name}": test for name in POOLED},
+        "chosen": {"threshold": 0.4, "min_size": 0, "largest": False, "flips": False},
+        "sha256": {"weights": "w", "predictions": "p"},
+    }
+    names = ("train_loss", "val_dice_per_image", "val_accuracy_micro", "val_loss")
+    history = pd.DataFrame({"epoch": [0, 1], **{name: [0.5, 0.7] for name in names}})
+    trials = [(1e-3, 0.5), (1e-2, 0.6)]
+    trained = {
+        "rollbacks": 0,
+        "tuning": [{"learning_rate": rate, "val_dice_per_image": dice} for rate, dice in trials],
+        "origin": {
+            "source": "weights/encoder.safetensors",
+            "sha256": "e" * 64,
+            "mean": [0.5] * 3,
+            "std": [0.25] * 3,
+        },
+    }
     name = f"{alias}-fold0-seed{seed}"
-    return Evaluated(name, alias, 0, seed, summary, pd.concat(parts), pd.DataFrame(), {})
+    images = pd.concat(parts)
+    return RunResult(name, alias, 0, seed, summary, images, history, trained, Path(name))

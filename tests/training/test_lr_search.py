@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from segbench.errors import InputError
-from segbench.evaluation.results import by_rate, leaders
+from segbench.evaluation.results import leaders, trial_table
 from segbench.params import Params, load_params
 from segbench.plan import _epochs
 from segbench.tracking.records import read_run
@@ -291,7 +291,7 @@ def test_who_would_lead_at_one_rate() -> None:
             ]
         }
 
-    table = by_rate(
+    table = trial_table(
         [
             ("small", run(high=None, low=0.5, mid=0.6)),
             ("small", run(high=0.9, low=0.7, mid=0.6)),
@@ -303,5 +303,5 @@ def test_who_would_lead_at_one_rate() -> None:
     assert table.loc["small", 1e-3] == pytest.approx(0.6)
     assert table[1e-2].isna().all()  # a mean over the seed that did not diverge would flatter
     assert leaders(table) == {1e-3: "small", 3e-3: "large"}
-    nothing = by_rate([("small", run()), ("large", run())])
+    nothing = trial_table([("small", run()), ("large", run())])
     assert leaders(nothing) == {}

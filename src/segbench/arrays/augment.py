@@ -20,7 +20,7 @@ from segbench.files import atomic_file, atomic_folder
 from segbench.images import Pixels, read_pixels, resize
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
-from segbench.report.drawing import outline, save_sheet
+from segbench.report.drawing import outline, save_image_grid
 from segbench.splits.assign import SPLITS, UNUSED, read_split
 
 # Copies, preview and training draw from separate streams of the same seed.
@@ -161,4 +161,4 @@ def _write_preview(path: Path, pipeline: Pipeline, part: Arrays, params: Augment
             versions.append(vary(pipeline, image, mask, key))
         rows.append([outline(varied, truth=truth) for varied, truth in versions])
     columns = ["as packed", *(f"variation {n + 1}" for n in range(PREVIEW_VERSIONS))]
-    save_sheet(path, rows, columns, [str(part.samples["id"][index]) for index in picked])
+    save_image_grid(path, rows, columns, [str(part.samples["id"][index]) for index in picked])

@@ -1,5 +1,7 @@
 """Test images that the report shows, with what each candidate made of them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -7,8 +9,7 @@ from PIL import Image
 
 from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import Wholes
-from segbench.comparison.page import Cell, SampleRow
-from segbench.evaluation.results import Evaluated, Paths, read_predictions
+from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.images import Pixels
 from segbench.params import Params
@@ -18,60 +19,79 @@ MOST_PIXELS = 3_200_000
 """Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""
 
 
-def draw_samples(
+@dataclass(frozen=True)
+class Picture:
+    """A picture of an example: where it lies, and the score of what it shows."""
+
+    path: Path
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image: itself, its ground truth, and the predictions of the candidates by rank."""
+
+    id: str
+    pictures: list[Picture]
+
+
+def draw_gallery(
     params: Params,
-    paths: Paths,
-    aliases: list[str],
-    runs: list[Evaluated],
+    runs: list[RunResult],
+    aliases: Sequence[str],
+    arrays: Path,
     folder: Path,
-) -> dict[str, list[SampleRow]]:
+) -> dict[str, list[Example]]:
     """Draw test images with the predictions of all candidates: those on which the candidates differ
     most, and those that are worst on average.
 
     A candidate's prediction is that of its first seed, in the first fold.
 
+    Args:
+        params: all of them.
+        runs: of all candidates.
+        aliases: by rank.
+        arrays: the folder that the augment stage wrote.
+        folder: receives the pictures.
+
     Returns:
-        Rows, an image each, by what they show; the pictures lie in `folder`.
+        Examples by what they show, `disagree` and `worst`.
     """
     fold = params.comparison.folds[0]
-    shown = {run.alias: run for run in reversed(runs) if run.fold == fold}
-    wholes = Wholes(open_arrays(paths.arrays / f"fold{fold}" / "test"))
-    scores = pd.DataFrame(
-        {
-            alias: run.images[run.images["split"] == "test"].set_index("id")[
-                params.comparison.metric
-            ]
-            for alias, run in shown.items()
-        }
-    )
-    at = {str(id): index for index, id in enumerate(wholes.samples["id"])}
-    predictions = {alias: read_predictions(paths, run) for alias, run in shown.items()}
-    picked = pick(scores, params.report.num_samples)
+    first = {run.alias: run for run in reversed(runs) if run.fold == fold}
+    scores = pd.DataFrame({alias: _test_scores(run, params) for alias, run in first.items()})
+    picked = pick_examples(scores, params.report.num_samples)
     number = max(1, sum(map(len, picked.values()))) * (2 + len(aliases))
-    most = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
+    size = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
+    wholes = Wholes(open_arrays(arrays / f"fold{fold}" / "test"))
+    index_of = {str(id): index for index, id in enumerate(wholes.samples["id"])}
+    predictions = {alias: read_predictions(first[alias]) for alias in aliases}
     with atomic_folder(folder) as partial:
 
-        def row_of(id: str) -> SampleRow:
-            index = at[id]
-            image, truth, *preds = shrink(
-                *(wholes.image(index), wholes.mask(index)),
-                *(predictions[alias][index] for alias in aliases),
-                most=most,
-            )
-            cells = [
-                _draw(partial, folder, f"{id}--image", outline(image), None),
-                _draw(partial, folder, f"{id}--truth", outline(image, truth), None),
+        def draw(id: str) -> Example:
+            index = index_of[id]
+            masks = [wholes.mask(index), *(own[index] for own in predictions.values())]
+            image, truth, *preds = shrink(wholes.image(index), *masks, most=size)
+            drawn = [
+                ("image", outline(image), None),
+                ("truth", outline(image, truth), None),
+                *(
+                    (f"prediction-{alias}", outline(image, truth, pred), float(scores[alias][id]))
+                    for alias, pred in zip(aliases, preds, strict=True)
+                ),
             ]
-            for alias, pred in zip(aliases, preds, strict=True):
-                score = float(scores[alias][id])
-                drawn = outline(image, truth, pred)
-                cells.append(_draw(partial, folder, f"{id}--{alias}", drawn, score))
-            return SampleRow(id, cells)
+            return Example(
+                id,
+                [
+                    Picture(folder / _save(partial, f"{id}--{name}.jpg", pixels), score)
+                    for name, pixels, score in drawn
+                ],
+            )
 
-        return {name: [row_of(id) for id in ids] for name, ids in picked.items()}
+        return {kind: [draw(id) for id in ids] for kind, ids in picked.items()}
 
 
-def pick(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
+def pick_examples(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
     """Ids of images to show, none twice.
 
     Args:
@@ -84,10 +104,14 @@ def pick(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
     disagree = [str(id) for id in apart.index[:count]] if scores.shape[1] > 1 else []
     worst = [str(id) for id in mean.index if id not in disagree][:count]
     # No picture twice: embedded, it would count twice.
-    return {name: ids for name, ids in (("disagree", disagree), ("worst", worst)) if ids}
+    return {kind: ids for kind, ids in (("disagree", disagree), ("worst", worst)) if ids}
 
 
-def _draw(partial: Path, folder: Path, name: str, drawn: Pixels, score: float | None) -> Cell:
-    path = partial / f"{name}.jpg"
-    Image.fromarray(drawn).save(path, quality=85)
-    return Cell(folder / path.name, score)
+def _test_scores(run: RunResult, params: Params) -> pd.Series:
+    rows = run.images[run.images["split"] == "test"]
+    return rows.set_index("id")[params.comparison.metric]
+
+
+def _save(folder: Path, name: str, pixels: Pixels) -> str:
+    Image.fromarray(pixels).save(folder / name, quality=85)
+    return name

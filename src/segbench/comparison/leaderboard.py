@@ -1,4 +1,4 @@
-"""Standings: who leads, by how much, and how sure that is; from the rows of all runs."""
+"""Leaderboard: who leads, by how much, and how sure that is; from the rows of all runs."""
 
 import re
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from segbench.comparison.statistics import (
     Stability,
     VarianceSplit,
     best_probabilities,
-    optimism,
     shared_ranks,
     stability,
     variance_split,
+    winners_curse,
 )
-from segbench.evaluation.results import Evaluated, scores_of
+from segbench.evaluation.results import RunResult, score_array
 from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.params import Params
 from segbench.params.model import Candidate
@@ -33,19 +33,20 @@ RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One candidate on the leaderboard; scores are means over images and runs.
 
     Attributes:
-        rank: 1 and how many are better on test for certain; shared by what cannot be told apart.
+        rank: 1 plus the number of candidates that are significantly better on test; candidates that
+            cannot be told apart share one.
         alias, encoder, weights: who it is.
         parameters: of the whole network.
         num_runs: folds x seeds.
         val, test: the ranking score, with its interval.
         seeds: the same on test for each seed.
-        best: how probable it is that no other is better on test; NaN with one group of images.
-        behind: the difference to the champion on the same test images; None for the champion.
-        scores: every metric per image on test, with the endings of `scoring.VARIANTS`.
+        p_best: probability that no other is better on test; NaN with one group of images.
+        difference_to_champion: on the same test images; None for the champion.
+        scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`.
         pooled: of the pixels of all test images, and the soft dice of batches; means over runs.
         split: where the spread of its test scores comes from.
     """
@@ -59,84 +60,101 @@ class Row:
     val: Interval
     test: Interval
     seeds: list[float]
-    best: float
-    behind: Difference | None
+    p_best: float
+    difference_to_champion: Difference | None
     scores: dict[str, float]
     pooled: dict[str, float]
     split: VarianceSplit
 
 
 @dataclass(frozen=True)
-class Standings:
-    """All of them.
+class Leaderboard:
+    """The candidates in order, and what holds of all of them.
 
     Attributes:
         rows: best on validation first, so that the champion is the first.
         differences: on test, by pair of numbers of rows (i, j), i < j.
         num_groups, num_seeds: of the test images, and of each candidate.
-        resolvable: the smallest difference that the test set can resolve, the median over pairs;
-            NaN with one candidate.
-        flattery: by how much the champion's validation score is too good for having been the best.
+        min_detectable_difference: the median over pairs; NaN with one candidate.
+        winners_curse: by how much the champion's validation score is optimistic for having been the
+            best.
         stability: of the order on test, over seeds.
     """
 
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     differences: dict[tuple[int, int], Difference]
     num_groups: int
     num_seeds: int
-    resolvable: float
-    flattery: float
+    min_detectable_difference: float
+    winners_curse: float
     stability: Stability
 
+    @property
+    def aliases(self) -> list[str]:
+        """The candidates in order."""
+        return [row.alias for row in self.rows]
 
-def standings(params: Params, runs: list[Evaluated]) -> Standings:
+    @property
+    def pairwise(self) -> list[list[Difference | None]]:
+        """The differences as a square, row minus column; None on the diagonal."""
+        numbers = range(len(self.rows))
+        return [
+            [
+                None if i == j else self.differences.get((i, j)) or self.differences[j, i].turned
+                for j in numbers
+            ]
+            for i in numbers
+        ]
+
+
+def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
     """Order the candidates by validation, and judge the order by test."""
     chosen = params.comparison
     listed = list(chosen.candidates)
-    val = Panel(*scores_of(runs, listed, "val", chosen.metric))
-    order = [int(at) for at in np.argsort(-np.nan_to_num(val.means, nan=-1.0), kind="stable")]
+    unordered = Panel(*score_array(runs, listed, "val", chosen.metric))
+    order = np.argsort(-np.nan_to_num(unordered.means, nan=-1.0), kind="stable")
     aliases = [listed[at] for at in order]
-    val = Panel(*scores_of(runs, aliases, "val", chosen.metric))
-    scores, groups = scores_of(runs, aliases, "test", chosen.metric)
+    val = Panel(*score_array(runs, aliases, "val", chosen.metric))
+    scores, groups = score_array(runs, aliases, "test", chosen.metric)
     test = Panel(scores, groups)
-    val_means, means = (
+    val_means, test_means = (
         panel.resampled_means(chosen.num_resamples, RANDOM_SEED) for panel in (val, test)
     )
-    found = test.differences(means, chosen.confidence, RANDOM_SEED)
-    ranks = shared_ranks(len(aliases), found, 1 - chosen.confidence)
-    best = best_probabilities(means) if test.num_groups > 1 else np.full(len(aliases), np.nan)
+    pairs = test.differences(test_means, chosen.confidence, RANDOM_SEED)
+    ranks = shared_ranks(len(aliases), pairs, 1 - chosen.confidence)
+    p_best = best_probabilities(test_means) if test.num_groups > 1 else [np.nan] * len(aliases)
     rows = []
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]
+        val_mean = val.interval(val_means[:, at], at, chosen.confidence)
+        test_mean = test.interval(test_means[:, at], at, chosen.confidence)
         rows.append(
-            Row(
+            LeaderboardRow(
                 rank=ranks[at],
                 alias=alias,
                 encoder=params.candidates[alias].encoder,
                 weights=_weights_name(params.candidates[alias]),
                 parameters=own[0].summary["parameters"],
                 num_runs=len(own),
-                val=_within_bounds(val.interval(val_means[:, at], at, chosen.confidence)),
-                test=_within_bounds(test.interval(means[:, at], at, chosen.confidence)),
+                val=_within_bounds(val_mean),
+                test=_within_bounds(test_mean),
                 seeds=test.seed_means[at].tolist(),
-                best=float(best[at]),
-                behind=found[0, at].turned if at else None,
-                scores=_all_scores(runs, alias),
-                pooled={
-                    name: float(np.mean([_number(run.summary[f"test/{name}"]) for run in own]))
-                    for name in POOLED
-                },
+                p_best=float(p_best[at]),
+                difference_to_champion=pairs[0, at].turned if at else None,
+                scores=_scores_per_image(own),
+                pooled=_pooled_scores(own),
                 split=variance_split(scores[at]),
             )
         )
-    return Standings(
-        rows,
-        found,
-        test.num_groups,
-        test.num_seeds,
-        float(np.median([pair.resolvable for pair in found.values()])) if found else np.nan,
-        optimism(val.means, val_means),
-        stability(test.seed_means),
+    detectable = [pair.min_detectable_difference for pair in pairs.values()]
+    return Leaderboard(
+        rows=rows,
+        differences=pairs,
+        num_groups=test.num_groups,
+        num_seeds=test.num_seeds,
+        min_detectable_difference=float(np.median(detectable)) if pairs else np.nan,
+        winners_curse=winners_curse(val.means, val_means),
+        stability=stability(test.seed_means),
     )
 
 
@@ -154,15 +172,20 @@ def _within_bounds(found: Interval) -> Interval:
     return Interval(found.mean, *(float(np.clip(bound, 0, 1)) for bound in (found.low, found.high)))
 
 
-def _all_scores(runs: list[Evaluated], alias: str) -> dict[str, float]:
+def _scores_per_image(runs: list[RunResult]) -> dict[str, float]:
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
-    rows = pd.concat([run.images for run in runs if run.alias == alias])
+    rows = pd.concat([run.images for run in runs])
     means = rows[rows["split"] == "test"][[*columns, "average_precision"]].mean()
     return {str(name): float(value) for name, value in means.items()}
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+def _pooled_scores(runs: list[RunResult]) -> dict[str, float]:
+    """Means over runs; NaN where a run has no score, which JSON writes as null."""
+    return {
+        name: float(np.mean([np.nan if score is None else score for score in scores]))
+        for name in POOLED
+        if (scores := [run.summary[f"test/{name}"] for run in runs])
+    }
 
 
 def _weights_name(candidate: Candidate) -> str:

@@ -1,57 +1,63 @@
-"""Gates: what a comparison must show (comparison.require), or its stage fails."""
+"""Requirements: what a comparison must show (comparison.require), or its stage fails."""
 
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from simpleeval import InvalidExpression, simple_eval
 
-from segbench.comparison.leaderboard import Row, Standings, per_image
+from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, per_image
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A requirement.
+class Requirement:
+    """A requirement, evaluated.
 
     Attributes:
         text: as params have it.
-        holds: NaN, which is what a comparison cannot tell, holds nothing.
+        is_met: False also where a value is NaN, which no comparison can tell.
         values: of the names in it.
     """
 
     text: str
-    holds: bool
+    is_met: bool
     values: dict[str, float]
 
     @property
-    def found(self) -> str:
+    def values_text(self) -> str:
         """The values in words."""
         return ", ".join(f"{name} is {value:.4g}" for name, value in self.values.items())
 
 
-def claims(found: Standings, costs: Mapping[str, Cost]) -> dict[str, float]:
-    """What a requirement may name: of the champion, of the runner-up (the second on validation,
-    behind `runner_up_`), and between them `p` and `lead`, the difference on test."""
-    known = _of(found.rows[0], costs)
-    if len(found.rows) > 1:
-        second = found.rows[1]
-        assert second.behind is not None
-        known |= {f"runner_up_{name}": value for name, value in _of(second, costs).items()}
-        known |= {"p": second.behind.p, "lead": -second.behind.interval.mean}
+def report_values(board: Leaderboard, costs: Mapping[str, Cost]) -> dict[str, float]:
+    """What a requirement may name.
+
+    Returns:
+        Values of the champion; of the runner-up (the second on validation), each behind
+        `runner_up_`; and between them `p` and `lead`, the difference on test.
+    """
+    known = _values_of(board.rows[0], costs)
+    if len(board.rows) > 1:
+        second = board.rows[1]
+        gap = second.difference_to_champion
+        assert gap is not None
+        known |= {f"runner_up_{name}": value for name, value in _values_of(second, costs).items()}
+        known |= {"p": gap.p, "lead": -gap.interval.mean}
     return known
 
 
-def _of(row: Row, costs: Mapping[str, Cost]) -> dict[str, float]:
+def _values_of(row: LeaderboardRow, costs: Mapping[str, Cost]) -> dict[str, float]:
     cost = costs[row.alias]
     return {
         "val": row.val.mean,
         "test": row.test.mean,
         "test_low": row.test.low,
         "test_high": row.test.high,
-        "best_probability": row.best,
+        "best_probability": row.p_best,
         "parameters": float(row.parameters),
         **{per_image(name): value for name, value in row.scores.items()},
         **row.pooled,
@@ -62,45 +68,48 @@ def _of(row: Row, costs: Mapping[str, Cost]) -> dict[str, float]:
     }
 
 
-def check(require: Sequence[str], known: Mapping[str, float]) -> list[Gate]:
+def evaluate_requirements(require: Sequence[str], known: Mapping[str, float]) -> list[Requirement]:
     """Evaluate requirements.
 
+    Args:
+        require: expressions, as params have them.
+        known: values by the names that may be used, see `report_values`.
+
     Raises:
-        InputError: for a name that nothing has, or what is no yes or no.
+        InputError: for a name that is not known, and what is neither true nor false.
     """
-    gates = []
-    for text in require:
-        names = sorted(
-            {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-        )
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"comparison.require: '{text}' names {name}, which is not known"
-                    f"{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
-                )
-        values = {name: known[name] for name in names}
-        try:
-            holds = simple_eval(text, names=values, functions={})
-        except (InvalidExpression, TypeError, ArithmeticError, AttributeError) as error:
+    return [_evaluate(text, known) for text in require]
+
+
+def _evaluate(text: str, known: Mapping[str, float]) -> Requirement:
+    names = sorted({node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)})
+    for name in names:
+        if name not in known:
             raise InputError(
-                f"comparison.require: '{text}' cannot be evaluated ({error}); write comparisons, "
-                "such as 'dice_per_image >= 0.9 and p < 0.05'"
-            ) from None
-        if not isinstance(holds, bool):
-            raise InputError(
-                f"comparison.require: '{text}' is {holds}, neither true nor false; compare it, "
-                f"as in '{text} > 0'"
+                f"comparison.require: '{text}' names {name}, which is not known"
+                f"{did_you_mean(name, known)}; there are {', '.join(sorted(known))}"
             )
-        gates.append(Gate(text, holds, values))
-    return gates
-
-
-def insist(gates: Sequence[Gate], report: object) -> None:
-    """Raise InputError if a gate does not hold."""
-    failed = [f"'{gate.text}' ({gate.found})" for gate in gates if not gate.holds]
-    if failed:
+    values = {name: known[name] for name in names}
+    try:
+        is_met = simple_eval(text, names=values, functions={})
+    except (InvalidExpression, TypeError, ArithmeticError, AttributeError) as error:
         raise InputError(
-            f"comparison.require: {'; '.join(failed)} does not hold; see {report}, and lower the "
+            f"comparison.require: '{text}' cannot be evaluated ({error}); write comparisons, "
+            "such as 'dice_per_image >= 0.9 and p < 0.05'"
+        ) from None
+    if not isinstance(is_met, bool):
+        raise InputError(
+            f"comparison.require: '{text}' is {is_met}, neither true nor false; compare it, "
+            f"as in '{text} > 0'"
+        )
+    return Requirement(text, is_met, values)
+
+
+def require_all(requirements: Sequence[Requirement], report: Path) -> None:
+    """Raise InputError if a requirement is not met, naming the report."""
+    missed = [f"'{one.text}' ({one.values_text})" for one in requirements if not one.is_met]
+    if missed:
+        raise InputError(
+            f"comparison.require: {'; '.join(missed)} not met; see {report}, and lower the "
             "requirement or find a better candidate"
         )

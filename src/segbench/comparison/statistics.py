@@ -35,24 +35,24 @@ class Difference:
 
     Attributes:
         first, second: numbers of the candidates.
-        interval: of the mean of the first less that of the second.
+        interval: of the mean of the first minus that of the second.
         p: of no difference, corrected for the number of pairs (Holm).
-        resolvable: the smallest true difference that would be found in 80 of 100 such experiments
-            (at the same confidence, for this pair alone).
+        min_detectable_difference: the smallest true difference that would be found in 80 of 100
+            such experiments (at the same confidence, for this pair alone).
     """
 
     first: int
     second: int
     interval: Interval
     p: float
-    resolvable: float
+    min_detectable_difference: float
 
     @property
     def turned(self) -> "Difference":
         """The same, seen from the other side."""
         gap = self.interval
         turned = Interval(-gap.mean, -gap.high, -gap.low)
-        return Difference(self.second, self.first, turned, self.p, self.resolvable)
+        return Difference(self.second, self.first, turned, self.p, self.min_detectable_difference)
 
 
 class Panel:
@@ -159,12 +159,14 @@ class Panel:
             raw.append(max(float(swapped[at]), of_t) if parts else np.nan)
             both = resampled[:, i] - resampled[:, j]
             reach = stats.t.ppf((1 + confidence) / 2, free) + stats.t.ppf(POWER, free)
-            resolvable = float(reach * error) if parts else np.nan
-            found.append((_interval(both, gap, parts, confidence), resolvable))
+            detectable = float(reach * error) if parts else np.nan
+            found.append((_interval(both, gap, parts, confidence), detectable))
         corrected = _holm(np.array(raw))
         return {
-            pair: Difference(*pair, interval, float(p), resolvable)
-            for pair, (interval, resolvable), p in zip(pairs, found, corrected, strict=True)
+            pair: Difference(*pair, interval, float(p), min_detectable_difference)
+            for pair, (interval, min_detectable_difference), p in zip(
+                pairs, found, corrected, strict=True
+            )
         }
 
 
@@ -177,8 +179,8 @@ def best_probabilities(resampled: Floats) -> Floats:
     return np.bincount(first, minlength=resampled.shape[1]) / len(resampled)
 
 
-def optimism(means: Floats, resampled: Floats) -> float:
-    """By how much the best of several means flatters, for being the best (the winner's curse).
+def winners_curse(means: Floats, resampled: Floats) -> float:
+    """By how much the best of several means is optimistic, for having been chosen as the best.
 
     What the winner of a resample scores there above what it scores in the data, on average.
 

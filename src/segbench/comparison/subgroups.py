@@ -1,4 +1,4 @@
-"""Slices: how candidates do on kinds of test images, since a mean hides where one fails."""
+"""Subgroups: how candidates do on kinds of test images, since a mean hides where one fails."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from segbench.evaluation.results import Evaluated
+from segbench.evaluation.results import RunResult
 
 MOST_GROUPS = 10
 """Groups that are shown: those that are the hardest on average."""
@@ -14,7 +14,7 @@ MANY_OBJECTS = 3
 
 
 @dataclass(frozen=True)
-class Slice:
+class Subgroup:
     """A kind of test images.
 
     Attributes:
@@ -30,8 +30,14 @@ class Slice:
     scores: list[float]
 
 
-def slices(runs: list[Evaluated], aliases: Sequence[str], metric: str) -> list[Slice]:
-    """By stratum, object size (thirds), number of objects, and group."""
+def find_subgroups(runs: list[RunResult], aliases: Sequence[str], metric: str) -> list[Subgroup]:
+    """Test images by stratum, object size (thirds), number of objects, and group.
+
+    Args:
+        runs: of all candidates.
+        aliases: C candidates, in the order of the scores.
+        metric: a column of the rows of images.
+    """
     rows = pd.concat([run.images.assign(alias=run.alias, fold=run.fold) for run in runs])
     rows = rows[rows["split"] == "test"]
     found = []
@@ -41,7 +47,7 @@ def slices(runs: list[Evaluated], aliases: Sequence[str], metric: str) -> list[S
             means = part.groupby("alias")[metric].mean()
             number = len(part[["fold", "id"]].drop_duplicates())
             text = label if isinstance(label, str) else str(label)
-            found.append(Slice(kind, text, number, [float(means[alias]) for alias in aliases]))
+            found.append(Subgroup(kind, text, number, [float(means[alias]) for alias in aliases]))
     return found
 
 

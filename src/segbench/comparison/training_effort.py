@@ -1,15 +1,16 @@
 """What training a candidate took, from what its runs left."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from segbench.params import Params
+from segbench.arrays.store import open_arrays
+from segbench.evaluation.results import RunResult
+from segbench.params.train import Train
 
 
 def images_per_epoch(num_train: int, batch_size: int, steps_per_epoch: int | None) -> int:
@@ -17,7 +18,8 @@ def images_per_epoch(num_train: int, batch_size: int, steps_per_epoch: int | Non
 
     Args:
         num_train: images of the training split, augmented copies included.
-        batch_size, steps_per_epoch: as in the section train.
+        batch_size: as in the section train.
+        steps_per_epoch: likewise; None for one pass over the images.
     """
     whole = min(batch_size, num_train)
     return whole * (steps_per_epoch or num_train // whole)
@@ -61,7 +63,7 @@ def training_seconds(record: Path) -> float | None:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingEffort:
     """What training a candidate took, means over its runs.
 
     Attributes:
@@ -80,36 +82,32 @@ NEAR = 0.95
 """Share of the best validation score that counts as about as good."""
 
 
-def training_cost(
-    params: Params,
-    histories: Sequence[pd.DataFrame],
-    trials: Sequence[Sequence[Mapping[str, Any]]],
-    records: Sequence[Path],
-    num_train: Sequence[int],
-) -> Training:
+def training_effort(
+    recipe: Train, runs: Sequence[RunResult], trained: Path, arrays: Path
+) -> TrainingEffort:
     """What training a candidate took.
 
     Args:
-        params: all of them.
-        histories, trials, records: of each of its runs: epochs, trials of its run file, folder.
-        num_train: images of each one's training split.
+        recipe: the section train.
+        runs: of this candidate.
+        trained: the folder in which each run's training has its own.
+        arrays: the folder that the augment stage wrote.
     """
-    recipe = params.train
-    epochs = [
-        images_per_epoch(number, recipe.batch_size, recipe.steps_per_epoch) for number in num_train
+    epochs = {
+        fold: images_per_epoch(
+            len(open_arrays(arrays / f"fold{fold}" / "train").images),
+            recipe.batch_size,
+            recipe.steps_per_epoch,
+        )
+        for fold in {run.fold for run in runs}
+    }
+    tuning = [
+        epochs[run.fold] * sum(trial["epochs"] for trial in run.trained["tuning"]) for run in runs
     ]
-    seen = [
-        images_to_reach(history, NEAR, images)
-        for history, images in zip(histories, epochs, strict=True)
-    ]
-    tried = [
-        images * sum(trial["epochs"] for trial in own)
-        for own, images in zip(trials, epochs, strict=True)
-    ]
-    return Training(
-        _mean([training_seconds(record) for record in records]),
-        _mean(seen),
-        float(np.mean(tried)),
+    return TrainingEffort(
+        _mean([training_seconds(trained / run.name / "record") for run in runs]),
+        _mean([images_to_reach(run.history, NEAR, epochs[run.fold]) for run in runs]),
+        float(np.mean(tuning)),
     )
 
 

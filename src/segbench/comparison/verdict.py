@@ -1,130 +1,206 @@
-"""The verdict in words: what the standings say, and what they cannot say."""
+"""The verdict in words: what the leaderboard says, and what it cannot say."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from segbench.comparison.leaderboard import Row, Standings
+import numpy as np
+
+from segbench.comparison.data_facts import leaks
+from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
 from segbench.comparison.statistics import Interval
+from segbench.evaluation.results import RunResult
 from segbench.params.compare import Comparison
 
-WORSE = 0.01
-"""Loss on test that is not passed over, of the rule that validation chose."""
+RULE_LOSS = 0.01
+"""Loss on test, of the mask rule chosen on validation, from which a caveat says so."""
 
 COARSE_GROUPS = 20
 """With fewer, intervals are wide and depend much on which groups there are."""
 
 
-def verdict(params: Comparison, found: Standings, leaky: bool) -> str:
-    """Who wins and how sure that is, in a sentence or two; first of all, if the split leaks."""
-    champion = found.rows[0]
-    lead = ("The split leaks (audit.html), so all scores flatter. " if leaky else "") + (
-        f"{champion.alias} has the best validation {params.metric} ({champion.val.mean:.3f}) and "
-        f"reaches {in_words(champion.test)} on test."
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison says.
+
+    Attributes:
+        sentence: who wins and how sure that is.
+        caveats: what the reader must not take from the numbers, a sentence each.
+    """
+
+    sentence: str
+    caveats: list[str]
+
+
+def reach_verdict(
+    params: Comparison, board: Leaderboard, audit: Mapping[str, Any], runs: list[RunResult]
+) -> Verdict:
+    """What a comparison says.
+
+    Args:
+        params: the section.
+        board: the leaderboard.
+        audit: what the split stage counted.
+        runs: of all candidates.
+    """
+    rollbacks = {run.name: run.trained["rollbacks"] for run in runs}
+    return Verdict(
+        verdict_sentence(params, board, leaks(audit, params.folds)),
+        caveats(params, board, rollbacks),
     )
-    if len(found.rows) == 1:
+
+
+def verdict_sentence(params: Comparison, board: Leaderboard, leaky: bool) -> str:
+    """Who wins and how sure that is, in a sentence or two.
+
+    Args:
+        params: the section.
+        board: the leaderboard.
+        leaky: test images are related to training images, which is said first.
+    """
+    champion = board.rows[0]
+    warning = "The split leaks (audit.html), so all scores are optimistic. " if leaky else ""
+    lead = (
+        f"{warning}{champion.alias} has the best validation {params.metric} "
+        f"({champion.val.mean:.3f}) and reaches {interval_text(champion.test)} on test."
+    )
+    if len(board.rows) == 1:
         return lead
     alpha = 1 - params.confidence
-    if smallest_p(found) >= alpha:
-        pairs = len(found.differences)
+    if smallest_p(board) >= alpha:
+        pairs = len(board.differences)
         return (
-            f"{lead} With {found.num_groups} independent group{_s(found.num_groups)} of test "
-            f"images and {pairs} pair{_s(pairs)} of candidates not even a lead in each group would "
-            f"have p < {alpha:.2g}: the test set can neither confirm nor refute a lead."
+            f"{lead} The test set can neither confirm nor refute its lead: with "
+            f"{board.num_groups} independent group{_s(board.num_groups)} of test images and "
+            f"{pairs} pair{_s(pairs)} of candidates, even a lead in every group would not reach "
+            f"p < {alpha:.2g}."
         )
-    others = [row for row in found.rows[1:] if row.behind]
-    sure = [row for row in others if row.behind and row.behind.p < alpha]
-    beaten = [row for row in sure if row.behind and row.behind.interval.mean < 0]
-    ahead = [row for row in sure if row not in beaten]
-    open_ = [row for row in others if row not in sure]
+    confirmed, contradicted, undecided = [], [], []
+    for row in board.rows[1:]:
+        gap = row.difference_to_champion
+        assert gap is not None
+        if not gap.p < alpha:
+            undecided.append(row)
+        elif gap.interval.mean < 0:
+            confirmed.append(row)
+        else:
+            contradicted.append(row)
     parts = [lead]
-    if beaten:
-        parts.append(f"The test set confirms its lead over {_all(beaten)}.")
-    if open_:
-        parts.append(f"The test set cannot tell it from {_all(open_)}.")
-    if ahead:
-        parts.append(f"The test set contradicts: {_all(ahead)} did better there.")
+    if confirmed:
+        parts.append(f"The test set confirms its lead over {_all(confirmed)}.")
+    if undecided:
+        parts.append(f"The test set cannot tell it from {_all(undecided)}.")
+    if contradicted:
+        parts.append(f"The test set contradicts this: {_all(contradicted)} scored higher there.")
     return " ".join(parts)
 
 
-def limits(params: Comparison, found: Standings, rollbacks: Mapping[str, int]) -> list[str]:
+def caveats(params: Comparison, board: Leaderboard, rollbacks: Mapping[str, int]) -> list[str]:
     """What the reader must not take from the numbers, a sentence each.
 
     Args:
         params: the section.
-        found: the standings.
+        board: the leaderboard.
         rollbacks: of each run, by name.
     """
-    said = [
+    alone = ["Only one candidate: nothing is compared."] if len(board.rows) == 1 else []
+    return [
+        *_about_runs(rollbacks),
+        *_about_data(board),
+        *_about_mask_rule(params, board),
+        *(alone or _about_ranks(params, board)),
+    ]
+
+
+def _about_runs(rollbacks: Mapping[str, int]) -> list[str]:
+    return [
         f"{name} rolled back {'once' if times == 1 else f'{times} times'} after a non-finite loss "
         "and trained on at a lower learning rate: the recipe was not the same for all."
         for name, times in rollbacks.items()
         if times
     ]
-    if found.num_groups == 1:
+
+
+def _about_data(board: Leaderboard) -> list[str]:
+    said = []
+    if board.num_groups == 1:
         said.append(
-            "All test images are of one group: nothing says how other groups would score, so there "
-            "are no intervals and no tests."
+            "All test images belong to one group: there is no evidence of how other groups would "
+            "score, so there are no intervals and no tests."
         )
-    elif found.num_groups < COARSE_GROUPS:
+    elif board.num_groups < COARSE_GROUPS:
         said.append(
-            f"{found.num_groups} independent groups of test images are few: intervals are coarse."
+            f"Only {board.num_groups} independent groups of test images: intervals are coarse."
         )
-    if found.num_seeds == 1:
+    if board.num_seeds == 1:
         said.append(
-            "One seed: no spread across seeds, so all that is said holds for these trained "
-            "networks, not for the encoders trained anew."
-        )
-    champion = found.rows[0]
-    plain, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
-    if chosen <= plain - WORSE:
-        said.append(
-            f"Masks of {champion.alias} by the rule chosen on validation reach {chosen:.3f} on "
-            f"test, by evaluate.threshold {plain:.3f}: the choice does not carry over."
-        )
-    if len(found.rows) == 1:
-        return [*said, "One candidate: nothing is compared."]
-    if found.resolvable == found.resolvable:
-        said.append(
-            f"Differences below about {found.resolvable:.3f} {params.metric} cannot be resolved by "
-            "this test set (a difference of that size is found in 80 of 100 such experiments, at "
-            f"p < {1 - params.confidence:.2g} for one pair)."
-        )
-    if found.flattery > 0:
-        said.append(
-            f"Winner's curse: {champion.alias} was chosen for the best of {len(found.rows)} "
-            f"validation scores, which flatters that score by about {found.flattery:.3f}; believe "
-            "its test score."
-        )
-    first = found.stability.firsts[0]
-    if found.num_seeds > 1:
-        said.append(
-            f"{champion.alias} is first on test in {first * found.num_seeds:.0f} of "
-            f"{found.num_seeds} seeds; orders of two seeds agree with Kendall's tau "
-            f"{found.stability.agreement:.2f} on average."
+            "One seed: the spread across seeds is unknown, so the results hold for these trained "
+            "networks, not for the encoders when trained again."
         )
     return said
 
 
-def smallest_p(found: Standings) -> float:
+def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
+    champion = board.rows[0]
+    default, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
+    if chosen > default - RULE_LOSS:
+        return []
+    return [
+        f"The mask rule chosen on validation does not carry over: with it {champion.alias} reaches "
+        f"{chosen:.3f} on test, at evaluate.threshold {default:.3f}."
+    ]
+
+
+def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
+    champion, said = board.rows[0], []
+    if not np.isnan(board.min_detectable_difference):
+        said.append(
+            "Minimum detectable difference: about "
+            f"{board.min_detectable_difference:.3f} {params.metric}. A true difference of that "
+            f"size between two candidates is found (p < {1 - params.confidence:.2g}) in 80 of 100 "
+            "such experiments; smaller ones mostly go unnoticed."
+        )
+    if board.winners_curse > 0:
+        said.append(
+            f"Winner's curse: {champion.alias} was chosen for the best of {len(board.rows)} "
+            f"validation scores, so its validation score is optimistic by about "
+            f"{board.winners_curse:.3f}; rely on its test score."
+        )
+    if board.num_seeds > 1:
+        said.append(
+            f"{champion.alias} ranks first on test in "
+            f"{board.stability.firsts[0] * board.num_seeds:.0f} of {board.num_seeds} seeds; "
+            "Kendall's tau between the orders of two seeds is "
+            f"{board.stability.agreement:.2f} on average."
+        )
+    return said
+
+
+def smallest_p(board: Leaderboard) -> float:
     """What a lead in every group could reach in the permutation test, after Holm's correction."""
-    return len(found.differences) * 2.0 ** (1 - found.num_groups)
+    return len(board.differences) * 2.0 ** (1 - board.num_groups)
 
 
-def in_words(value: Interval) -> str:
+def interval_text(value: Interval) -> str:
     """0.706 [0.544, 0.816], or the mean alone where nothing bounds it."""
-    if value.low != value.low:
+    if np.isnan(value.low):
         return f"{value.mean:.3f}"
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
-def p_in_words(p: float) -> str:
+def p_text(p: float) -> str:
     """p = 0.034, p < 0.001, or that there is none."""
-    if p != p:
+    if np.isnan(p):
         return "no p"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def _all(rows: list[Row]) -> str:
-    names = [f"{row.alias} ({p_in_words(row.behind.p)})" for row in rows if row.behind]
+def _all(rows: list[LeaderboardRow]) -> str:
+    names = [
+        f"{row.alias} ({p_text(row.difference_to_champion.p)})"
+        for row in rows
+        if row.difference_to_champion
+    ]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

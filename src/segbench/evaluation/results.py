@@ -20,7 +20,7 @@ NAMING = ("split", "id", "group", "stratum")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class RunResult:
     """One evaluated run.
 
     Attributes:
@@ -30,6 +30,7 @@ class Evaluated:
         images: its rows, one an image of val and test, ordered by split and id.
         history: its epochs.
         trained: its run file: its id, learning rate, trials that chose it, and rollbacks.
+        folder: of its evaluation.
     """
 
     name: str
@@ -40,23 +41,7 @@ class Evaluated:
     images: pd.DataFrame
     history: pd.DataFrame
     trained: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where compare reads and writes; see dvc.yaml."""
-
-    arrays: Path
-    trained: Path
-    metrics: Path
-    history: Path
-    evaluations: Path
-    runs: Path
-    split: Path
-    costs: Path
-    preview: Path
-    reports: Path
-    out: Path
+    folder: Path
 
 
 def run_keys(params: Params) -> list[tuple[str, int, int]]:
@@ -130,38 +115,68 @@ def write_scores(
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_scored(paths: Paths, alias: str, fold: int, seed: int) -> Evaluated:
-    """Read what is known of a run, and check that its rows are the ones its scores came from."""
+def read_result(
+    alias: str,
+    fold: int,
+    seed: int,
+    metrics: Path,
+    evaluations: Path,
+    history: Path,
+    runs: Path,
+) -> RunResult:
+    """Read what is known of a run, and check that its rows are the ones its scores came from.
+
+    Args:
+        alias: of the candidate.
+        fold: of the run.
+        seed: of the run.
+        metrics: folder of scores files.
+        evaluations: folder in which each run's evaluation has its own.
+        history: folder of epochs.
+        runs: folder of run files.
+
+    Raises:
+        InputError: for files that are missing or do not belong together.
+    """
     name = f"{alias}-fold{fold}-seed{seed}"
-    scores = paths.metrics / f"{name}.json"
+    scores = metrics / f"{name}.json"
     if not scores.exists():
         raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'dvc repro'")
     summary = json.loads(scores.read_text())
-    rows = paths.evaluations / name / "images.csv"
+    folder = evaluations / name
+    rows = folder / "images.csv"
     if not rows.exists() or sha256_of(rows) != summary["sha256"]["images"]:
         raise InputError(
             f"{rows}: missing or not the rows that {scores} was made from; "
             "run 'dvc pull' or 'dvc repro'"
         )
     images = read_images(rows).sort_values(["split", "id"], ignore_index=True)
-    history = pd.read_csv(paths.history / f"{name}.csv")
-    run_file = paths.runs / f"{name}.json"
+    epochs = pd.read_csv(history / f"{name}.csv")
+    run_file = runs / f"{name}.json"
     trained = json.loads(run_file.read_text())
     if "rollbacks" not in trained:
         raise InputError(
             f"{run_file}: no 'rollbacks', so it does not say whether {name} was trained by the "
             "recipe throughout; run 'dvc repro'"
         )
-    return Evaluated(name, alias, fold, seed, summary, images, history, trained)
+    return RunResult(name, alias, fold, seed, summary, images, epochs, trained, folder)
 
 
-def scores_of(
-    runs: list[Evaluated], aliases: Sequence[str], split: str, column: str
+def score_array(
+    runs: list[RunResult], aliases: Sequence[str], split: str, column: str
 ) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """A column of the rows as scores (C, S, N) of candidates, seeds and images, and the groups (N,)
-    of the images.
+    """A column of the rows of images as an array.
 
-    The images of several folds stand side by side, so that every column is one image in one fold.
+    Args:
+        runs: of all candidates, folds and seeds.
+        aliases: C candidates, in the order of the array.
+        split: `val` or `test`.
+        column: of the rows of images.
+
+    Returns:
+        Scores (C, S, N) of candidates, seeds and images, NaN where an image has none, and the
+        groups (N,) of the images. The images of several folds stand side by side, so that each
+        is one image in one fold.
 
     Raises:
         InputError: if runs were not scored on the same images, or none has a score.
@@ -198,7 +213,7 @@ def scores_of(
     return scores, np.concatenate(groups)
 
 
-def by_rate(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
+def trial_table(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
     """What each candidate scored in its trials at each learning rate; see `tuning.Trial`.
 
     Args:
@@ -224,7 +239,7 @@ def leaders(table: pd.DataFrame) -> dict[float, str]:
     """Who would lead if all were trained at one rate, for each rate at which anyone has a score.
 
     Args:
-        table: of `by_rate`. Of equal candidates the first leads.
+        table: of `trial_table`. Of equal candidates the first leads.
     """
     rates = table.columns[table.notna().any()]
     return {float(rate): str(table[rate].idxmax()) for rate in rates}
@@ -244,9 +259,9 @@ def write_predictions(path: Path, masks: Mapping[str, Sequence[Pixels]]) -> str:
     return _write_archive(path, flat(masks))
 
 
-def read_predictions(paths: Paths, run: Evaluated) -> list[Pixels]:
+def read_predictions(run: RunResult) -> list[Pixels]:
     """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
-    path = paths.evaluations / run.name / "predictions.npz"
+    path = run.folder / "predictions.npz"
     try:
         with np.load(path) as archive:
             masks = {name: archive[name] for name in archive.files}

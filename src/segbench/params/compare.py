@@ -60,7 +60,8 @@ class Comparison(Section):
     num_resamples: PositiveInt
     require: list[str]
     """What must hold of the outcome, or the stage fails, after the report is written; such as
-    `dice_per_image >= 0.9` or `p < 0.05 or parameters < runner_up_parameters`; see gates.py."""
+    `dice_per_image >= 0.9` or `p < 0.05 or parameters < runner_up_parameters`. docs/verdict.md
+    lists the names."""
 
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:

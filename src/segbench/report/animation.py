@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageColor
 
 from segbench.images import Pixels
-from segbench.report.drawing import make_sheet
+from segbench.report.drawing import image_grid
 
 FRAME_MS, LAST_FRAME_MS = 250, 2000
 
@@ -18,19 +18,23 @@ def save_animation(
     labels: list[str],
     colours: Sequence[str],
 ) -> None:
-    """Write a GIF: each frame is a row of pictures, as in `make_sheet`; the last one stays.
+    """Write a GIF: each frame is a row of pictures, as in `image_grid`; the last one stays.
 
-    All frames share the palette of the first, and `colours` are in it, so that nothing flickers.
+    Args:
+        path: of the file.
+        frames: pictures (H, W, 3) of each frame.
+        columns: a name for each picture of a frame.
+        labels: a text for each frame.
+        colours: `#rrggbb` that masks are drawn in. They are in the palette, which all frames share
+            with the first, so that nothing flickers.
     """
-    sheets = (
-        make_sheet([row], columns, [label]) for row, label in zip(frames, labels, strict=True)
-    )
-    first = next(sheets)
+    grids = (image_grid([row], columns, [label]) for row, label in zip(frames, labels, strict=True))
+    first = next(grids)
     own = [level for colour in colours for level in ImageColor.getrgb(colour)[:3]]
     found = first.quantize(256 - len(colours)).getpalette() or []
     palette = Image.new("P", (1, 1))
     palette.putpalette((own + found)[: 3 * 256])
-    drawn = (sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets)
+    drawn = (grid.quantize(palette=palette, dither=Image.Dither.NONE) for grid in grids)
     times = [FRAME_MS] * (len(labels) - 1) + [LAST_FRAME_MS]
     start = first.quantize(palette=palette, dither=Image.Dither.NONE)
     start.save(path, save_all=True, append_images=drawn, duration=times, loop=0)

@@ -79,7 +79,7 @@ def to_colour(image: Pixels) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def paint(mask: Pixels, colours: Sequence[str]) -> Pixels:
+def colourise(mask: Pixels, colours: Sequence[str]) -> Pixels:
     """A mask (H, W) of class ids as a picture (H, W, 3); ignored pixels are grey."""
     table = np.full((256, 3), 128, np.uint8)
     for class_id, colour in enumerate(colours):
@@ -87,8 +87,8 @@ def paint(mask: Pixels, colours: Sequence[str]) -> Pixels:
     return table[mask]
 
 
-def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> Image.Image:
-    """Lay pictures out as a sheet, with a name above each column and row.
+def image_grid(rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> Image.Image:
+    """Lay pictures out in a grid, with a name above each column and row.
 
     Args:
         rows: pictures, (H, W, 3) uint8, as many in each row as there are columns.
@@ -98,8 +98,8 @@ def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) 
     height, width = (max(picture.shape[axis] for row in rows for picture in row) for axis in (0, 1))
     step_x, step_y = width + GAP, height + LABEL_HEIGHT + GAP
     size = (len(columns) * step_x + GAP, len(rows) * step_y + LABEL_HEIGHT + GAP)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
+    grid = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(grid)
     font = ImageFont.load_default(12)
     for column, name in enumerate(columns):
         draw.text((GAP + column * step_x, 1), _fit(name, width, font), "black", font)
@@ -108,8 +108,8 @@ def make_sheet(rows: list[list[Pixels]], columns: list[str], labels: list[str]) 
         draw.text((GAP, top + 1), _fit(labels[row], size[0], font), (90, 90, 90), font)
         for column, picture in enumerate(pictures):
             place = (GAP + column * step_x, top + LABEL_HEIGHT)
-            sheet.paste(Image.fromarray(picture), place)
-    return sheet
+            grid.paste(Image.fromarray(picture), place)
+    return grid
 
 
 def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
@@ -119,9 +119,11 @@ def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
     return text
 
 
-def save_sheet(path: Path, rows: list[list[Pixels]], columns: list[str], labels: list[str]) -> None:
-    """Write `make_sheet` to a PNG file."""
-    make_sheet(rows, columns, labels).save(path)
+def save_image_grid(
+    path: Path, rows: list[list[Pixels]], columns: list[str], labels: list[str]
+) -> None:
+    """Write `image_grid` to a PNG file."""
+    image_grid(rows, columns, labels).save(path)
 
 
 def class_colours(colours: Sequence[str], num_classes: int) -> list[str]:

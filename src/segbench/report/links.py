@@ -14,7 +14,13 @@ def picture_mode(asked: str, redistributable: bool) -> str:
 
 
 def picture_source(path: Path, mode: str, folder: Path) -> str:
-    """What a page in `folder` names a JPEG file by: its content, or the way to it."""
+    """The src of a JPEG file in a page: its content, or the way to it.
+
+    Args:
+        path: of the file.
+        mode: `embed` or `link`, see `picture_mode`.
+        folder: of the page.
+    """
     if mode == "embed":
         return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return link_to(path, folder)

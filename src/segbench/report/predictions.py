@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.images import Pixels
-from segbench.report.drawing import outline, paint, save_sheet, shrink, to_colour
+from segbench.report.drawing import colourise, outline, save_image_grid, shrink, to_colour
 
 EXTREMES = 4
 """Images in each of the grids of best, median and worst predictions."""
@@ -44,7 +44,7 @@ class PredictedSplit:
     def triptych(self, index: int) -> list[Pixels]:
         """Image, ground truth and prediction as pictures (H, W, 3), masks in their colours."""
         image, *masks = self.small(index)
-        return [to_colour(image), *(paint(mask, self.colours) for mask in masks)]
+        return [to_colour(image), *(colourise(mask, self.colours) for mask in masks)]
 
 
 def write_extremes(folder: Path, split: PredictedSplit, scores: NDArray[np.float64]) -> None:
@@ -74,21 +74,21 @@ def write_extremes(folder: Path, split: PredictedSplit, scores: NDArray[np.float
             rows.append([outline(image), outline(image, truth=truth), outline(image, truth, pred)])
             labels.append(f"{split.ids[index]}   dice {scores[index]:.3f}")
         columns = ["image", "ground truth", "prediction (yellow)"]
-        save_sheet(folder / f"{name}.png", rows, columns, labels)
+        save_image_grid(folder / f"{name}.png", rows, columns, labels)
 
 
 def write_grid(path: Path, split: PredictedSplit) -> None:
     """Write a PNG of evenly picked images, a row each: image, true mask, predicted mask."""
     picked = _evenly(len(split.ids), GRID_ROWS)
     rows = [split.triptych(index) for index in picked]
-    save_sheet(path, rows, list(TRIPTYCH), [split.ids[index] for index in picked])
+    save_image_grid(path, rows, list(TRIPTYCH), [split.ids[index] for index in picked])
 
 
 def write_triptychs(folder: Path, split: PredictedSplit, count: int) -> None:
     """Write `<id>.png` for each of up to `count` evenly picked images."""
     for index in _evenly(len(split.ids), count):
         id = split.ids[index]
-        save_sheet(folder / f"{id}.png", [split.triptych(index)], list(TRIPTYCH), [id])
+        save_image_grid(folder / f"{id}.png", [split.triptych(index)], list(TRIPTYCH), [id])
 
 
 def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> None:
@@ -103,7 +103,7 @@ def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> 
         image, truth, pred = split.small(index)
         row = [outline(image, truth=truth), outline(image, truth, pred)]
         path = place(f"images/prediction~{id}.png")
-        save_sheet(path, [row], ["ground truth", "prediction (yellow)"], [id])
+        save_image_grid(path, [row], ["ground truth", "prediction (yellow)"], [id])
 
 
 def _evenly(total: int, count: int) -> list[int]:

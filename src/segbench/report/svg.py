@@ -22,7 +22,13 @@ MOST_DOTS = 1000
 
 
 def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
-    """A row for each name: the box holds the middle half, a dot is an image."""
+    """A row for each name: the box holds the middle half, a dot is an image.
+
+    Args:
+        names: of the rows.
+        values: of each row, one an image.
+        label: of the axis.
+    """
     figure, axes = make_axes(7.2, 0.9 + 0.6 * len(names))
     rng = np.random.default_rng(0)
     for at, part in enumerate(values):

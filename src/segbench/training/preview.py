@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench.report.animation import save_animation
-from segbench.report.drawing import class_colours, paint, shrink, to_colour
+from segbench.report.drawing import class_colours, colourise, shrink, to_colour
 from segbench.training.data import TrainingData
 from segbench.training.state import TrainingState
 
@@ -27,8 +27,8 @@ def save_preview(path: Path, data: TrainingData, state: TrainingState) -> None:
         *(mask.numpy() for mask in state.preview_masks),
         most=FRAME_SIZE,
     )
-    fixed = [to_colour(image), paint(truth, colours)]
-    frames = ([*fixed, paint(pred, colours)] for pred in preds)
+    fixed = [to_colour(image), colourise(truth, colours)]
+    frames = ([*fixed, colourise(pred, colours)] for pred in preds)
     id = str(data.held_out.samples["id"][index])
     labels = [f"{id}   epoch {number} of {len(preds)}" for number in range(1, len(preds) + 1)]
     save_animation(path, frames, ["image", "ground truth", "prediction"], labels, colours)

@@ -1,0 +1,66 @@
+"""Facts: what the reader of a report must know of the data behind its numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from segbench.arrays.store import Header
+from segbench.evaluation.results import RunResult
+from segbench.params import Params
+
+
+def leaks(audit: Mapping[str, Any], folds: Sequence[int]) -> bool:
+    """Whether the split stage found anything on both sides of the split, in any of the folds."""
+    return any(any(audit[f"fold{fold}"]["leaks"].values()) for fold in folds)
+
+
+def data_facts(
+    params: Params, header: Header, audit: Mapping[str, Any], runs: list[RunResult]
+) -> dict[str, str]:
+    """The dataset, its split, and how it was scored, by label.
+
+    Args:
+        params: all of them.
+        header: of the packed arrays.
+        audit: what the split stage counted.
+        runs: of all candidates.
+    """
+    chosen, dataset, patches = params.comparison, header.dataset, params.augment.patches
+    folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
+    facts = {
+        "Dataset": f"{dataset.name}, {dataset.licence}",
+        "Classes": ", ".join(dataset.classes),
+        "Size": f"{header.width}x{header.height}, {header.channels} channels",
+        "Split": (
+            f"by {params.split.by}, seed {params.split.seed}, {folds}; "
+            f"{'leaks' if leaks(audit, chosen.folds) else 'no leak found'}"
+        ),
+    }
+    if patches:
+        facts["Scores"] = (
+            f"of whole images, stitched from overlapping patches of {patches.width}x"
+            f"{patches.height}; validation scores during training are of patches"
+        )
+    if params.evaluate.flips:
+        facts["Prediction"] = "mean over each image and its three mirror images"
+    if dataset.citation:
+        facts["Cite"] = dataset.citation
+    for split, label in (("val", "Validation"), ("test", "Test")):
+        facts[label] = _count_images(runs, split)
+    facts["Runs"] = (
+        f"{len(runs)}: {len(chosen.candidates)} candidates, "
+        f"seeds {chosen.seeds}, folds {chosen.folds}"
+    )
+    return facts
+
+
+def _count_images(runs: list[RunResult], split: str) -> str:
+    """Of the first candidate and seed, in all folds."""
+    first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
+    images = pd.concat([run.images for run in first])
+    rows = images[images["split"] == split]
+    missing = int(rows["dice"].isna().sum())
+    return f"{len(rows)} images in {rows['group'].nunique()} groups" + (
+        f", {missing} without score (truth and prediction empty)" if missing else ""
+    )

@@ -1,0 +1,119 @@
+"""The leaderboard as tables: comparison.csv, JSON files for DVC, text for a terminal."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, per_image
+from segbench.comparison.verdict import Verdict, interval_text, p_text
+from segbench.evaluation.costs import Cost
+from segbench.files import atomic_file, atomic_folder
+from segbench.metrics.catalogue import DVC_METRICS
+from segbench.params.compare import Comparison
+
+
+def write_tables(board: Leaderboard, costs: Mapping[str, Cost], metric: str, folder: Path) -> None:
+    """Write comparison.csv, and candidates/<alias>.json, which DVC shows.
+
+    Args:
+        board: the leaderboard.
+        costs: of predicting, by alias.
+        metric: that ranks.
+        folder: receives the files.
+    """
+    with atomic_file(folder / "comparison.csv") as partial:
+        to_table(board.rows, costs).to_csv(partial, index=False, lineterminator="\n")
+    with atomic_folder(folder / "candidates") as partial:
+        for row in board.rows:
+            metrics = json.dumps(to_metrics(row, metric), indent=2)
+            (partial / f"{row.alias}.json").write_text(f"{metrics}\n")
+
+
+def to_table(rows: list[LeaderboardRow], costs: Mapping[str, Cost]) -> pd.DataFrame:
+    """The leaderboard as comparison.csv holds it: without what was timed, so that it repeats."""
+    return pd.DataFrame(
+        {
+            "rank": row.rank,
+            "candidate": row.alias,
+            "encoder": row.encoder,
+            "weights": row.weights,
+            "parameters": row.parameters,
+            "runs": row.num_runs,
+            "val": row.val.mean,
+            "val_low": row.val.low,
+            "val_high": row.val.high,
+            "test": row.test.mean,
+            "test_low": row.test.low,
+            "test_high": row.test.high,
+            "best_probability": row.p_best,
+            **_difference(row),
+            **{f"test_{per_image(name)}": value for name, value in row.scores.items()},
+            **{f"test_{name}": value for name, value in row.pooled.items()},
+            "multiply_adds": costs[row.alias].multiply_adds,
+            "weight_bytes": costs[row.alias].weight_bytes,
+        }
+        for row in rows
+    )
+
+
+def _difference(row: LeaderboardRow) -> dict[str, float]:
+    gap = row.difference_to_champion
+    return {
+        "behind": gap.interval.mean if gap else 0.0,
+        "behind_low": gap.interval.low if gap else 0.0,
+        "behind_high": gap.interval.high if gap else 0.0,
+        "behind_p": gap.p if gap else np.nan,
+    }
+
+
+def to_metrics(row: LeaderboardRow, metric: str) -> dict[str, float | int | None]:
+    """What DVC shows of a candidate beside the others and beside other commits."""
+    values = {
+        f"val_{metric}": row.val.mean,
+        f"test_{metric}": row.test.mean,
+        f"test_{metric}_low": row.test.low,
+        f"test_{metric}_high": row.test.high,
+        **{f"test_{name}": row.scores[name] for name in DVC_METRICS},
+    }
+    # JSON knows no NaN.
+    finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
+    return {"rank": row.rank, **finite}
+
+
+def text_table(params: Comparison, board: Leaderboard, verdict: Verdict) -> str:
+    """The leaderboard, the verdict and its caveats as plain text, for a terminal.
+
+    Args:
+        params: the section.
+        board: the leaderboard.
+        verdict: what it says.
+    """
+    lines = [
+        [
+            *("rank", "candidate", "parameters", f"val {params.metric}"),
+            f"test {params.metric} [{100 * params.confidence:g} % interval]",
+            *("difference to champion", "p"),
+        ]
+    ]
+    for row in board.rows:
+        gap = row.difference_to_champion
+        lines.append(
+            [
+                str(row.rank),
+                row.alias,
+                f"{row.parameters / 1e6:.2f} M",
+                f"{row.val.mean:.3f}",
+                interval_text(row.test),
+                f"{gap.interval.mean:+.3f}" if gap else "",
+                p_text(gap.p).removeprefix("p ").removeprefix("= ") if gap else "",
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join(["", *table, "", verdict.sentence, *verdict.caveats])
