@@ -119,8 +119,8 @@ def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
     """What to do where a batch does not fit into memory."""
     size, share = params.train.batch_size, params.train.batch_size // resolved.devices
     return (
-        f"{share} images {params.augment.width}x{params.augment.height} at a time do not fit on "
-        f"{resolved.device}; try train.batch_size: {max(1, size // 2)}, or smaller images"
+        f"{share} images {params.augment.width}x{params.augment.height} at a time do not fit; try "
+        f"train.batch_size: {max(1, size // 2)}, or smaller images"
     )
 
 
