@@ -30,6 +30,8 @@ class Validation:
 
 @dataclass(frozen=True)
 class _Batch:
+    """What is known of a batch, and the prediction to return if it lies in it."""
+
     number: int
     size: int
     loss: Tensor
@@ -86,6 +88,11 @@ def validate(
     ]
     if fabric.world_size > 1:
         rows = sorted(gather_objects(rows), key=lambda row: row.number)
+    return _pool(rows)
+
+
+def _pool(rows: list[_Batch]) -> Validation:
+    """Loss and scores of all batches together, each image counted once."""
     sizes = torch.tensor([row.size for row in rows], dtype=torch.float64)
     losses = torch.stack([row.loss for row in rows]).double()
     (preview,) = [row.preview for row in rows if row.preview is not None]
