@@ -1,13 +1,16 @@
-"""The plan: what a `dvc repro` would run, how long it should take here, and how much disk."""
+"""What `dvc repro` would run, how long it should take on this machine, and how much disk."""
 
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import networkx as nx
 import numpy as np
 from dvc.repo import Repo
 
@@ -41,7 +44,7 @@ class Estimate:
 
 
 def stages_to_run() -> list[str]:
-    """Names of the stages that are out of date, or come after one that is."""
+    """Names of the stages that are out of date, or depend on one that is."""
     with Repo() as repo:
         changed = set(repo.status())
         graph = repo.index.graph  # edges lead from a stage to those it depends on
@@ -49,23 +52,13 @@ def stages_to_run() -> list[str]:
         for stage in graph.nodes:
             if stage.addressing in changed:
                 stale.add(stage.addressing)
-                stale |= {later.addressing for later in _ancestors(graph, stage)}
+                stale |= {later.addressing for later in nx.ancestors(graph, stage)}
         return [stage.addressing for stage in repo.index.stages if stage.addressing in stale]
-
-
-def _ancestors(graph, stage) -> set:  # type: ignore[no-untyped-def, type-arg]
-    found, waiting = set(), [stage]
-    while waiting:
-        for earlier in graph.predecessors(waiting.pop()):
-            if earlier not in found:
-                found.add(earlier)
-                waiting.append(earlier)
-    return found
 
 
 @dataclass(frozen=True)
 class Images:
-    """How many images, or patches of them, there are in a fold."""
+    """Numbers of images in a fold, or of patches where images are cut."""
 
     all: float
     val: float
@@ -79,7 +72,7 @@ class Images:
 
 
 def _readable(task: Task) -> list[Sample]:
-    """The samples of a task, none if they cannot be used: the stage itself says why."""
+    """The samples of a task; none if they are unusable, which the stage itself reports."""
     try:
         return list(task.read())
     except InputError:
@@ -87,7 +80,7 @@ def _readable(task: Task) -> list[Sample]:
 
 
 def count_images(params: Params, samples: list[Sample], total: int) -> Images:
-    """Count from the params and, for patches, the sizes of a few samples."""
+    """Estimate the numbers from the params and, for patches, from the sizes of a few samples."""
     chosen = params.augment
     cut = [
         len(windows_of(one.mask.shape[1], one.mask.shape[0], chosen.patches, one.id))
@@ -128,8 +121,35 @@ def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
     }, packed
 
 
+@dataclass(frozen=True)
+class _Timing:
+    """What a network costs: seconds per image of training and of prediction, and to export it."""
+
+    train: float
+    predict: float
+    export: float
+    num_parameters: int
+
+
 def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[str, Estimate]:
     """Cost of one training and one evaluation of a candidate, from a few timed steps."""
+    timing = _time_network(params, candidate)
+    steps = params.train.steps_per_epoch
+    trained = steps * params.train.batch_size if steps else images.train
+    epoch = timing.train * trained + timing.predict * images.val
+    views = 4 if params.evaluate.flips else 1
+    weights = BYTES_PER_PARAMETER * timing.num_parameters
+    return {
+        "train": Estimate(epoch * _epochs(params), COPIES * weights),
+        "evaluate": Estimate(
+            views * timing.predict * (images.val + images.test) + timing.export,
+            MODEL_COPIES * weights,
+        ),
+    }
+
+
+def _time_network(params: Params, candidate: Candidate) -> _Timing:
+    """Build a candidate's network untrained, and time its steps on a batch of zeros."""
     import torch
 
     from segbench.devices import prepare, resolve
@@ -144,15 +164,12 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
     network = build_network(params.model, untrained, num_outputs=1).to(resolved.device)
     network = network.to(memory_format=resolved.memory_format)
     loss_of = WeightedLoss({"bce": 1.0}, 1)
-    optimizer = make_optimizer(
-        network, params.train.optimizer, params.train.optimizer.learning_rate
-    )
-    size = (params.augment.height, params.augment.width)
-    batch = params.train.batch_size
-    channels = params.model.in_channels
-    pixels = torch.zeros((batch, *size, channels), dtype=torch.uint8, device=resolved.device)
-    pixels = pixels.permute(0, 3, 1, 2)
-    masks = torch.zeros((batch, *size), dtype=torch.uint8, device=resolved.device)
+    chosen = params.train.optimizer
+    optimizer = make_optimizer(network, chosen, chosen.learning_rate)
+    size = (params.train.batch_size, params.augment.height, params.augment.width)
+    zeros = partial(torch.zeros, dtype=torch.uint8, device=resolved.device)
+    pixels = zeros((*size, params.model.in_channels)).permute(0, 3, 1, 2)
+    masks = zeros(size)
     kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
 
     def step() -> None:
@@ -163,42 +180,37 @@ def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[
         optimizer.step()
 
     @torch.no_grad()
-    def score() -> None:
+    def predict() -> None:
         network(pixels)
 
-    def seconds(work) -> float:  # type: ignore[no-untyped-def]
-        for _ in range(WARM_STEPS):
-            work()
-        _wait(resolved.device)
-        started = time.perf_counter()
-        for _ in range(TIMED_STEPS):
-            work()
-        _wait(resolved.device)
-        return (time.perf_counter() - started) / TIMED_STEPS / batch
-
-    per_image = seconds(step)
+    train_seconds = _seconds_per_call(step, resolved.device)
     network.eval()
-    per_score = seconds(score)
+    predict_seconds = _seconds_per_call(predict, resolved.device)
     started = time.perf_counter()
     with TemporaryDirectory() as folder:
-        export_network(network, channels, Path(folder) / "model.pt2")
+        export_network(network, params.model.in_channels, Path(folder) / "model.pt2")
         load_exported(Path(folder) / "model.pt2")
-    export = time.perf_counter() - started
-    steps = params.train.steps_per_epoch
-    epoch = per_image * (steps * batch if steps else images.train) + per_score * images.val
-    held_out = images.val + images.test
-    weights = BYTES_PER_PARAMETER * num_parameters(network)
-    return {
-        "train": Estimate(epoch * _epochs(params), COPIES * weights),
-        "evaluate": Estimate(
-            per_score * held_out * (4 if params.evaluate.flips else 1) + export,
-            MODEL_COPIES * weights,
-        ),
-    }
+    return _Timing(
+        train=train_seconds / params.train.batch_size,
+        predict=predict_seconds / params.train.batch_size,
+        export=time.perf_counter() - started,
+        num_parameters=num_parameters(network),
+    )
+
+
+def _seconds_per_call(work: Callable[[], None], device: str) -> float:
+    for _ in range(WARM_STEPS):
+        work()
+    _synchronize(device)
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        work()
+    _synchronize(device)
+    return (time.perf_counter() - started) / TIMED_STEPS
 
 
 def _epochs(params: Params) -> int:
-    """Of all trials and phases, if none ends early."""
+    """Epochs of all trials and phases, if none ends early."""
     from segbench.training.lr_search import recipes_to_try
     from segbench.training.phases import phases_of
 
@@ -206,7 +218,7 @@ def _epochs(params: Params) -> int:
     return sum(phase.num_epochs for recipe in recipes for phase in phases_of(recipe))
 
 
-def _wait(device: str) -> None:
+def _synchronize(device: str) -> None:
     import torch
 
     if device == "cuda":
@@ -214,7 +226,7 @@ def _wait(device: str) -> None:
 
 
 def make_plan(params: Params) -> str:
-    """The plan as text."""
+    """The plan as text: a line for each kind of stage, and their sum."""
     stages = stages_to_run()
     if not stages:
         return "plan: nothing to run, data and pipeline are up to date"
@@ -224,32 +236,35 @@ def make_plan(params: Params) -> str:
     from segbench.training.checkpoints import KEPT
 
     start_up = time.perf_counter() - started
-    by_candidate = {}
-    for alias in params.comparison.candidates:
-        if any(f"@{alias}-" in stage for stage in stages):
-            by_candidate[alias] = estimate_runs(params, params.candidates[alias], images)
-    kinds = Counter(_kind(stage) for stage in stages)
-    lines, seconds, size = [f"{'stage':<36}{'runs':>5}{'time':>12}{'disk':>12}"], 0.0, 0
-    for (name, alias), count in kinds.items():
+    by_candidate = {
+        alias: estimate_runs(params, params.candidates[alias], images)
+        for alias in params.comparison.candidates
+        if any(f"@{alias}-" in stage for stage in stages)
+    }
+    lines, seconds, size = [_row("stage", "runs", "time", "disk")], 0.0, 0
+    for (name, alias), count in Counter(map(_kind, stages)).items():
         cost = by_candidate[alias][name] if alias else costs[name]
         # Every stage is a process that imports the libraries, and waits for MLflow at its end.
         spent = count * (cost.seconds + (start_up if alias else start_up / 2))
-        label = f"{name} {alias}" if alias else name
         disk = count * cost.bytes
-        lines.append(f"{label:<36}{count:>5}{_time(spent):>12}{_size(disk):>12}")
+        lines.append(_row(f"{name} {alias}".rstrip(), count, _time(spent), _size(disk)))
         seconds, size = seconds + spent, size + disk
-    trained = [cost["train"].bytes for cost in by_candidate.values()]
-    if trained:
-        passing = max(trained) // COPIES * CHECKPOINT_COPIES * KEPT
-        lines.append(f"{'checkpoints, until it is trained':<53}{_size(passing):>12}")
+    if by_candidate:
+        largest = max(cost["train"].bytes for cost in by_candidate.values())
+        passing = largest // COPIES * CHECKPOINT_COPIES * KEPT
+        lines.append(_row("checkpoints, until it is trained", "", "", _size(passing)))
         size += passing
-    lines.append(f"{'together':<36}{len(stages):>5}{_time(seconds):>12}{_size(size):>12}")
+    lines.append(_row("total", len(stages), _time(seconds), _size(size)))
     lines.append(
         f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "
         f"({images.all:.0f} images, {_epochs(params)} epochs); "
         "early stopping may end sooner"
     )
     return "\n".join(lines)
+
+
+def _row(stage: str, runs: int | str, seconds: str, size: str) -> str:
+    return f"{stage:<36}{runs:>5}{seconds:>12}{size:>12}"
 
 
 def _kind(stage: str) -> tuple[str, str]:

@@ -139,7 +139,7 @@ def kill_twice(tree: dict[str, Any], packed: Path, out: Path, seed: int, want: A
         assert sorted(point.step for point in points) == list(range(epochs)), key
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_at_any_moment(
     everything_on: dict[str, Any], packed: Path, tmp_path: Path, unbroken: Any, seed: int
 ) -> None:
