@@ -1,4 +1,4 @@
-"""Hardware: what `auto` comes to on this machine, and how torch is told."""
+"""Hardware: what `auto` resolves to on this machine, torch's settings, out-of-memory errors."""
 
 import ctypes
 import os
@@ -13,16 +13,13 @@ from segbench.errors import InputError
 from segbench.parallel import num_cores
 from segbench.params.hardware import Hardware
 
-# Without it cuBLAS refuses to be deterministic; it is read when CUDA starts.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
 class ResolvedHardware:
-    """What `auto` came to on this machine, and the rest of `Hardware`; it is recorded.
+    """The section `hardware` with every `auto` replaced; it is recorded with the run.
 
     Attributes:
         device: cpu, cuda or mps.
@@ -48,11 +45,15 @@ class ResolvedHardware:
 
 
 def resolve(params: Hardware) -> ResolvedHardware:
-    """Replace every `auto`.
+    """Replace every `auto` by what suits this machine. Call it before anything touches CUDA.
 
     Raises:
-        InputError: if a device is asked for that is not there.
+        InputError: for a device that is not there, more devices than there are, and a precision
+            that the device lacks.
     """
+    # Without it cuBLAS refuses to be deterministic. It is read when CUDA starts, which happens below:
+    # whether a GPU computes in bf16 is asked of the GPU. Child processes inherit it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -80,8 +81,8 @@ def resolve(params: Hardware) -> ResolvedHardware:
         threads = torch.get_num_threads() if params.devices == 1 else share
     usual = max(1, min(8, share - 1))
     if device == "cpu":
-        # A core that has a batch to make keeps the others waiting, in whatever process; a worker,
-        # which costs memory and a fork, is for a core that does not train.
+        # A core that makes a batch keeps the training ones waiting, in whatever process; a worker,
+        # which costs memory and a fork, pays only where a core does not train.
         usual = 1 if threads < share else 0
     workers = usual if params.workers == "auto" else params.workers
     return ResolvedHardware(
@@ -98,21 +99,21 @@ def resolve(params: Hardware) -> ResolvedHardware:
 
 
 def prepare(resolved: ResolvedHardware) -> None:
-    """Tell torch: threads, and whether the same input must give the same bits."""
+    """Set torch's number of threads and whether it computes deterministically."""
     torch.set_num_threads(resolved.threads)
     _keep_freed_memory()
     # On CUDA some losses have no deterministic kernel; there a warning says which.
     torch.use_deterministic_algorithms(resolved.deterministic, warn_only=resolved.device == "cuda")
-    # It fills every new tensor, to show up those read before they are written, of which there are
-    # none here: another tenth of the time.
+    # Filling every new tensor reveals reads of uninitialised memory, of which there are none here,
+    # and costs a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = resolved.deterministic
-    # Trying kernels out picks another one on another day.
+    # Which kernel is fastest differs from one run to the next, and with it the bits.
     torch.backends.cudnn.benchmark = not resolved.deterministic
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc use memory again instead of giving it back to the system.
+    """Have glibc reuse freed memory instead of returning it to the system.
 
     Each large tensor of each step is otherwise mapped anew, a page fault for every 4 KiB of it: a
     tenth of a training's time on the CPU, and a quarter of a prediction's.
@@ -124,14 +125,14 @@ def _keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Is that what a device says when its memory is full?"""
+    """Whether a device raised it because its memory is full."""
     said = ("DefaultCPUAllocator: can't allocate", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in said)
 
 
 @contextmanager
 def oom_as_input_error(way_out: str) -> Iterator[None]:
-    """Raise InputError with a way out where a device's memory is full."""
+    """Turn a device's out-of-memory error into an InputError that names a way out."""
     try:
         yield
     except RuntimeError as error:
@@ -141,7 +142,7 @@ def oom_as_input_error(way_out: str) -> Iterator[None]:
 
 
 def _computes_bf16(device: str) -> bool:
-    """Is bfloat16 faster than float32 there? On a CPU this takes AVX-512 BF16 or AMX."""
+    """Whether bfloat16 is faster than float32 there; on a CPU this takes AVX-512 BF16 or AMX."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device == "cpu":

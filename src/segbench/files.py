@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and hashes of what a number came from."""
+"""Atomic writes of files and folders, and sha256 of files, arrays and source code."""
 
 import hashlib
 import os
@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 PACKAGE = Path(__file__).parent
-"""Where segbench's own source lies."""
+"""The folder of segbench's own source."""
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and renamed to `path`.
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    On any exception the temporary file is removed and `path` is left as it was.
+    On any exception the temporary file is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name keeps its ending, from which image and array writers tell the format.
+    # The suffix stays: image and array writers choose the format by it.
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial
@@ -35,7 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring to disk which names a folder has, so that a rename outlives a power cut."""
+    """Sync a folder's entries to disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -45,10 +45,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success it takes the place of `path`.
+    """Yield a temporary folder beside `path`; on success it replaces `path`.
 
-    On any exception the temporary folder is removed and `path` is left as it was. A folder that
-    an earlier, killed run left behind is cleared first.
+    On any exception the temporary folder is removed and `path` stays as it was. One that a killed
+    run left behind is removed first.
     """
     partial = path.with_name(f".partial-{path.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -69,7 +69,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Hex sha256 of the content of named arrays; how they are stored does not matter."""
+    """Hex sha256 of the content of named arrays, however they are stored."""
     found = hashlib.sha256()
     for name in sorted(arrays):
         found.update(np.ascontiguousarray(arrays[name]).tobytes())

@@ -1,4 +1,4 @@
-"""Work on many samples by all cores, in order, with little in memory."""
+"""A map over many samples by threads: in order, and with bounded memory."""
 
 import os
 from collections import deque
@@ -13,7 +13,7 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Enough that no thread waits for the slowest one, few enough that results do not pile up.
+# Enough that no thread idles behind the slowest item, few enough that results do not pile up.
 WAITING_PER_THREAD = 8
 
 
@@ -33,16 +33,16 @@ def thread_map(
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, under a progress bar.
 
-    Threads, since decoding, encoding and resizing leave Python's lock; OpenCV's own are turned off
-    meanwhile, so that there is one thread a core. The first exception ends the work.
+    Threads suffice, since decoding, encoding and resizing release the GIL. OpenCV's own are turned
+    off meanwhile, so that there is one thread per core. The first exception ends the map.
 
     Args:
-        work: what is done with an item.
-        items: are taken one after another.
-        description: of the bar.
-        total: number of items, if it is known.
-        overlap: work goes on while items are taken; False where making them takes all cores itself,
-            and would wait at every turn for the one that another thread has just got.
+        work: the function to map; it runs in several threads at once.
+        items: taken one after another, in this thread.
+        description: label of the progress bar.
+        total: number of items, None if it is unknown.
+        overlap: work while items are taken. False where making an item takes all cores itself and
+            would compete with the work for them.
     """
     most = WAITING_PER_THREAD * num_cores()
     at_a_time, may_wait = (1, most) if overlap else (most, 0)
