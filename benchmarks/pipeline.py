@@ -17,15 +17,15 @@ from segbench.comparison.training_effort import training_seconds
 
 ROOT = Path(__file__).parent.parent
 MODULES = {
-    "download": "datasets",
-    "split": "auditing",
-    "augment": "packing",
-    "train": "training",
-    "evaluate": "evaluation",
-    "measure": "measuring",
-    "compare": "comparison",
+    "download": "datasets.download",
+    "split": "splits.split",
+    "augment": "arrays.augment",
+    "train": "training.train",
+    "evaluate": "evaluation.evaluate",
+    "measure": "evaluation.measure",
+    "compare": "comparison.compare",
 }
-"""What a stage imports."""
+"""The module of each stage's function."""
 
 
 def main() -> None:

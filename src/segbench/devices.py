@@ -51,8 +51,8 @@ def resolve(params: Hardware) -> ResolvedHardware:
         InputError: for a device that is not there, more devices than there are, and a precision
             that the device lacks.
     """
-    # Without it cuBLAS refuses to be deterministic. It is read when CUDA starts, which happens below:
-    # whether a GPU computes in bf16 is asked of the GPU. Child processes inherit it.
+    # Without it cuBLAS refuses to be deterministic. It is read when CUDA starts, which the question
+    # below whether a GPU computes in bf16 can do. Child processes inherit it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     there = {
         "cuda": torch.cuda.is_available(),
