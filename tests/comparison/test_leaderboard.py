@@ -65,9 +65,8 @@ def close(params: Params) -> list[RunResult]:
 def test_close_candidates_are_not_told_apart(params: Params) -> None:
     """Their seeds differ by more than they do, though every image of a run does."""
     found = make_leaderboard(params, close(params))
-    assert "cannot tell it from regnetx_002" in verdict_sentence(
-        params.comparison, found, leaky=False
-    )
+    said = verdict_sentence(params.comparison, found, leaky=False)
+    assert "cannot tell it from regnetx_002" in said
     assert [row.rank for row in found.rows] == [1, 1]
     warned = verdict_sentence(params.comparison, found, leaky=True)
     assert warned.startswith("The split leaks (audit.html), so all scores are optimistic. ")

@@ -169,7 +169,10 @@ def test_several_classes_from_end_to_end(
     asked = params.comparison.model_copy(update={"require": ["test > 2"]})
     with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) not met"):
         compare(params.model_copy(update={"comparison": asked}), paths)
-    assert "Requirement not met: test &gt; 2" in (paths.reports / "comparison.html").read_text()
+    assert (
+        "Requirement not met: <code>test &gt; 2</code>"
+        in (paths.reports / "comparison.html").read_text()
+    )
     # Scores of other data are not compared with what is at hand.
     found["sha256"]["dataset"] = "0" * 64
     scores.write_text(json.dumps(found))

@@ -94,7 +94,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
             dict.fromkeys(aliases, TrainingEffort(None, 100, 50)),
         ),
         subgroups=find_subgroups(runs, board.aliases, "dice"),
-        gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)], "worst": []},
+        gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
         preview=picture,
         trained=folder,
         provenance={"version.torch": "2"},

@@ -11,7 +11,6 @@ from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import Wholes
 from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
-from segbench.images import Pixels
 from segbench.params import Params
 from segbench.report.drawing import SHOWN_SIZE, outline, shrink
 
@@ -72,21 +71,14 @@ def draw_gallery(
             index = index_of[id]
             masks = [wholes.mask(index), *(own[index] for own in predictions.values())]
             image, truth, *preds = shrink(wholes.image(index), *masks, most=size)
-            drawn = [
-                ("image", outline(image), None),
-                ("truth", outline(image, truth), None),
-                *(
-                    (f"prediction-{alias}", outline(image, truth, pred), float(scores[alias][id]))
-                    for alias, pred in zip(aliases, preds, strict=True)
-                ),
-            ]
-            return Example(
-                id,
-                [
-                    Picture(folder / _save(partial, f"{id}--{name}.jpg", pixels), score)
-                    for name, pixels, score in drawn
-                ],
-            )
+            drawn = {"image": outline(image), "truth": outline(image, truth)}
+            for alias, pred in zip(aliases, preds, strict=True):
+                drawn[f"prediction-{alias}"] = outline(image, truth, pred)
+            shown = [None, None, *(float(scores[alias][id]) for alias in aliases)]
+            for name, pixels in drawn.items():
+                Image.fromarray(pixels).save(partial / f"{id}--{name}.jpg", quality=85)
+            paths = [folder / f"{id}--{name}.jpg" for name in drawn]
+            return Example(id, list(map(Picture, paths, shown)))
 
         return {kind: [draw(id) for id in ids] for kind, ids in picked.items()}
 
@@ -110,8 +102,3 @@ def pick_examples(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
 def _test_scores(run: RunResult, params: Params) -> pd.Series:
     rows = run.images[run.images["split"] == "test"]
     return rows.set_index("id")[params.comparison.metric]
-
-
-def _save(folder: Path, name: str, pixels: Pixels) -> str:
-    Image.fromarray(pixels).save(folder / name, quality=85)
-    return name

@@ -1,8 +1,8 @@
-"""Statistics: how sure a mean is and a difference of means, when images come in groups and runs in
+"""Statistics: uncertainty of means and of their differences, when images come in groups and runs in
 seeds.
 
-Images of a group (frames of a video) are near copies, and a network trained anew is another
-network: what is drawn, flipped or counted as independent is whole groups, and seeds. Legend: C
+Images of a group (frames of a video) are near copies, and a network trained again is another
+network: whole groups, and seeds, are the units that are resampled, permuted and counted. Legend: C
 candidates, S seeds, N images, G groups, B resamples, P pairs of candidates.
 """
 
@@ -31,12 +31,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How one candidate does against another, on the same images.
+    """Difference between two candidates on the same images.
 
     Attributes:
         first, second: numbers of the candidates.
         interval: of the mean of the first minus that of the second.
-        p: of no difference, corrected for the number of pairs (Holm).
+        p: of the null hypothesis of no difference, corrected for the number of pairs (Holm).
         min_detectable_difference: the smallest true difference that would be found in 80 of 100
             such experiments (at the same confidence, for this pair alone).
     """
@@ -89,9 +89,9 @@ class Panel:
     def resampled_means(self, num_resamples: int, seed: int) -> Floats:
         """Means (B, C) of bootstrap samples of groups, the same for all, and of each one's seeds.
 
-        One less is drawn than there are, which makes the spread of the samples' means that of the
-        mean (Rao and Wu 1988); drawing all of few would understate it. A single seed, or group, is
-        always drawn: then there is no spread to be seen.
+        One fewer is drawn than there are, so that the spread of the resampled means is unbiased
+        (Rao and Wu 1988); drawing as many as there are would understate it where they are few. A
+        single seed or group is always drawn, and shows no spread.
         """
         candidates, seeds, groups = self._sums.shape
         group_rng, seed_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
@@ -126,7 +126,13 @@ class Panel:
         return parts
 
     def interval(self, resampled: Floats, candidate: int, confidence: float) -> Interval:
-        """Of a candidate's mean, from the column of its resampled means (B,)."""
+        """Confidence interval of a candidate's mean.
+
+        Args:
+            resampled: its column (B,) of `resampled_means`.
+            candidate: its number.
+            confidence: such as 0.95.
+        """
         parts = self.variances(candidate)
         return _interval(resampled, self.means[candidate], parts, confidence)
 
@@ -174,7 +180,7 @@ POWER = 0.8
 
 
 def best_probabilities(resampled: Floats) -> Floats:
-    """How probable it is that each candidate is the best: (C,), of resampled means (B, C)."""
+    """Probability (C,) that each candidate is the best, from resampled means (B, C)."""
     first = np.nan_to_num(resampled, nan=-np.inf).argmax(axis=1)
     return np.bincount(first, minlength=resampled.shape[1]) / len(resampled)
 
@@ -193,18 +199,26 @@ def winners_curse(means: Floats, resampled: Floats) -> float:
 
 
 def sign_flip_p(effects: Floats, num_resamples: int, seed: int) -> Floats:
-    """Two-sided p (P,) of paired permutation tests: is the sum of effects (P, G) zero?
+    """Paired permutation tests: is the sum of a pair's effects zero?
 
-    All 2^G ways to swap the two candidates of a pair where they are fewer than `num_resamples`,
-    else so many random ones. The same swaps serve all pairs, which makes this a matrix product;
-    scipy.stats.permutation_test, to which it agrees, draws them anew for each.
+    All 2^G ways to swap the two candidates of a pair where there are at most `num_resamples`, else
+    that many random ones. The same swaps serve all pairs, which makes this a matrix product;
+    scipy.stats.permutation_test, with which it agrees, draws them again for each.
+
+    Args:
+        effects: (P, G), what each group adds to the difference of a pair.
+        num_resamples: permutations, at most.
+        seed: of random permutations.
+
+    Returns:
+        (P,) two-sided p, never 0.
     """
     number = effects.shape[1]
     exact = number <= 62 and 2**number <= num_resamples
     rng = np.random.default_rng([seed, 2])
-    seen = np.abs(effects.sum(axis=1)) * (1 - 1e-12)  # equal sums may differ in the last digit
+    observed = np.abs(effects.sum(axis=1)) * (1 - 1e-12)  # equal sums may differ in rounding
     total = 2**number if exact else num_resamples
-    as_far = np.zeros(len(effects))
+    as_extreme = np.zeros(len(effects))
     for start in range(0, total, BATCH):
         size = min(BATCH, total - start)
         if exact:
@@ -212,16 +226,22 @@ def sign_flip_p(effects: Floats, num_resamples: int, seed: int) -> Floats:
         else:
             flips = rng.integers(0, 2, (size, number), dtype=np.int8)
         sums = (1.0 - 2.0 * flips) @ effects.T
-        as_far += (np.abs(sums) >= seen).sum(axis=0)
-    # What was seen is one of the random ones too (Phipson and Smyth 2010).
-    return as_far / total if exact else (as_far + 1) / (total + 1)
+        as_extreme += (np.abs(sums) >= observed).sum(axis=0)
+    # The observed labelling counts as one of the random ones (Phipson and Smyth 2010).
+    return as_extreme / total if exact else (as_extreme + 1) / (total + 1)
 
 
 def shared_ranks(
     num: int, differences: dict[tuple[int, int], Difference], alpha: float
 ) -> list[int]:
-    """Rank of each candidate: 1 + how many are better for certain. What cannot be told apart from
-    the best shares its rank."""
+    """Rank of each candidate: 1 plus the number of significantly better ones, so candidates that
+    cannot be told apart from the best share its rank.
+
+    Args:
+        num: of candidates.
+        differences: by pair (i, j), i < j.
+        alpha: p below which a difference is significant.
+    """
     ranks = [1] * num
     for (i, j), found in differences.items():
         if found.p < alpha:

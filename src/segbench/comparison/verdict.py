@@ -160,11 +160,12 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
             f"size between two candidates is found (p < {1 - params.confidence:.2g}) in 80 of 100 "
             "such experiments; smaller ones mostly go unnoticed."
         )
-    if board.winners_curse > 0:
+    if (excess := board.winners_curse) > 0:
+        size = f"about {excess:.3f}" if excess >= 0.0005 else "less than 0.001"
         said.append(
             f"Winner's curse: {champion.alias} was chosen for the best of {len(board.rows)} "
-            f"validation scores, so its validation score is optimistic by about "
-            f"{board.winners_curse:.3f}; rely on its test score."
+            f"validation scores, so its validation score is optimistic by {size}; rely on its test "
+            "score."
         )
     if board.num_seeds > 1:
         said.append(

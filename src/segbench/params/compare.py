@@ -1,4 +1,4 @@
-"""The section `comparison`: who is compared, over which repetitions, by what."""
+"""The section `comparison`: candidates, repetitions, and the score that ranks them."""
 
 import ast
 from typing import Annotated, Any, Literal, Self
@@ -27,13 +27,13 @@ def _check_once(name: str, values: list[Any]) -> None:
 class Tuning(Section):
     """Learning rates that every run tries before it is trained, so that each candidate has its own.
 
-    The rate with the best validation dice per image is kept; the test set is not seen.
+    The rate with the best validation dice per image is chosen; the test set is not used.
     """
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
     """In place of `train.optimizer.learning_rate`."""
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of `train.num_epochs`, rounded, at least one: how long a trial is."""
+    """Length of a trial as a share of `train.num_epochs`; rounded, at least one epoch."""
 
     @model_validator(mode="after")
     def _try_each_rate_once(self) -> Self:
@@ -42,7 +42,7 @@ class Tuning(Section):
 
 
 class Comparison(Section):
-    """Who is compared, and over which repetitions."""
+    """Candidates, repetitions, and what must hold of the outcome."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
     """What the report and MLflow call it."""
@@ -51,15 +51,15 @@ class Comparison(Section):
     """[0], or folds of split.num_folds."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     tuning: Tuning | None
-    """null: all are trained at the one rate of `train`."""
+    """null: all candidates are trained at the learning rate of `train`."""
     metric: Literal[
         "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
     ]
-    """What ranks: its mean over images on validation; the test set confirms or refutes."""
+    """Ranks the candidates by its mean over validation images; the test set confirms or refutes."""
     confidence: Share
     num_resamples: PositiveInt
     require: list[str]
-    """What must hold of the outcome, or the stage fails, after the report is written; such as
+    """If one does not hold, the stage fails once the report is written; such as
     `dice_per_image >= 0.9` or `p < 0.05 or parameters < runner_up_parameters`. docs/verdict.md
     lists the names."""
 

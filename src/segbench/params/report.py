@@ -1,4 +1,4 @@
-"""The sections `report` and `tracking`: what is shown, and how long MLflow is waited for."""
+"""The sections `report` and `tracking`: what is shown, and how long to wait for MLflow."""
 
 from typing import Literal
 
@@ -23,4 +23,4 @@ class Tracking(Section):
     """How long a stage waits for MLflow."""
 
     max_wait_s: PositiveFloat
-    """Seconds that MLflow may take to catch up once a stage has done its work."""
+    """Seconds that MLflow may take to catch up after a stage has finished."""

@@ -9,13 +9,13 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from segbench.images import IGNORE, Pixels
 
-# Told apart by colour-blind readers, and seen on tissue, aerial and grey images.
+# Distinct to colour-blind readers, and visible on tissue, aerial and grey images.
 TRUTH_COLOUR = (86, 222, 120)
 PRED_COLOUR = (255, 235, 60)
-# Of classes by id, where a dataset names none; told apart likewise.
+# Of classes by id, where a dataset names none; distinct likewise.
 CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442")
 SHOWN_SIZE = 512
-"""Longer side of a picture that is shown, at most, in pixels."""
+"""Maximum length of a picture's longer side, in pixels."""
 GAP = 4
 
 LABEL_HEIGHT = 16
@@ -122,7 +122,14 @@ def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFo
 def save_image_grid(
     path: Path, rows: list[list[Pixels]], columns: list[str], labels: list[str]
 ) -> None:
-    """Write `image_grid` to a PNG file."""
+    """Write `image_grid` to a PNG file.
+
+    Args:
+        path: of the file.
+        rows: see `image_grid`.
+        columns: likewise.
+        labels: likewise.
+    """
     image_grid(rows, columns, labels).save(path)
 
 

@@ -1,4 +1,4 @@
-"""Grids of predictions: the best, the worst, and the same few images of every run."""
+"""Grids of predictions: best, median and worst, and the same few images of every run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,13 @@ def write_grid(path: Path, split: PredictedSplit) -> None:
 
 
 def write_triptychs(folder: Path, split: PredictedSplit, count: int) -> None:
-    """Write `<id>.png` for each of up to `count` evenly picked images."""
+    """Write `<id>.png` for each of up to `count` evenly picked images.
+
+    Args:
+        folder: exists.
+        split: N images.
+        count: how many.
+    """
     for index in _evenly(len(split.ids), count):
         id = split.ids[index]
         save_image_grid(folder / f"{id}.png", [split.triptych(index)], list(TRIPTYCH), [id])

@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe and Ito's colours, told apart by colour-blind readers, legible on white and on black.
+# Okabe and Ito's colours: distinct to colour-blind readers, legible on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#7f7f7f")
 # Stands for the page's text colour until `to_svg` replaces it.
 INK = "#010203"
 
 FINER = re.compile(r"(\.\d\d)\d+")
-"""Digits of a coordinate that nobody can see, and that make a page large."""
+"""Digits of a coordinate that are too fine to see and only make the page large."""
 MOST_DOTS = 1000
-"""Images that a plot shows one by one; of more, a sample."""
+"""Images that a plot shows one by one; of more, a random sample."""
 
 
 def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
@@ -54,6 +54,7 @@ def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: st
 
 
 def make_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure in inches with one panel whose rows are named at the left."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
     style(axes)
@@ -63,6 +64,7 @@ def make_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def style(axes: Axes) -> None:
+    """Give a panel the page's colours, two spines and a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)
