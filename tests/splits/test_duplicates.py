@@ -19,11 +19,11 @@ from segbench.splits import duplicates as leakage
 from segbench.splits.assign import UNUSED
 from segbench.splits.duplicates import (
     FEWEST_FOR_MEAN,
-    WORDS,
     Alike,
     find_alike,
     is_annotated,
     join_alike,
+    near_hashes,
     perceptual_hash,
 )
 from segbench.splits.leaks import straddling, straddling_equals, straddling_groups
@@ -405,7 +405,7 @@ def test_joining_unites_whole_groups() -> None:
     assert groups.index.equals(samples.index)
 
 
-# Hashes and the index of them --------------------------------------------------------------------
+# Hashes and their comparison --------------------------------------------------------------------
 
 
 @given(
@@ -418,92 +418,70 @@ def test_a_hash_does_not_see_brightness_and_contrast(
 ) -> None:
     thumbnails = np.random.default_rng(seed).normal(0, 40, (3, 32, 32)).astype(np.float32)
     hashes = perceptual_hash(thumbnails)
-    assert hashes.shape == (3, WORDS)
+    assert hashes.shape == (3,)
     other = perceptual_hash((scale * thumbnails + offset).astype(np.float32))
     # A frequency that is nearly absent may change its sign by rounding.
-    assert (np.bitwise_count(other ^ hashes).sum(axis=1) <= 1).all()
+    assert (np.bitwise_count(other ^ hashes) <= 1).all()
     # A negative has the other sign of every frequency but the constant.
-    assert np.bitwise_count(perceptual_hash(-thumbnails) ^ hashes).sum(axis=1).tolist() == [63] * 3
+    assert np.bitwise_count(perceptual_hash(-thumbnails) ^ hashes).tolist() == [63] * 3
 
 
 def brute(
-    hashes: NDArray[np.uint16], queries: NDArray[np.uint16], most: int
-) -> set[tuple[int, int]]:
-    bits = np.bitwise_count(hashes[:, None] ^ queries[None]).sum(axis=-1)
-    return {(int(first), int(second)) for first, second in np.argwhere(bits <= most)}
+    hashes: NDArray[np.uint64], queries: NDArray[np.uint64], most: int
+) -> list[tuple[int, int]]:
+    """By the binary digits of each pair."""
+    return [
+        (first, second)
+        for first, one in enumerate(hashes.tolist())
+        for second, other in enumerate(queries.tolist())
+        if bin(one ^ other).count("1") <= most
+    ]
 
 
-@pytest.mark.parametrize("piece", [leakage.PIECE, 5])
-@given(st.integers(0, 10_000), st.sampled_from([0, 1, 3]), st.integers(0, 80), st.integers(0, 5))
+@pytest.mark.parametrize("at_once", [leakage.COMPARED_AT_ONCE, 100])
+@given(st.integers(0, 10_000), st.sampled_from([3, 7, 15]), st.integers(0, 80), st.integers(0, 5))
 @settings(
     deadline=None,
     max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_the_index_finds_what_brute_force_finds(
+def test_near_hashes_are_those_of_few_different_bits(
     monkeypatch: pytest.MonkeyPatch,
-    piece: int,
+    at_once: int,
     seed: int,
-    distance: int,
+    most: int,
     number: int,
     num_groups: int,
 ) -> None:
-    monkeypatch.setattr(leakage, "PIECE", piece)
+    monkeypatch.setattr(leakage, "COMPARED_AT_ONCE", at_once)
     rng = np.random.default_rng(seed)
-    hashes = rng.integers(0, 1 << 16, (number, WORDS), np.uint16)
-    # Words that many share, so that some are found by hundreds.
-    hashes[::2, 1] = 7
+    hashes = rng.integers(0, 1 << 64, number, np.uint64)
     # Each query differs from some hash in as many bits as are just found, or more, or fewer.
     queries = hashes[rng.integers(0, max(number, 1), number)]
-    for row in queries:
-        for bit in rng.permutation(64)[: rng.integers(0, 4 * distance + 6)]:
-            row[bit // 16] ^= np.uint16(1 << (bit % 16))
+    for at in range(number):
+        for bit in rng.permutation(64)[: rng.integers(0, most + 3)]:
+            queries[at] ^= np.uint64(1 << int(bit))
     group_of = rng.integers(0, num_groups, number) if num_groups else None
-    index = leakage._Index(hashes)
-    found = index.near(queries, distance, group_of)
-    pairs = {(int(first), int(second)) for first, second in found}
-    assert len(pairs) == len(found)
-    expected = brute(hashes, queries, 4 * distance + 3)
+    found, bits = near_hashes(hashes, queries, most, group_of)
+    expected = brute(hashes, queries, most)
     if group_of is not None:
-        expected = {(a, b) for a, b in expected if group_of[a] != group_of[b]}
-    assert pairs == expected
-    bits = np.bitwise_count(hashes[found[:, 0]] ^ queries[found[:, 1]]).sum(axis=1)
-    assert index.distance(found, queries).tolist() == bits.tolist()
+        expected = [(a, b) for a, b in expected if group_of[a] != group_of[b]]
+    assert list(map(tuple, found.tolist())) == expected
+    differ = hashes[found[:, 0]] ^ queries[found[:, 1]]
+    assert bits.tolist() == [bin(one).count("1") for one in differ.tolist()]
 
 
-@pytest.mark.parametrize("distance", [0, 1, 3])
-def test_the_index_finds_the_worst_that_is_promised(distance: int) -> None:
-    # Spread so that no word differs in less bits than it must.
-    hashes = np.random.default_rng(0).integers(0, 1 << 16, (200, WORDS), np.uint16)
-    queries = hashes.copy()
-    for word in range(WORDS):
-        flips = distance if word == 3 else distance + 1
-        queries[:, word] ^= np.uint16((1 << flips) - 1)
-    found = {tuple(pair) for pair in leakage._Index(hashes).near(queries, distance).tolist()}
-    assert {(at, at) for at in range(200)} <= found
+def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, count_bits = [], np.bitwise_count
 
-
-def test_the_index_of_equal_hashes() -> None:
-    hashes = np.repeat(np.arange(8, dtype=np.uint16).reshape(2, WORDS), 5, axis=0)
-    found = {tuple(pair) for pair in leakage._Index(hashes).near(hashes, 0).tolist()}
-    assert found == brute(hashes, hashes, 3)
-
-
-@pytest.mark.parametrize(("distance", "share"), [(1, 0.0013), (3, 0.045)])
-def test_the_index_looks_at_few_pairs(
-    distance: int, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Of random hashes: 4 words, each found by 1 + 16 (+ 120 + 560) of 65536 values.
-    looked_at, count_bits = [0], np.bitwise_count
-
-    def counting(hashes: NDArray[np.uint16]) -> NDArray[np.uint8]:
-        looked_at[0] += len(hashes)
+    def counting(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        sizes.append(hashes.size)
         return count_bits(hashes)
 
     monkeypatch.setattr(np, "bitwise_count", counting)
     for number in (1000, 4000):
-        looked_at[0] = 0
-        hashes = np.random.default_rng(0).integers(0, 1 << 16, (number, WORDS), np.uint16)
-        leakage._Index(hashes).near(hashes, distance)
-        # Every hash finds itself once by every word.
-        assert looked_at[0] - WORDS * number <= share * number**2
+        hashes = np.random.default_rng(0).integers(0, 1 << 64, number, np.uint64)
+        sizes.clear()
+        near_hashes(hashes, hashes, 15)
+        assert sum(sizes) == number**2
+        assert max(sizes) <= leakage.COMPARED_AT_ONCE

@@ -1,7 +1,6 @@
 """Leaks: what a model would be tested on though it has, in one form or another, trained on it."""
 
 from dataclasses import dataclass
-from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
@@ -19,11 +18,13 @@ from segbench.parallel import thread_map
 Pairs = NDArray[np.int64]
 """(P, 2) of rows of samples.csv, the lower first."""
 
-# A hash holds the signs of 8 x 8 low frequencies, as four words of 16 bits. Two hashes that differ
-# in up to 4d + 3 bits differ in at most d bits of one of the words, and are found by that word. Of
-# turned images only copies are looked for, not the next frame of a video.
-HASH_SIZE, WORDS, WORD_BITS = 8, 4, 16
-UPRIGHT_DISTANCE, TURNED_DISTANCE = 3, 1
+Hashes = NDArray[np.uint64]
+"""(N,) signs of 8 x 8 low frequencies, a bit each."""
+
+HASH_SIZE = 8
+# Bits in which the hashes of a candidate may differ. Of turned images only copies are looked for,
+# not the next frame of a video.
+UPRIGHT_BITS, TURNED_BITS = 15, 7
 # The mean of a smaller dataset says nothing of what its images have in common.
 FEWEST_FOR_MEAN = 32
 # What must be left of the correlation when the dataset's mean image is taken away, so that images
@@ -33,8 +34,10 @@ LEAST_BEYOND_MEAN = 0.7
 LEAST_SPREAD = 3.0
 # Thumbnails compared at a time, so that memory does not grow with their number: 2 MB as floats.
 CHUNK = 1 << 7
-# Candidates that are compared in each orientation, and that the index looks at in one go.
-MOST_COMPARED, PIECE = 300_000, 1 << 20
+# Candidates whose thumbnails are compared in each orientation.
+MOST_COMPARED = 300_000
+# Pairs of hashes that are compared at a time: half a megabyte of them, as caches hold.
+COMPARED_AT_ONCE = 1 << 16
 # An annotated copy: this share of a thumbnail, and of the whole image, is as it was.
 ALIKE_THUMBNAIL, ALIKE_IMAGE = 0.6, 0.8
 SAME_WITHIN, DRAWN_FROM = 8, 40
@@ -145,18 +148,18 @@ class _Found:
     uncompared: int
 
 
-def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.uint16]:
+def perceptual_hash(thumbnails: NDArray[np.float32]) -> Hashes:
     """Signs of the low frequencies of grey thumbnails, the constant one aside: a pHash.
 
     Args:
         thumbnails: (N, H, W), of any brightness.
 
     Returns:
-        (N, 4) words of 16 bits.
+        (N,), 64 bits each.
     """
     low = dctn(thumbnails, axes=(1, 2))[:, :HASH_SIZE, :HASH_SIZE].reshape(len(thumbnails), -1)
     low[:, 0] = 0
-    return np.packbits(low > 0, axis=1).view(np.uint16)
+    return np.packbits(low > 0, axis=1).view(np.uint64)[:, 0]
 
 
 def _near(thumbnails: Pixels, least: float, group_of: NDArray[np.int64] | None = None) -> _Found:
@@ -171,17 +174,17 @@ def _near(thumbnails: Pixels, least: float, group_of: NDArray[np.int64] | None =
     mean = np.zeros(thumbnails.shape[1:], np.float32)
     if many:
         mean += thumbnails.mean(axis=0)
-    index = _Index(_hashes(thumbnails, mean, 0))
+    upright = _hashes(thumbnails, mean, 0)
     pairs, correlations, turned, drawn, drawn_same = [], [], [], [], []
     uncompared = 0
     for orientation in range(8):
-        distance = TURNED_DISTANCE if orientation else UPRIGHT_DISTANCE
-        hashes = _hashes(thumbnails, mean, orientation)
-        found = index.near(hashes, distance, group_of)
+        most = TURNED_BITS if orientation else UPRIGHT_BITS
+        hashes = _hashes(thumbnails, mean, orientation) if orientation else upright
+        found, bits = near_hashes(upright, hashes, most, group_of)
         # A quarter turn back is another one, but upright both ways round are the same.
-        found = found[found[:, 0] != found[:, 1] if orientation else found[:, 0] < found[:, 1]]
+        wanted = found[:, 0] != found[:, 1] if orientation else found[:, 0] < found[:, 1]
+        found, bits = found[wanted], bits[wanted]
         if len(found) > MOST_COMPARED:
-            bits = index.distance(found, hashes)
             uncompared += len(found) - MOST_COMPARED
             found = found[np.argsort(bits, kind="stable")[:MOST_COMPARED]]
         for start in range(0, len(found), CHUNK):
@@ -213,9 +216,9 @@ def _near(thumbnails: Pixels, least: float, group_of: NDArray[np.int64] | None =
     )
 
 
-def _hashes(thumbnails: Pixels, mean: NDArray[np.float32], orientation: int) -> NDArray[np.uint16]:
+def _hashes(thumbnails: Pixels, mean: NDArray[np.float32], orientation: int) -> Hashes:
     """Hashes of turned thumbnails; what all have in common does not turn with one of them."""
-    hashes = np.zeros((len(thumbnails), WORDS), np.uint16)
+    hashes = np.zeros(len(thumbnails), np.uint64)
     for start in range(0, len(thumbnails), CHUNK):
         part = _turn(thumbnails[start : start + CHUNK], orientation) - mean
         hashes[start : start + CHUNK] = perceptual_hash(part.mean(axis=-1))
@@ -236,67 +239,31 @@ def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDA
     return np.einsum("pf,pf->p", *flat) / np.maximum(norms, 1e-6)
 
 
-class _Index:
-    """Hashes sorted by each of their words, so that near ones are found without all comparisons."""
+def near_hashes(
+    hashes: Hashes, queries: Hashes, most: int, group_of: NDArray[np.int64] | None = None
+) -> tuple[Pairs, NDArray[np.uint8]]:
+    """Compare every hash with every query, some rows of hashes at a time.
 
-    def __init__(self, hashes: NDArray[np.uint16]) -> None:
-        self.hashes = _joined(hashes)
-        self.orders = [np.argsort(hashes[:, word], kind="stable") for word in range(WORDS)]
-        # Where each of the 65,536 values of a word begins in that order.
-        values = np.arange((1 << WORD_BITS) + 1)
-        self.starts = [
-            np.searchsorted(hashes[order, word], values) for word, order in enumerate(self.orders)
-        ]
+    Args:
+        hashes: (N,).
+        queries: (N,), numbered alike.
+        most: bits in which a pair may differ.
+        group_of: (N,) of each number, to leave out pairs of one group; None keeps them.
 
-    def near(
-        self,
-        queries: NDArray[np.uint16],
-        distance: int,
-        group_of: NDArray[np.int64] | None = None,
-    ) -> Pairs:
-        """(P, 2): an indexed hash and a query that differ in up to 4 * distance + 3 bits.
-
-        Both are numbered alike; with `group_of` these, pairs of one group are left out.
-        """
-        flips = [
-            sum(1 << bit for bit in bits)
-            for count in range(distance + 1)
-            for bits in combinations(range(WORD_BITS), count)
-        ]
-        most = WORDS * (distance + 1) - 1
-        if not len(queries):
-            return np.zeros((0, 2), np.int64)
-        found = [np.zeros(0, np.int64)]
-        number, whole = len(self.hashes), _joined(queries)
-        for word in range(WORDS):
-            order, starts = self.orders[word], self.starts[word]
-            for flip in flips:
-                wanted = (queries[:, word] ^ np.uint16(flip)).astype(np.int64)
-                start, sizes = starts[wanted], starts[wanted + 1] - starts[wanted]
-                ends = np.cumsum(sizes)
-                # In pieces, since many queries may find the same many hashes.
-                cuts = np.searchsorted(ends, np.arange(PIECE, ends[-1], PIECE)).tolist()
-                for first, last in pairwise(sorted({0, *cuts, len(queries)})):
-                    part = slice(first, last)
-                    query = np.repeat(np.arange(first, last), sizes[part])
-                    # Where each query's matches begin, in the order and in this piece.
-                    begin = start[part] - (ends[part] - sizes[part]) + ends[first] - sizes[first]
-                    match = order[np.repeat(begin, sizes[part]) + np.arange(len(query))]
-                    near = np.bitwise_count(self.hashes[match] ^ whole[query]) <= most
-                    if group_of is not None:
-                        near &= group_of[match] != group_of[query]
-                    found.append((match * number + query)[near])
-        keys = np.unique(np.concatenate(found))
-        return np.stack(np.divmod(keys, number), axis=1)
-
-    def distance(self, pairs: Pairs, queries: NDArray[np.uint16]) -> NDArray[np.uint8]:
-        """(P,): in how many bits the hashes of pairs from `near` differ."""
-        return np.bitwise_count(self.hashes[pairs[:, 0]] ^ _joined(queries)[pairs[:, 1]])
-
-
-def _joined(words: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """(N,) hashes of (N, 4) words."""
-    return np.ascontiguousarray(words).view(np.uint64)[:, 0]
+    Returns:
+        (P, 2) numbers of a hash and a query, in their order; (P,) the bits in which they differ.
+    """
+    pairs, bits = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.uint8)]
+    rows = max(1, COMPARED_AT_ONCE // max(1, len(queries)))
+    for start in range(0, len(hashes), rows):
+        differ = np.bitwise_count(hashes[start : start + rows, None] ^ queries)
+        first, second = np.nonzero(differ <= most)
+        if group_of is not None:
+            other = group_of[start + first] != group_of[second]
+            first, second = first[other], second[other]
+        pairs.append(np.stack([start + first, second], axis=1))
+        bits.append(differ[first, second])
+    return np.concatenate(pairs), np.concatenate(bits)
 
 
 def _annotated(dataset: Path, paths: pd.Series, candidates: Pairs) -> tuple[Pairs, int]:
