@@ -30,8 +30,8 @@ from segbench.datasets.download import download
 from segbench.parallel import num_cores, thread_map
 from segbench.params import load_params
 from segbench.params.datasets import Folder
-from segbench.splits.duplicates import find_alike
-from segbench.splits.split import Paths, split_and_audit
+from segbench.splits.duplicates import find_duplicates
+from segbench.splits.split import SplitPaths, split
 
 NUM_IMAGES = 10_000
 HEIGHT, WIDTH = 384, 512
@@ -146,9 +146,7 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
     marks = [time.perf_counter()]
     download(data, out / "dataset")
     marks.append(time.perf_counter())
-    split_and_audit(
-        out / "dataset", params.split, params.report, Paths(*(out / name for name in names))
-    )
+    split(out / "dataset", params.split, params.report, SplitPaths(*(out / name for name in names)))
     marks.append(time.perf_counter())
     augment(
         *(out / "dataset", out / "split.csv", params.augment, out / "arrays"), out / "preview.png"
@@ -156,7 +154,7 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
     marks.append(time.perf_counter())
     most = memory()
     samples, measures = read_samples(out / "dataset"), read_table(out / "dataset" / "measures.csv")
-    find_alike(out / "dataset", samples, measures, params.split.near_duplicate)
+    find_duplicates(out / "dataset", samples, measures, params.split.near_duplicate)
     audit = time.perf_counter() - marks[-1]
     stages = dict(zip(("download", "split", "augment"), np.diff(marks).tolist(), strict=True))
     return {**stages, "audit": audit, "mib": most, "mib_of_imports": imports}

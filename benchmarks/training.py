@@ -40,7 +40,7 @@ from torch import nn
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, Header, Writer, open_arrays
 from segbench.arrays.transforms import build_pipeline, vary
-from segbench.datasets.canonical import Info
+from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import ResolvedHardware, prepare, resolve
 from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
@@ -307,7 +307,7 @@ class _Timed(Trainer):
         self.seconds += time.perf_counter() - started
 
 
-INFO = Info(
+INFO = DatasetInfo(
     name="bench",
     classes=("background", "blob"),
     licence="none",

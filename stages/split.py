@@ -3,4 +3,4 @@
 from segbench import stage
 
 if __name__ == "__main__":
-    stage.main("segbench.splits.split:split_and_audit")
+    stage.main("segbench.splits.split:split")

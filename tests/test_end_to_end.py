@@ -211,10 +211,10 @@ def test_a_leak_stops_the_pipeline_and_a_warning_follows_the_numbers(
     workspace.change(tree)
     said = workspace.run("dvc", "repro", fails=True)
     assert re.search(
-        r"error: split: the split leaks: \d+ groups.* straddle it, none may; see", said
+        r"error: split: the split leaks: \d+ groups.* on both sides of it, none may; see", said
     )
     assert "Traceback" not in said
-    assert "straddle" in workspace.path("reports/audit.html").read_text()
+    assert "on both sides" in workspace.path("reports/audit.html").read_text()
     assert not workspace.path("reports/split.csv").exists()
     tree["split"]["on_leak"] = "warn"
     workspace.change(tree)

@@ -12,7 +12,7 @@ from segbench import stage
 from segbench.params import Params, load_params
 from segbench.params.augment import Augment
 from segbench.params.datasets import Dataset
-from segbench.splits.split import Paths
+from segbench.splits.split import SplitPaths
 from support.params import ROOT, STAGES
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,7 +37,7 @@ def test_dvc_yaml_gives_what_the_function_takes(name: str, monkeypatch: pytest.M
 
 
 def test_sections_are_found_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(every: Params, data: Dataset, own: Augment, paths: Paths, fold: int) -> str:
+    def work(every: Params, data: Dataset, own: Augment, paths: SplitPaths, fold: int) -> str:
         return ""
 
     flags = ["--split", "a", "--scores", "b", "--page", "c", "--pictures", "d", "--fold", "3"]
@@ -48,7 +48,7 @@ def test_sections_are_found_by_their_type(monkeypatch: pytest.MonkeyPatch) -> No
         "every": params,
         "data": params.dataset,
         "own": params.augment,
-        "paths": Paths(Path("a"), Path("b"), Path("c"), Path("d")),
+        "paths": SplitPaths(Path("a"), Path("b"), Path("c"), Path("d")),
         "fold": 3,
     }
 

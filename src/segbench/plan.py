@@ -15,7 +15,7 @@ import numpy as np
 from dvc.repo import Repo
 
 from segbench.arrays.tiling import windows_of
-from segbench.datasets.canonical import Sample, Task
+from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
 from segbench.images import resize
@@ -71,10 +71,10 @@ class Images:
         return self.all - self.val - self.test + self.copies
 
 
-def _readable(task: Task) -> list[Sample]:
-    """The samples of a task; none if they are unusable, which the stage itself reports."""
+def _readable(reader: SampleReader) -> list[Sample]:
+    """The samples of a reader; none if they are unusable, which the stage itself reports."""
     try:
-        return list(task.read())
+        return list(reader.read())
     except InputError:
         return []
 
@@ -96,7 +96,7 @@ def count_images(params: Params, samples: list[Sample], total: int) -> Images:
 def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
     """Cost of download, split and augment from a few timed samples, and the number of images."""
     module = source_of(params.dataset.name)
-    tasks = module.tasks(params.dataset)
+    tasks = module.readers(params.dataset)
     total = sum(task.count for task in tasks)
     started = time.perf_counter()
     samples = list(islice(chain.from_iterable(map(_readable, tasks)), TIMED_SAMPLES))

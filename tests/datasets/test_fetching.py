@@ -28,7 +28,7 @@ import pooch
 import pytest
 
 from segbench.datasets import fetching
-from segbench.datasets.fetching import Archive, obtain
+from segbench.datasets.fetching import Archive, locate_files
 from segbench.errors import InputError
 
 PAGE = "https://example.org/pets"
@@ -187,7 +187,7 @@ def get(
     checksums: Mapping[str, str] | None = None,
     limit: int = LIMIT,
 ) -> Path:
-    return obtain("pets", archives, str(source) if source else None, checksums or {}, limit)
+    return locate_files("pets", archives, str(source) if source else None, checksums or {}, limit)
 
 
 def refused(*args: Any, **kwargs: Any) -> str:
@@ -420,8 +420,9 @@ def test_progress_is_shown_on_a_terminal_only(
 
 CHILD = """
 import sys
-from segbench.fetching import Archive, obtain
-print(obtain("pets", [Archive("pets.zip", (sys.argv[1],), sys.argv[2], "page")], None, {}, 10**7))
+from segbench.datasets.fetching import Archive, locate_files
+archive = Archive("pets.zip", (sys.argv[1],), sys.argv[2], "page")
+print(locate_files("pets", [archive], None, {}, 10**7))
 """
 
 
@@ -442,7 +443,7 @@ def test_two_threads_unpack_once(
     unpacked: list[Path] = []
     unpack = fetching._unpack_zip
 
-    def counted(path: Path, folder: Path, room: fetching._Room) -> None:
+    def counted(path: Path, folder: Path, room: fetching.UnpackBudget) -> None:
         unpacked.append(path)
         unpack(path, folder, room)
 
@@ -553,7 +554,7 @@ def test_odd_names_work_everywhere(server: Server, cache: Path) -> None:
     members = [member(path, content) for path, content in files.items()]
     content = gzip.compress(tarred_members(*members, member("latin-\udcfc.png", b"4")))
     archive = Archive(name, (server.put("/" + name, content),), md5(content), PAGE)
-    folder = obtain("Pets, 'all' á żółw", [archive], None, {}, LIMIT)
+    folder = locate_files("Pets, 'all' á żółw", [archive], None, {}, LIMIT)
     assert tree(folder) == {**files, "latin-\udcfc.png": b"4"}
     assert folder.parent == cache.parent / "Pets, 'all' á żółw"
 
@@ -742,7 +743,7 @@ def test_errors_of_the_disk_pass_and_leave_nothing(
     def take(self: object, archive: Path, size: int) -> None:
         raise OSError(number, "disk")
 
-    monkeypatch.setattr(fetching._Room, "take", take)
+    monkeypatch.setattr(fetching.UnpackBudget, "take", take)
     path = tmp_path / "pets.tar"
     path.write_bytes(tarred())
     with pytest.raises(OSError, match="disk"):

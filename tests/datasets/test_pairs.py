@@ -26,9 +26,9 @@ import pytest
 from PIL import Image
 
 from segbench.datasets.canonical import (
-    Info,
+    DatasetInfo,
     Sample,
-    Task,
+    SampleReader,
     read_info,
     read_samples,
     read_table,
@@ -53,7 +53,7 @@ def polyps(**changes: int) -> SyntheticPolyps:
 
 
 def frames_of(params: SyntheticPolyps) -> list[Sample]:
-    return [sample for task in synthetic_polyps.tasks(params) for sample in task.read()]
+    return [sample for task in synthetic_polyps.readers(params) for sample in task.read()]
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -136,8 +136,8 @@ def measure(tmp_path: Path, mask: list[list[int]], **fields: Any) -> Fields:
     rest = np.full_like(pixels, 1)
     rest[0, 0] = 2  # every class must occur
     other = Sample("b", image, rest, "b", "", "b.png")
-    tasks = [Task(1, lambda: [sample]), Task(1, lambda: [other])]
-    info = Info("hand-made", ("background", "one", "two"), "none", True, "")
+    tasks = [SampleReader(1, lambda: [sample]), SampleReader(1, lambda: [other])]
+    info = DatasetInfo("hand-made", ("background", "one", "two"), "none", True, "")
     ingest(tasks, info, "error", tmp_path / "out")
     table = read_table(tmp_path / "out" / "measures.csv")
     return {str(name): value for name, value in table.iloc[0].items()}
@@ -1074,7 +1074,7 @@ def test_an_interrupted_download_leaves_nothing_behind(tmp_path: Path) -> None:
         time.sleep(0.005)
         return [Sample(f"{at:03d}", noise(at), TRUTH, f"{at}", "", f"{at}.png")]
 
-    tasks = [Task(1, lambda at=at: read(at)) for at in range(400)]  # type: ignore[misc]
+    tasks = [SampleReader(1, lambda at=at: read(at)) for at in range(400)]  # type: ignore[misc]
     download(polyps(num_sequences=1), tmp_path / "out")
     before = snapshot(tmp_path / "out")
     for target in ("out", "new"):

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from sklearn.model_selection import train_test_split
 
-from segbench.datasets.canonical import Info, read_info, read_samples, read_table
+from segbench.datasets.canonical import DatasetInfo, read_info, read_samples, read_table
 from segbench.datasets.download import download, source_of
 from segbench.datasets.sources.cvc_clinicdb import published_split
 from segbench.errors import InputError
@@ -54,9 +54,9 @@ def published(
     return adapter.validate_python(tree)
 
 
-def info_of(name: str) -> Info:
+def info_of(name: str) -> DatasetInfo:
     params = published(name, None)
-    found: Info = source_of(params.name).info(params)
+    found: DatasetInfo = source_of(params.name).info(params)
     return found
 
 

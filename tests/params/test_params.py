@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from segbench.errors import InputError
-from segbench.params import Params, Section, load_params
+from segbench.params import REMOVED, RENAMED, Params, Section, load_params
 from segbench.params.datasets import Published
 from support.params import ROOT, problems, read_params, write_params
 
@@ -175,3 +175,42 @@ def test_a_download_imports_no_other_dataset(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "['segbench.datasets.sources.synthetic_polyps']"]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_under_its_former_name(
+    old: str, new: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """One problem, which names the new key."""
+    *path, name = old.split(".")
+    section = tree
+    for key in path:
+        section = section[key]
+    section[name] = section.pop(new.rpartition(".")[2])
+    expected = f"{tmp_path / 'params.yaml'}: {old}: is now {new}; rename it"
+    assert problems(tree, tmp_path) == expected
+
+
+@pytest.mark.parametrize("old", REMOVED)
+def test_a_key_that_is_gone(old: str, tree: dict[str, Any], tmp_path: Path) -> None:
+    section, _, name = old.partition(".")
+    tree[section][name] = "error"
+    said = problems(tree, tmp_path)
+    assert said.startswith(f"{tmp_path / 'params.yaml'}: {old}: is gone (")
+    assert said.endswith("; delete it")
+    tree[section]["num_epoch"] = 3
+    assert problems(tree, tmp_path).startswith(f"{tmp_path / 'params.yaml'}: 2 problems: ")
+
+
+def test_names_of_former_keys_are_not_taken_again() -> None:
+    """And what they are called now is there."""
+    tree = read_params()
+    for old, new in RENAMED.items():
+        here: Any = tree
+        for key in new.split("."):
+            here = here[key]
+        *path, name = old.split(".")
+        here = tree
+        for key in path:
+            here = here[key]
+        assert name not in here

@@ -28,7 +28,7 @@ from segbench.params import Params
 from segbench.params.compare import Tuning
 from segbench.report.drawing import outline
 from segbench.splits.assign import SPLITS
-from segbench.splits.split import split_and_audit
+from segbench.splits.split import split
 from segbench.tracking.replay import replay
 from support.comparison import COST, evaluated
 from support.headers import HEADER, INFO
@@ -156,7 +156,7 @@ def test_the_audit_shows_what_leaks(
     measures["image_sha256"] = "the same everywhere"
     measures.to_csv(tmp_path / "dataset" / "measures.csv", index=False)
     loose = params.split.model_copy(update={"by": "random", "on_leak": "warn"})
-    said = split_and_audit(tmp_path / "dataset", loose, params.report, audit_paths(tmp_path))
+    said = split(tmp_path / "dataset", loose, params.report, audit_paths(tmp_path))
     browser.get((tmp_path / "audit.html").as_uri())
     verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
     assert verdict.startswith("The split leaks: ")

@@ -36,7 +36,7 @@ def params(**changes: Any) -> Split:
         "sticky": False,
         "on_leak": "error",
         "near_duplicate": 0.97,
-        "join_alike": False,
+        "merge_duplicates": False,
     }
     return Split(**usual | changes)
 

@@ -12,25 +12,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segbench.datasets.canonical import Info, Sample, Task, read_samples, read_table
+from segbench.datasets.canonical import DatasetInfo, Sample, SampleReader, read_samples, read_table
 from segbench.datasets.ingest import ingest, make_thumbnail
 from segbench.images import Pixels
 from segbench.splits import duplicates as leakage
 from segbench.splits.assign import UNUSED
 from segbench.splits.duplicates import (
     FEWEST_FOR_MEAN,
-    Alike,
-    find_alike,
+    Duplicates,
+    find_duplicates,
     is_annotated,
-    join_alike,
+    merge_duplicates,
     near_hashes,
     perceptual_hash,
 )
-from segbench.splits.leaks import straddling, straddling_equals, straddling_groups
+from segbench.splits.leaks import crosses_splits, equals_cross_splits, torn_groups
 
 HEIGHT, WIDTH = 96, 128
 LEAST = 0.97
-INFO = Info("hand-made", ("background", "thing"), "none", True, "")
+INFO = DatasetInfo("hand-made", ("background", "thing"), "none", True, "")
 FEW, MANY = 12, 60
 assert FEW < FEWEST_FOR_MEAN < MANY
 
@@ -55,7 +55,7 @@ def find(
     images: dict[str, Pixels],
     previous: dict[str, str] | None = None,
     groups: dict[str, str] | None = None,
-) -> tuple[Alike, pd.DataFrame]:
+) -> tuple[Duplicates, pd.DataFrame]:
     """What is alike in a dataset of these images, and its samples; between groups if given."""
     samples = [
         Sample(
@@ -69,11 +69,11 @@ def find(
         )
         for id, image in images.items()
     ]
-    tasks = [Task(1, lambda sample=sample: [sample]) for sample in samples]  # type: ignore[misc]
+    tasks = [SampleReader(1, lambda sample=sample: [sample]) for sample in samples]  # type: ignore[misc]
     ingest(tasks, INFO, "error", folder)
     table = read_samples(folder)
     measures = read_table(folder / "measures.csv")
-    return find_alike(folder, table, measures, LEAST, groups is None), table
+    return find_duplicates(folder, table, measures, LEAST, groups is None), table
 
 
 def named(pairs: NDArray[np.int64], samples: pd.DataFrame) -> set[tuple[str, str]]:
@@ -89,7 +89,7 @@ def scenes(number: int) -> dict[str, Pixels]:
     return {f"s{at:02d}": scene(at) for at in range(number)}
 
 
-def nothing_else(alike: Alike, *kinds: str) -> None:
+def nothing_else(alike: Duplicates, *kinds: str) -> None:
     for kind in {"exact", "near", "annotated"} - set(kinds):
         assert not len(getattr(alike, kind)), kind
 
@@ -333,31 +333,31 @@ def test_of_too_many_candidates_the_least_alike_are_not_compared(
     assert named(alike.near, samples) <= {(f"s{at:02d}", f"x{at}") for at in range(5)}
 
 
-# What straddles ----------------------------------------------------------------------------------
+# What is on both sides of a split -----------------------------------------------------------------
 
 
-def test_straddling_pairs() -> None:
+def test_pairs_that_cross_splits() -> None:
     split = np.array(["train", "val", "test", UNUSED, "train"])
     pairs = np.array([(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4)])
     expected = [True, True, False, False, True, False, False]
-    assert straddling(pairs, split).tolist() == expected
-    assert straddling(np.zeros((0, 2), np.int64), split).tolist() == []
+    assert crosses_splits(pairs, split).tolist() == expected
+    assert crosses_splits(np.zeros((0, 2), np.int64), split).tolist() == []
 
 
-def test_straddling_equals_whose_first_is_unused() -> None:
+def test_equals_whose_first_is_unused_cross_splits() -> None:
     pairs = np.array([(0, 1), (0, 2), (3, 4)])
     split = np.array([UNUSED, "train", "test", "train", UNUSED])
-    assert straddling_equals(pairs, split).sum() == 1
-    assert straddling_equals(pairs, np.array([UNUSED, "val", "val", "val", "test"])).tolist() == [
+    assert equals_cross_splits(pairs, split).sum() == 1
+    assert equals_cross_splits(pairs, np.array([UNUSED, "val", "val", "val", "test"])).tolist() == [
         *(False, False, True)
     ]
     assert split[0] == UNUSED
 
 
-def test_straddling_groups() -> None:
+def test_torn_groups() -> None:
     rows = [("b", "train"), ("b", "test"), ("a", "val"), ("a", "train"), ("c", "test")]
     rows += [("c", UNUSED), ("d", UNUSED)]
-    assert straddling_groups(pd.DataFrame(rows, columns=["group", "split"])) == ["a", "b"]
+    assert torn_groups(pd.DataFrame(rows, columns=["group", "split"])) == ["a", "b"]
 
 
 def chained(seed: int) -> dict[str, Pixels]:
@@ -373,7 +373,7 @@ def test_a_chain_becomes_one_group_whatever_the_order(tmp_path: Path) -> None:
     for seed in range(3):
         images = chained(seed) | {"copy": scene(3), "label": labelled(scene(4))}
         alike, samples = find(tmp_path / str(seed), images)
-        groups = dict(zip(samples["id"], join_alike(samples, alike), strict=True))
+        groups = dict(zip(samples["id"], merge_duplicates(samples, alike), strict=True))
         pairs = {frozenset(pair) for pair in named(alike.near, samples)}
         assert frozenset(("s40", "s41")) in pairs
         assert frozenset(("s40", "s45")) not in pairs
@@ -390,7 +390,7 @@ def test_a_chain_becomes_one_group_whatever_the_order(tmp_path: Path) -> None:
 def test_joining_unites_whole_groups() -> None:
     samples = pd.DataFrame({"group": ["b", "b", "a", "c", "c", "d"]}, index=range(10, 16))
     none, no = np.zeros((0, 2), np.int64), np.zeros(0, bool)
-    alike = Alike(
+    alike = Duplicates(
         exact=np.array([(1, 3)]),
         near=np.array([(2, 4)]),
         correlation=np.ones(1, np.float32),
@@ -400,7 +400,7 @@ def test_joining_unites_whole_groups() -> None:
         blank=0,
         unseen=0,
     )
-    groups = join_alike(samples, alike)
+    groups = merge_duplicates(samples, alike)
     assert groups.tolist() == ["a"] * 5 + ["d"]
     assert groups.index.equals(samples.index)
 

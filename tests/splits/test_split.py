@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from segbench.datasets import download as datasets
-from segbench.datasets.canonical import Info, Sample, Task
+from segbench.datasets.canonical import DatasetInfo, Sample, SampleReader
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
@@ -24,12 +24,12 @@ from segbench.params.datasets import Limits, Published
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.splits.assign import SPLITS
-from segbench.splits.split import split_and_audit
+from segbench.splits.split import split
 from support.params import SHARED, read_params
 from support.pipeline import audit_paths
 
 HEIGHT, WIDTH = 48, 64
-INFO = Info(
+INFO = DatasetInfo(
     name="hand-made",
     classes=("background", "thing"),
     licence="none <b>needed</b>",
@@ -95,15 +95,15 @@ def leaking() -> list[Sample]:
 
 
 def write(
-    folder: Path, samples: list[Sample], info: Info = INFO, bad: tuple[str, ...] = ()
+    folder: Path, samples: list[Sample], info: DatasetInfo = INFO, bad: tuple[str, ...] = ()
 ) -> Path:
     """A dataset of the samples, with a pair left out for each reason in `bad`."""
 
     def fail(reason: str) -> list[Sample]:
         raise InputError(reason)
 
-    tasks = [Task(1, lambda one=one: [one]) for one in samples]  # type: ignore[misc]
-    tasks += [Task(1, lambda reason=reason: fail(reason)) for reason in bad]  # type: ignore[misc]
+    tasks = [SampleReader(1, lambda one=one: [one]) for one in samples]  # type: ignore[misc]
+    tasks += [SampleReader(1, lambda reason=reason: fail(reason)) for reason in bad]  # type: ignore[misc]
     ingest(tasks, info, "skip", folder / "dataset")
     return folder
 
@@ -111,7 +111,7 @@ def write(
 def audit(folder: Path, asked: Split, pictures: str = "none", out: str = "out") -> str:
     (folder / out).mkdir(exist_ok=True)
     report = Report(pictures=pictures, num_samples=1)  # type: ignore[arg-type]
-    return split_and_audit(folder / "dataset", asked, report, audit_paths(folder / out))
+    return split(folder / "dataset", asked, report, audit_paths(folder / out))
 
 
 def read_scores(path: Path) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_a_leak_is_an_error_once_the_page_shows_it(former: str | None, tmp_path:
     assert 'class="verdict bad"' in page
     assert "1 near-duplicate pair" in page
     assert [path.name for path in out.glob(".partial*")] == []
-    # Only the pair that straddles is shown, with the splits it lies in.
+    # Only the pair on both sides is shown, with the splits it lies in.
     captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
     assert captions == [("s00", "test"), ("s30", "train")]
 
@@ -219,7 +219,7 @@ def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
     assert read_scores(tmp_path / "out" / "split.json")["fold0"]["leaks"] == expected
     assert line.splitlines()[0] == (
         "WARNING: the split leaks: 1 group, 2 exact duplicates, 1 near-duplicate pair, "
-        "1 annotated copy, 1 pair of neighbours straddle it"
+        "1 annotated copy, 1 pair of neighbours on both sides of it"
     )
     page = (tmp_path / "out" / "audit.html").read_text()
     found = re.findall(r'<tr><td class="text">([\w ]+)</td><td>(\d+)</td><td>(\d+)</td>', page)
@@ -259,8 +259,8 @@ def test_what_is_alike_is_joined(tmp_path: Path) -> None:
         samples[at] = replace(samples[at], image=jpeg(samples[at + 1].image))
     write(tmp_path, samples)
     apart = params(on_leak="warn")
-    assert "near-duplicate pairs straddle it" in audit(tmp_path, apart)
-    assert "WARNING" not in audit(tmp_path, params(join_alike=True), out="joined")
+    assert "near-duplicate pairs on both sides of it" in audit(tmp_path, apart)
+    assert "WARNING" not in audit(tmp_path, params(merge_duplicates=True), out="joined")
     rows = read_rows(tmp_path / "joined" / "split.csv")
     split, group = ({row["id"]: row[column] for row in rows} for column in ("split", "group"))
     for first, second in zip(samples[::2], samples[1::2], strict=True):
@@ -379,7 +379,7 @@ def test_all_folds_are_shown(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "audit.html").read_text()
     scores = read_scores(tmp_path / "out" / "split.json")
     for fold in range(3):
-        assert f"straddling, fold {fold}</th>" in page
+        assert f"on both sides, fold {fold}</th>" in page
         part = scores[f"fold{fold}"]["train"]
         cells = f"<td>{part['images']}</td><td>{100 * part['share']:.1f} %</td>"
         assert f'<td class="text">{fold}</td><td class="text">train</td>{cells}' in page

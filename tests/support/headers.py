@@ -1,8 +1,8 @@
 """A header of packed arrays that nobody packed."""
 
 from segbench.arrays.store import Header
-from segbench.datasets.canonical import Info
+from segbench.datasets.canonical import DatasetInfo
 
-INFO = Info("made", ("background", "polyp"), "own", False, "")
+INFO = DatasetInfo("made", ("background", "polyp"), "own", False, "")
 
 HEADER = Header(INFO, 64, 96, 3, "0" * 64)

@@ -13,16 +13,14 @@ from segbench.splits import split as auditing
 from segbench.training.train import train
 
 
-def audit_paths(folder: Path) -> auditing.Paths:
+def audit_paths(folder: Path) -> auditing.SplitPaths:
     names = ("split.csv", "split.json", "audit.html", "audit")
-    return auditing.Paths(*(folder / name for name in names))
+    return auditing.SplitPaths(*(folder / name for name in names))
 
 
 def pack(params: Params, folder: Path) -> Path:
     datasets.download(params.dataset, folder / "dataset")
-    auditing.split_and_audit(
-        *(folder / "dataset", params.split, params.report, audit_paths(folder))
-    )
+    auditing.split(*(folder / "dataset", params.split, params.report, audit_paths(folder)))
     packing.augment(
         *(folder / "dataset", folder / "split.csv", params.augment),
         *(folder / "arrays", folder / "preview.png"),

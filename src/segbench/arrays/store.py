@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from segbench.datasets.canonical import Info, read_info, read_table
+from segbench.datasets.canonical import DatasetInfo, read_info, read_table
 from segbench.images import Pixels
 
 
@@ -26,7 +26,7 @@ class Header:
         digest: sha256 of the canonical dataset's samples.csv, which holds a hash of every sample.
     """
 
-    dataset: Info
+    dataset: DatasetInfo
     height: int
     width: int
     channels: int

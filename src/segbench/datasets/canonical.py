@@ -14,7 +14,7 @@ THUMBNAIL_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Info:
+class DatasetInfo:
     """What is known of a dataset as a whole.
 
     Attributes:
@@ -72,7 +72,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SampleReader:
     """Samples that are read together: one pair of files, or one generated sequence.
 
     Attributes:
@@ -101,8 +101,8 @@ def read_thumbnails(folder: Path) -> Pixels:
     return pixels.reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3)
 
 
-def read_info(folder: Path) -> Info:
+def read_info(folder: Path) -> DatasetInfo:
     """Read dataset.json of a canonical folder."""
     fields = json.loads((folder / "dataset.json").read_text())
     lists = {name: tuple(fields[name]) for name in ("classes", "foreground", "colours")}
-    return Info(**{**fields, **lists})
+    return DatasetInfo(**{**fields, **lists})

@@ -34,4 +34,4 @@ def download(params: Dataset, out: Path) -> str:
     """
     source = source_of(params.name)
     on_bad_pair = "error" if isinstance(params, SyntheticPolyps) else params.limits.on_bad_pair
-    return ingest(source.tasks(params), source.info(params), on_bad_pair, out)
+    return ingest(source.readers(params), source.info(params), on_bad_pair, out)

@@ -53,7 +53,7 @@ class Archive:
     tried: bool = True  # False if the authors of segbench could not try the addresses
 
 
-def obtain(
+def locate_files(
     title: str,
     archives: Sequence[Archive],
     source: str | None,
@@ -94,9 +94,9 @@ def obtain(
         if source is None:
             _fetch_all(cache, archives, known)
         with atomic_folder(folder) as partial:
-            room = _Room(max_unpacked_bytes)
+            budget = UnpackBudget(max_unpacked_bytes)
             for path in files:
-                _unpack(path, partial, room)
+                _unpack(path, partial, budget)
     return folder
 
 
@@ -205,7 +205,7 @@ def _reason(error: BaseException) -> str:
 
 
 @dataclass
-class _Room:
+class UnpackBudget:
     """What a dataset's files may take."""
 
     limit: int
@@ -220,11 +220,11 @@ class _Room:
             )
 
 
-def _unpack(archive: Path, folder: Path, room: _Room) -> None:
+def _unpack(archive: Path, folder: Path, budget: UnpackBudget) -> None:
     with open(archive, "rb") as file:
         unpack = _unpack_zip if file.read(2) == b"PK" else _unpack_tar
     try:
-        unpack(archive, folder, room)
+        unpack(archive, folder, budget)
     except InputError:
         raise
     except (*UNREADABLE, OSError) as error:
@@ -236,11 +236,13 @@ def _unpack(archive: Path, folder: Path, room: _Room) -> None:
         ) from None
 
 
-def _unpack_zip(archive: Path, folder: Path, room: _Room) -> None:
+def _unpack_zip(archive: Path, folder: Path, budget: UnpackBudget) -> None:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         # The sizes in the headers refuse early; what is written counts.
-        _Room(room.limit, room.used).take(archive, sum(member.file_size for member in members))
+        UnpackBudget(budget.limit, budget.used).take(
+            archive, sum(member.file_size for member in members)
+        )
         names = [member.filename for member in members if not member.is_dir()]
         if len(names) > len(set(names)):
             raise zipfile.BadZipFile("a member is in it twice")
@@ -253,14 +255,14 @@ def _unpack_zip(archive: Path, folder: Path, room: _Room) -> None:
             if not member.is_dir():
                 with file.open(member) as packed, open(target, "wb") as unpacked:
                     while block := packed.read(BLOCK):
-                        room.take(archive, len(block))
+                        budget.take(archive, len(block))
                         unpacked.write(block)
 
 
-def _unpack_tar(archive: Path, folder: Path, room: _Room) -> None:
+def _unpack_tar(archive: Path, folder: Path, budget: UnpackBudget) -> None:
     with tarfile.open(archive) as file:
         for member in file:
-            room.take(archive, member.size)  # exactly what extract writes
+            budget.take(archive, member.size)  # exactly what extract writes
             try:
                 if member.name.startswith("/"):  # which the filter would strip
                     raise tarfile.AbsolutePathError(member)

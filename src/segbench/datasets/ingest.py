@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.datasets.canonical import THUMBNAIL_SIZE, Info, Sample, Task
+from segbench.datasets.canonical import THUMBNAIL_SIZE, DatasetInfo, Sample, SampleReader
 from segbench.datasets.mask_values import count_values
 from segbench.errors import InputError
 from segbench.files import atomic_folder
@@ -25,10 +25,10 @@ MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
 )
-Row = dict[str, object]
+CsvRow = dict[str, object]
 
 
-def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str:
+def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, folder: Path) -> str:
     """Write samples in canonical form.
 
     - `images/`: PNG or JPEG, 8-bit RGB or grey, upright. A file that is so already is copied.
@@ -44,7 +44,7 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
     - `dataset.json`: what is known of the whole.
 
     Args:
-        tasks: in the order of the samples' ids.
+        readers: in the order of the samples' ids.
         info: of the dataset.
         on_bad_pair: error or skip.
         folder: appears whole or not at all.
@@ -62,15 +62,17 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
         (partial / "images").mkdir()
         (partial / "masks").mkdir()
 
-        def work(task: Task) -> tuple[int, list[tuple[Row, Row, bytes, set[int]]], str]:
+        def work(
+            reader: SampleReader,
+        ) -> tuple[int, list[tuple[CsvRow, CsvRow, bytes, set[int]]], str]:
             try:
-                return task.count, [_keep(one, info, partial) for one in task.read()], ""
+                return reader.count, [_keep(one, info, partial) for one in reader.read()], ""
             except InputError as problem:
                 if on_bad_pair == "error":
                     raise
-                return task.count, [], str(problem)
+                return reader.count, [], str(problem)
 
-        total = sum(task.count for task in tasks)
+        total = sum(reader.count for reader in readers)
         with (
             open(partial / "samples.csv", "w", newline="") as samples_file,
             open(partial / "measures.csv", "w", newline="") as measures_file,
@@ -83,7 +85,7 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
             samples.writeheader()
             measures.writeheader()
             reasons.writerow(["reason"])
-            for count, rows, problem in thread_map(work, tasks, "download", total):
+            for count, rows, problem in thread_map(work, readers, "download", total):
                 if problem:
                     skipped += count
                     reasons.writerow([problem])
@@ -115,7 +117,9 @@ def ingest(tasks: list[Task], info: Info, on_bad_pair: str, folder: Path) -> str
     return f"{len(seen)}{of} images with masks of {info.name}{left_out} in {folder}"
 
 
-def _keep(sample: Sample, info: Info, folder: Path) -> tuple[Row, Row, bytes, set[int]]:
+def _keep(
+    sample: Sample, info: DatasetInfo, folder: Path
+) -> tuple[CsvRow, CsvRow, bytes, set[int]]:
     """Check a sample and write its files; returns its rows, its thumbnail and its class ids."""
     height, width = sample.mask.shape
     assert sample.image.shape[:2] == (height, width)
@@ -139,7 +143,7 @@ def _keep(sample: Sample, info: Info, folder: Path) -> tuple[Row, Row, bytes, se
     digest = hashlib.sha256(np.ascontiguousarray(sample.image).data)
     image_sha256 = digest.hexdigest()
     digest.update(np.ascontiguousarray(sample.mask).data)
-    row: Row = {
+    row: CsvRow = {
         "id": sample.id,
         "image": image,
         "mask": mask,
@@ -165,7 +169,7 @@ def make_thumbnail(image: Pixels) -> Pixels:
 
 def _measure(
     sample: Sample, counts: NDArray[np.int64], thumbnail: Pixels, image_sha256: str
-) -> Row:
+) -> CsvRow:
     ignored = float(counts[IGNORE])
     labelled = max(sample.mask.size - ignored, 1)
     foreground = (sample.mask - 1 < IGNORE - 1).view(np.uint8)

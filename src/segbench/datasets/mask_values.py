@@ -19,7 +19,7 @@ FEW_VALUES, MOST_SMALL = 4, 0.01
 
 
 @dataclass(frozen=True)
-class Decode:
+class MaskEncoding:
     """How the values of a mask's file become class ids.
 
     Attributes:
@@ -35,27 +35,27 @@ class Decode:
     threshold: int = 0
 
 
-def by_threshold(threshold: int, invert: bool = False) -> Decode:
+def by_threshold(threshold: int, invert: bool = False) -> MaskEncoding:
     """Class 1 from `threshold` up, class 0 below; the other way round if inverted."""
     table = (np.arange(256) >= threshold) != invert
-    return Decode(table.astype(np.uint8), frozenset(range(256)), threshold=threshold)
+    return MaskEncoding(table.astype(np.uint8), frozenset(range(256)), threshold=threshold)
 
 
-def by_values(classes: dict[int, int]) -> Decode:
+def by_values(classes: dict[int, int]) -> MaskEncoding:
     """A class id for each grey value or palette index."""
     table = np.zeros(256, np.uint8)
     table[list(classes)] = list(classes.values())
-    return Decode(table, frozenset(classes))
+    return MaskEncoding(table, frozenset(classes))
 
 
-def by_colours(classes: dict[str, int]) -> Decode:
+def by_colours(classes: dict[str, int]) -> MaskEncoding:
     """A class id for each colour, `#rrggbb`."""
     codes = {int(colour[1:], 16): class_id for colour, class_id in classes.items()}
-    return Decode(np.arange(256, dtype=np.uint8), frozenset(range(256)), codes)
+    return MaskEncoding(np.arange(256, dtype=np.uint8), frozenset(range(256)), codes)
 
 
 def read_mask(
-    path: Path, decode: Decode, megapixels: float, page: int = 0
+    path: Path, encoding: MaskEncoding, megapixels: float, page: int = 0
 ) -> tuple[Pixels, int, float]:
     """Read a mask file upright; an alpha channel is ignored.
 
@@ -68,8 +68,8 @@ def read_mask(
         raise InputError(
             f"{path}: a mask of more than 8 bits (mode {image.mode}), the limit is 8; convert it"
         )
-    if decode.colours is not None:
-        return _decode_colours(np.asarray(image.convert("RGB")), decode.colours, path)
+    if encoding.colours is not None:
+        return _decode_colours(np.asarray(image.convert("RGB")), encoding.colours, path)
     if image.mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
@@ -83,9 +83,9 @@ def read_mask(
         values = np.ascontiguousarray(colours[..., 0])
     counts = count_values(values)
     present = np.flatnonzero(counts)
-    _check_values(present, counts, decode, path)
+    _check_values(present, counts, encoding, path)
     between = 1 - float(counts[present[[0, -1]]].sum()) / values.size
-    return cv2.LUT(values, decode.table), len(present), between if len(present) > 2 else 0.0
+    return cv2.LUT(values, encoding.table), len(present), between if len(present) > 2 else 0.0
 
 
 def count_values(values: Pixels) -> NDArray[np.int64]:
@@ -99,28 +99,28 @@ def count_values(values: Pixels) -> NDArray[np.int64]:
 
 
 def _check_values(
-    present: NDArray[np.int64], counts: NDArray[np.int64], decode: Decode, path: Path
+    present: NDArray[np.int64], counts: NDArray[np.int64], encoding: MaskEncoding, path: Path
 ) -> None:
     """Raise InputError for a mask of another kind."""
-    undefined = sorted(set(present.tolist()) - decode.known)
+    undefined = sorted(set(present.tolist()) - encoding.known)
     if undefined:
         raise InputError(
-            f"{path}: the mask holds the values {undefined[:8]}, but {sorted(decode.known)} are "
+            f"{path}: the mask holds the values {undefined[:8]}, but {sorted(encoding.known)} are "
             "defined; is it a mask of another dataset? define them in dataset.mask.values or use "
             "dataset.mask.threshold"
         )
-    if not decode.threshold:
+    if not encoding.threshold:
         return
-    if 0 < present[-1] < decode.threshold:
+    if 0 < present[-1] < encoding.threshold:
         raise InputError(
             f"{path}: the mask holds values up to {present[-1]} only, all below the threshold "
-            f"{decode.threshold}; are they class ids? use dataset.mask.values"
+            f"{encoding.threshold}; are they class ids? use dataset.mask.values"
         )
     small = float(counts[1 : GREY.start].sum() / counts.sum())
     if len(present) <= FEW_VALUES and small > MOST_SMALL:
         raise InputError(
             f"{path}: the mask holds the values {present.tolist()}, of which a threshold of "
-            f"{decode.threshold} makes two classes; are they class ids? use dataset.mask.values"
+            f"{encoding.threshold} makes two classes; are they class ids? use dataset.mask.values"
         )
     grey = float(counts[GREY.start : GREY.stop].sum() / counts.sum())
     if grey > MOST_GREY:

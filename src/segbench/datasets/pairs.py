@@ -9,10 +9,10 @@ from pathlib import Path
 
 import cv2
 
-from segbench.datasets.canonical import Sample, Task
-from segbench.datasets.fetching import Archive, obtain
+from segbench.datasets.canonical import Sample, SampleReader
+from segbench.datasets.fetching import Archive, locate_files
 from segbench.datasets.image_files import read_image
-from segbench.datasets.mask_values import Decode, read_mask
+from segbench.datasets.mask_values import MaskEncoding, read_mask
 from segbench.errors import InputError
 from segbench.params.datasets import Limits, Published
 
@@ -34,8 +34,8 @@ class Pair:
 
 def files_of(params: Published, archives: Sequence[Archive]) -> Path:
     """Folder of a published dataset: a local copy, or what its archives unpack to."""
-    room = int(params.limits.unpacked_gib * 2**30)
-    return obtain(params.name, archives, params.source, params.checksums, room)
+    budget = int(params.limits.unpacked_gib * 2**30)
+    return locate_files(params.name, archives, params.source, params.checksums, budget)
 
 
 def find_pairs(source: Path, images: str, masks: str) -> list[Pair]:
@@ -116,28 +116,28 @@ def _files(source: Path) -> Iterator[Path]:
 
 def read_pairs(
     pairs: list[Pair],
-    decode: Decode,
+    encoding: MaskEncoding,
     limits: Limits,
     value_range: tuple[int, int] | None = None,
-) -> list[Task]:
-    """Tasks that read pairs of files, in the order of their ids.
+) -> list[SampleReader]:
+    """Readers of pairs of files, in the order of their ids.
 
     Args:
         pairs: where they lie.
-        decode: of their masks.
+        encoding: of their masks.
         limits: of the dataset.
         value_range: of 16-bit images, the values that become 0 and 255.
     """
-    read = partial(_read_pair, decode=decode, limits=limits, value_range=value_range)
+    read = partial(_read_pair, encoding=encoding, limits=limits, value_range=value_range)
     ordered = sorted(pairs, key=lambda pair: pair.id)
-    return [Task(1, partial(read, pair)) for pair in ordered]
+    return [SampleReader(1, partial(read, pair)) for pair in ordered]
 
 
 def _read_pair(
-    pair: Pair, decode: Decode, limits: Limits, value_range: tuple[int, int] | None
+    pair: Pair, encoding: MaskEncoding, limits: Limits, value_range: tuple[int, int] | None
 ) -> list[Sample]:
     image, encoded = read_image(pair.image, limits.megapixels, value_range, pair.page)
-    mask, num_values, between = read_mask(pair.mask, decode, limits.megapixels, pair.page)
+    mask, num_values, between = read_mask(pair.mask, encoding, limits.megapixels, pair.page)
     (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
     off = max(abs(height - mask_height), abs(width - mask_width))
     if 0 < off <= limits.size_difference:

@@ -27,6 +27,16 @@ from segbench.params.section import Section, did_you_mean
 from segbench.params.split import Split
 from segbench.params.train import Checkpointing, Train
 
+# Keys of former versions: what they are called now, or why they are gone.
+RENAMED = {
+    "split.join_alike": "split.merge_duplicates",
+    "train.on_non_finite.rewinds": "train.on_non_finite.rollbacks",
+}
+REMOVED = {
+    "train.on_out_of_memory": "a batch was split where memory ran out, which made candidates "
+    "unequal; lower train.batch_size for all of them",
+}
+
 
 class Params(Section):
     """The whole of params.yaml."""
@@ -98,10 +108,22 @@ def load_params(path: Path) -> Params:
 def _problems(error: ValidationError, raw: Any) -> Iterator[str]:
     """One text a problem, with the path of its key."""
     known = sorted({name for kind in _sections(Section) for name in kind.model_fields})
-    for problem in error.errors():
-        path = _key_path(problem["loc"], raw, missing=problem["type"] == "missing")
+    found = [
+        (_key_path(problem["loc"], raw, missing=problem["type"] == "missing"), problem)
+        for problem in error.errors()
+    ]
+    unknown = {path for path, problem in found if problem["type"] == "extra_forbidden"}
+    # A key under its former name is one problem, not a second one of the name that is missing.
+    renamed = {RENAMED[path] for path in unknown if path in RENAMED}
+    for path, problem in found:
         where = f"{path}: " if path else ""
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "missing" and path in renamed:
+            continue
+        if path in unknown and path in RENAMED:
+            yield f"{where}is now {RENAMED[path]}; rename it"
+        elif path in unknown and path in REMOVED:
+            yield f"{where}is gone ({REMOVED[path]}); delete it"
+        elif problem["type"] == "extra_forbidden":
             yield f"{where}unknown key{did_you_mean(path.split('.')[-1], known)}"
         elif problem["type"] == "value_error":
             yield f"{where}{problem['ctx']['error']}"

@@ -32,15 +32,17 @@ class Split(Section):
     """What a group, a duplicate or a near duplicate on both sides of a split does."""
     near_duplicate: Annotated[float, Field(gt=0.5, lt=1)]
     """Correlation of two thumbnails from which they show the same."""
-    join_alike: bool
+    merge_duplicates: bool
     """Make one group of samples that show the same: equal, nearly equal, annotated copies."""
 
     @model_validator(mode="after")
     def _agree_on_the_test_share(self) -> Self:
         if self.by == "predefined" and self.num_folds > 1:
             raise ValueError("by: predefined has one fold; set num_folds: 1")
-        if self.join_alike and self.by != "group":
-            raise ValueError(f"join_alike makes groups, which by: {self.by} tears; set it false")
+        if self.merge_duplicates and self.by != "group":
+            raise ValueError(
+                f"merge_duplicates makes groups, which by: {self.by} tears; set it false"
+            )
         if self.sticky and self.by == "predefined":
             raise ValueError("sticky keeps what was drawn, by: predefined draws nothing; set false")
         follows = self.by == "predefined" or self.num_folds > 1

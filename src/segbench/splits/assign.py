@@ -18,7 +18,8 @@ COLUMNS = ["id", "split", "fold", "group", "stratum", "drawn"]
 
 # Rounds in which every group may still move to where it is needed more; seldom are three used.
 MOST_ROUNDS = 10
-NOWHERE = -1
+UNASSIGNED = -1
+"""In place of a split: the unit has none yet."""
 
 Counts = NDArray[np.float64]
 """(units or parts, features): how many samples, in all and of each stratum."""
@@ -66,10 +67,10 @@ def split_samples(
         folds = [fold[unit_of] for fold in folds]
     tables = []
     for number, parts in enumerate(folds):
-        drawn = np.array(SPLITS)[parts]
-        split = _keep_apart(samples, drawn) if params.by == "group" else drawn
+        group_split = np.array(SPLITS)[parts]
+        split = _keep_apart(samples, group_split) if params.by == "group" else group_split
         columns = samples[["id", "group", "stratum"]]
-        table = columns.assign(split=split, fold=number, drawn=drawn)
+        table = columns.assign(split=split, fold=number, drawn=group_split)
         missing = [name for name in SPLITS if name not in set(split)]
         if missing:
             raise InputError(
@@ -94,14 +95,14 @@ def _count(unit_of: NDArray[np.int64], strata: NDArray[np.str_], stratify: bool)
 def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The split (0 train, 1 val, 2 test) of each unit, for each fold; `fixed` is (K, U) of it."""
     if params.test_share is not None:
-        held = np.where(fixed[0] == NOWHERE, NOWHERE, fixed[0] == 2)
+        held = np.where(fixed[0] == UNASSIGNED, UNASSIGNED, fixed[0] == 2)
         two = (1 - params.test_share, params.test_share)
         in_test = _assign(counts, two, (2, 1), held, [params.seed])
         tests = [in_test == 1]
     else:
         shares = (1 / params.num_folds,) * params.num_folds
-        known = (fixed != NOWHERE).all(axis=0)
-        held = np.where(known, (fixed == 2).argmax(axis=0), NOWHERE)
+        known = (fixed != UNASSIGNED).all(axis=0)
+        held = np.where(known, (fixed == 2).argmax(axis=0), UNASSIGNED)
         # What is not tested in a fold trains and chooses.
         least = (2 if params.num_folds == 2 else 1,) * params.num_folds
         part = _assign(counts, shares, least, held, [params.seed])
@@ -115,7 +116,7 @@ def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArr
                 "split: groups are so uneven that validation would take all that is left of "
                 f"fold {fold}; lower split.val_share or make groups smaller"
             )
-        held = np.where(fixed[fold, rest] == NOWHERE, NOWHERE, fixed[fold, rest] == 1)
+        held = np.where(fixed[fold, rest] == UNASSIGNED, UNASSIGNED, fixed[fold, rest] == 1)
         val = _assign(counts[rest], (1 - share, share), (1, 1), held, [params.seed, 1 + fold])
         parts = np.full(len(counts), 2)
         parts[rest] = val
@@ -155,7 +156,7 @@ def _assign(
     for number in range(len(shares)):
         held[number] = counts[part == number].sum(axis=0)
         sizes[number] = np.count_nonzero(part == number)
-    free = np.flatnonzero(part == NOWHERE)
+    free = np.flatnonzero(part == UNASSIGNED)
     order = np.random.default_rng(seed).permutation(free)
     for unit in order:
         cost = _cost_of_adding(counts[unit], held, wanted, weights)
@@ -223,10 +224,12 @@ def _predefined(
             f"split: {len(train)} groups of published training samples cannot give val_share "
             f"{params.val_share:g} of all to validation; lower it or set split.by: group"
         )
-    nowhere = np.full(len(train), NOWHERE)
-    drawn = np.zeros(len(counts), np.int64)
-    drawn[train] = _assign(counts[train], (1 - share, share), (1, 1), nowhere, [params.seed, 1])
-    return np.where(parts == 0, drawn[unit_of], parts)
+    unassigned = np.full(len(train), UNASSIGNED)
+    unit_split = np.zeros(len(counts), np.int64)
+    unit_split[train] = _assign(
+        counts[train], (1 - share, share), (1, 1), unassigned, [params.seed, 1]
+    )
+    return np.where(parts == 0, unit_split[unit_of], parts)
 
 
 def _former_parts(
@@ -237,7 +240,7 @@ def _former_parts(
     former: pd.DataFrame | None,
 ) -> NDArray[np.int64]:
     """(K, U): the split of each unit in an earlier split, -1 where it was in none."""
-    parts = np.full((params.num_folds, len(names)), NOWHERE)
+    parts = np.full((params.num_folds, len(names)), UNASSIGNED)
     if former is None:
         return parts
     folds = int(former["fold"].max()) + 1
@@ -252,7 +255,7 @@ def _former_parts(
         if unit is None:
             continue
         part = SPLITS.index(split)
-        if parts[fold, unit] not in (NOWHERE, part):
+        if parts[fold, unit] not in (UNASSIGNED, part):
             raise InputError(
                 f"split.sticky: '{names[unit]}' lies in {SPLITS[parts[fold, unit]]} and in "
                 f"{split} of the former split, and may not be torn apart; "

@@ -28,7 +28,7 @@ UPRIGHT_BITS, TURNED_BITS = 15, 7
 # The mean of a smaller dataset says nothing of what its images have in common.
 FEWEST_FOR_MEAN = 32
 # What must be left of the correlation when the dataset's mean image is taken away, so that images
-# are not alike by their vignette, frame or page layout only.
+# do not count as similar for their vignette, frame or page layout only.
 LEAST_BEYOND_MEAN = 0.7
 # Thumbnails that spread less (of 255) show nothing, so that nothing can be said of them.
 LEAST_SPREAD = 3.0
@@ -39,7 +39,7 @@ MOST_COMPARED = 300_000
 # Pairs of hashes that are compared at a time: half a megabyte of them, as caches hold.
 COMPARED_AT_ONCE = 1 << 16
 # An annotated copy: this share of a thumbnail, and of the whole image, is as it was.
-ALIKE_THUMBNAIL, ALIKE_IMAGE = 0.6, 0.8
+SAME_OF_THUMBNAIL, SAME_OF_IMAGE = 0.6, 0.8
 SAME_WITHIN, DRAWN_FROM = 8, 40
 LEAST_DRAWN = 0.0005
 MOST_DECODED = 500
@@ -47,7 +47,7 @@ MOST_DECODED = 500
 
 
 @dataclass(frozen=True)
-class Alike:
+class Duplicates:
     """Pairs of samples that show the same, wherever they are split to.
 
     Attributes:
@@ -58,7 +58,7 @@ class Alike:
         annotated: pairs of which one has something drawn on it.
         neighbours: pairs of which one continues the other.
         blank: samples whose thumbnails show nothing and were not compared.
-        unseen: candidates, the least alike ones, that were not compared, there being too many.
+        unseen: candidates, the least similar ones, that were not compared, there being too many.
     """
 
     exact: Pairs
@@ -71,13 +71,13 @@ class Alike:
     unseen: int
 
 
-def find_alike(
+def find_duplicates(
     dataset: Path,
     samples: pd.DataFrame,
     measures: pd.DataFrame,
     near_duplicate: float,
     within_groups: bool = True,
-) -> Alike:
+) -> Duplicates:
     """Find samples of a canonical dataset that show the same.
 
     Args:
@@ -110,7 +110,7 @@ def find_alike(
         for at, previous in enumerate(samples["previous"])
         if previous in index
     ]
-    return Alike(
+    return Duplicates(
         exact=exact,
         near=near[plain],
         correlation=found.correlation[plain],
@@ -122,10 +122,10 @@ def find_alike(
     )
 
 
-def join_alike(samples: pd.DataFrame, alike: Alike) -> pd.Series:
+def merge_duplicates(samples: pd.DataFrame, duplicates: Duplicates) -> pd.Series:
     """Groups of samples, united where samples of two show the same; named by the first of them."""
     names, group_of = np.unique(samples["group"].to_numpy(str), return_inverse=True)
-    links = group_of[np.concatenate([alike.exact, alike.near, alike.annotated])]
+    links = group_of[np.concatenate([duplicates.exact, duplicates.near, duplicates.annotated])]
     graph = coo_array((np.ones(len(links)), links.T), shape=(len(names), len(names)))
     _, united = connected_components(graph, directed=False)
     _, first = np.unique(united, return_index=True)
@@ -163,7 +163,7 @@ def perceptual_hash(thumbnails: NDArray[np.float32]) -> Hashes:
 
 
 def _near(thumbnails: Pixels, least: float, group_of: NDArray[np.int64] | None = None) -> _Found:
-    """Pairs of thumbnails, of different groups if these are given, that are alike.
+    """Pairs of thumbnails, of different groups if these are given, that show the same.
 
     That is, that correlate, or agree in most of their area.
 
@@ -191,27 +191,27 @@ def _near(thumbnails: Pixels, least: float, group_of: NDArray[np.int64] | None =
             rows = found[start : start + CHUNK]
             first = thumbnails[rows[:, 0]].astype(np.float32)
             second = _turn(thumbnails[rows[:, 1]], orientation).astype(np.float32)
-            alike = _correlation(first, second)
-            ok = alike >= least
+            correlation = _correlation(first, second)
+            ok = correlation >= least
             if many:
                 ok &= _correlation(first - mean, second - mean) >= LEAST_BEYOND_MEAN
             pairs.append(np.sort(rows[ok], axis=1))
-            correlations.append(alike[ok])
+            correlations.append(correlation[ok])
             turned.append(np.full(np.count_nonzero(ok), orientation > 0))
             if orientation == 0:
                 same = (np.abs(first - second).max(axis=-1) <= SAME_WITHIN).mean(axis=(1, 2))
-                drawn.append(rows[same >= ALIKE_THUMBNAIL])
-                drawn_same.append(same[same >= ALIKE_THUMBNAIL])
+                drawn.append(rows[same >= SAME_OF_THUMBNAIL])
+                drawn_same.append(same[same >= SAME_OF_THUMBNAIL])
     nothing = np.zeros((0, 2), np.int64)
     all_pairs = np.concatenate([nothing, *pairs])
-    # Of a pair that is alike in several orientations, the first, which is upright if one is.
+    # Of a pair that is similar in several orientations, the first, which is upright if one is.
     _, once = np.unique(all_pairs, axis=0, return_index=True)
-    most_alike_first = np.argsort(-np.concatenate([np.zeros(0), *drawn_same]), kind="stable")
+    most_similar_first = np.argsort(-np.concatenate([np.zeros(0), *drawn_same]), kind="stable")
     return _Found(
         pairs=all_pairs[once],
         correlation=np.concatenate([np.zeros(0, np.float32), *correlations])[once],
         turned=np.concatenate([np.zeros(0, bool), *turned])[once],
-        drawn=np.concatenate([nothing, *drawn])[most_alike_first],
+        drawn=np.concatenate([nothing, *drawn])[most_similar_first],
         uncompared=uncompared,
     )
 
@@ -288,4 +288,4 @@ def is_annotated(first: Pixels, second: Pixels) -> bool:
     same = float((difference <= SAME_WITHIN).mean())
     drawn = float((difference >= DRAWN_FROM).mean())
     # What is drawn differs by much; a video's next frame differs by a little almost everywhere.
-    return same >= ALIKE_IMAGE and drawn >= LEAST_DRAWN and drawn >= 0.2 * (1 - same)
+    return same >= SAME_OF_IMAGE and drawn >= LEAST_DRAWN and drawn >= 0.2 * (1 - same)

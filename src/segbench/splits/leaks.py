@@ -2,25 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.splits.assign import UNUSED
-from segbench.splits.duplicates import Alike, Pairs
+from segbench.splits.duplicates import Duplicates, Pairs
 
 
-def straddling_equals(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """`straddling` of pairs whose first stands for a set of equals, though it may be unused."""
+def equals_cross_splits(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """`crosses_splits` of pairs whose first stands for a set of equals, though it may be unused."""
     stands_for = split.copy()
     for first, again in exact[::-1]:
         if split[first] == UNUSED and split[again] != UNUSED:
             stands_for[first] = split[again]
-    return straddling(exact, stands_for)
+    return crosses_splits(exact, stands_for)
 
 
-def straddling(pairs: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
+def crosses_splits(pairs: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
     """(P,) True where the samples of a pair are in different splits, neither of them unused.
 
     Args:
@@ -31,7 +32,7 @@ def straddling(pairs: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
     return (first != second) & (first != UNUSED) & (second != UNUSED)
 
 
-def straddling_groups(table: pd.DataFrame) -> list[str]:
+def torn_groups(table: pd.DataFrame) -> list[str]:
     """Groups of a fold's split table that lie in more than one split."""
     used = table[table["split"] != UNUSED]
     splits = used.groupby("group")["split"].nunique()
@@ -40,7 +41,7 @@ def straddling_groups(table: pd.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What straddles the splits of one fold: groups, and rows of pairs by kind."""
+    """What lies on both sides of a split in one fold: groups, and rows of pairs by kind."""
 
     groups: list[str]
     pairs: dict[str, NDArray[np.bool_]]
@@ -51,20 +52,29 @@ class Leaks:
         return {"groups": len(self.groups), **pairs}
 
 
-def leaks_of(fold: pd.DataFrame, samples: pd.DataFrame, alike: Alike) -> Leaks:
-    """What straddles, by one fold of a split table."""
+def leaks_of(fold: pd.DataFrame, samples: pd.DataFrame, duplicates: Duplicates) -> Leaks:
+    """What lies on both sides of a split, by one fold of the split table.
+
+    Args:
+        fold: its rows of the table.
+        samples: of the dataset.
+        duplicates: pairs of its rows.
+    """
     split = fold.set_index("id")["split"].loc[samples["id"]].to_numpy(str)
-    kinds = {kind: straddling(pairs, split) for kind, pairs in _kinds(alike).items()}
-    kinds["exact_duplicates"] = straddling_equals(alike.exact, split)
-    return Leaks(straddling_groups(fold), kinds)
+    kinds = {
+        kind: crosses_splits(pairs, split) for kind, pairs in pairs_by_kind(duplicates).items()
+    }
+    kinds["exact_duplicates"] = equals_cross_splits(duplicates.exact, split)
+    return Leaks(torn_groups(fold), kinds)
 
 
-def _kinds(alike: Alike) -> dict[str, Pairs]:
+def pairs_by_kind(duplicates: Duplicates) -> dict[str, Pairs]:
+    """Rows of samples.csv, two by two, under the names that reports and CSV files use."""
     return {
-        "exact_duplicates": alike.exact,
-        "near_duplicates": alike.near,
-        "annotated_copies": alike.annotated,
-        "neighbours": alike.neighbours,
+        "exact_duplicates": duplicates.exact,
+        "near_duplicates": duplicates.near,
+        "annotated_copies": duplicates.annotated,
+        "neighbours": duplicates.neighbours,
     }
 
 
@@ -73,19 +83,31 @@ def worst_fold(leaks: Sequence[Leaks]) -> int:
     return max(range(len(leaks)), key=lambda fold: sum(leaks[fold].counts().values()))
 
 
-def list_leaks(alike: Alike, leaks: Sequence[Leaks], samples: pd.DataFrame) -> pd.DataFrame:
-    """A row for each group and pair that straddles: fold, kind, first, second."""
+def write_leaks(
+    path: Path, duplicates: Duplicates, leaks: Sequence[Leaks], samples: pd.DataFrame
+) -> None:
+    """Write a CSV row for each group and pair on both sides of a split.
+
+    Its columns are fold, kind, first, second.
+
+    Args:
+        path: of the file.
+        duplicates: all pairs.
+        leaks: of each fold.
+        samples: of the dataset.
+    """
     rows: list[tuple[int, str, str, str]] = []
     ids = samples["id"].tolist()
     for fold, found in enumerate(leaks):
         rows += [(fold, "groups", group, "") for group in found.groups]
-        for kind, pairs in _kinds(alike).items():
+        for kind, pairs in pairs_by_kind(duplicates).items():
             rows += [(fold, kind, ids[a], ids[b]) for a, b in pairs[found.pairs[kind]].tolist()]
-    return pd.DataFrame(rows, columns=["fold", "kind", "first", "second"])
+    table = pd.DataFrame(rows, columns=["fold", "kind", "first", "second"])
+    table.to_csv(path, index=False, lineterminator="\n")
 
 
-def in_words(leaks: Sequence[Leaks]) -> str:
-    """The worst fold's leaks in a few words, empty if nothing straddles."""
+def describe_leaks(leaks: Sequence[Leaks]) -> str:
+    """The worst fold's leaks in a few words; empty if nothing is on both sides of a split."""
     worst = worst_fold(leaks)
     names = {
         "groups": ("group", "groups"),
@@ -102,4 +124,4 @@ def in_words(leaks: Sequence[Leaks]) -> str:
     if not parts:
         return ""
     where = f"fold {worst} (the worst): " if len(leaks) > 1 else ""
-    return f"the split leaks: {where}{', '.join(parts)} straddle it"
+    return f"the split leaks: {where}{', '.join(parts)} on both sides of it"

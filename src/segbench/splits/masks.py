@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segbench.datasets.canonical import Info
+from segbench.datasets.canonical import DatasetInfo
 
 # From these shares on, a mask looks inverted: most of it, and nearly all of its rim, is foreground.
 MOST_FOREGROUND, MOST_BORDER = 0.5, 0.9
@@ -15,7 +15,7 @@ MANY_COMPONENTS = 5
 """Times the usual number of components from which a mask is shown."""
 
 
-def suspects(info: Info, measures: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+def suspicious_masks(info: DatasetInfo, measures: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
     """Rows of samples whose masks are odd, by what is odd."""
     usual = max(float(measures["components"].median()), 1)
     inverted = (measures["foreground"] > MOST_FOREGROUND) & (measures["border"] > MOST_BORDER)

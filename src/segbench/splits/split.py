@@ -10,31 +10,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segbench.datasets.canonical import Info, read_info, read_samples, read_table
+from segbench.datasets.canonical import DatasetInfo, read_info, read_samples, read_table
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
 from segbench.splits.assign import SPLITS, UNUSED, read_split, split_samples
-from segbench.splits.duplicates import Alike, find_alike, join_alike
-from segbench.splits.leaks import Leaks, in_words, leaks_of, list_leaks, worst_fold
-from segbench.splits.masks import suspects
-from segbench.splits.page import (
-    PICTURES_EACH,
-    Audit,
-    _Drawing,
-    _show_leaks,
-    _show_masks,
-    write_audit,
-)
+from segbench.splits.duplicates import Duplicates, find_duplicates, merge_duplicates
+from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_leaks
+from segbench.splits.masks import suspicious_masks
+from segbench.splits.page import Audit, write_audit
+from segbench.splits.pictures import Drawing
 
 FAR_FROM_ASKED = 0.5
 """Relative difference of a split's share from which a warning says so."""
 
 
 @dataclass(frozen=True)
-class Paths:
+class SplitPaths:
     """Where the split stage writes; see dvc.yaml."""
 
     split: Path
@@ -43,8 +37,8 @@ class Paths:
     pictures: Path
 
 
-def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) -> str:
-    """Split a canonical dataset; write the table, its scores and the audit page.
+def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> str:
+    """Split a canonical dataset; write the table, its metrics and the audit page.
 
     Args:
         dataset: folder of the dataset.
@@ -60,60 +54,60 @@ def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) 
     """
     info, samples = read_info(dataset), read_samples(dataset)
     measures = read_table(dataset / "measures.csv")
+    skipped = pd.read_csv(dataset / "skipped.csv")["reason"].tolist()
     # What a split keeps together need not be compared.
     within = params.by != "group"
-    alike = find_alike(dataset, samples, measures, params.near_duplicate, within)
-    if params.join_alike:
-        samples = samples.assign(group=join_alike(samples, alike))
+    duplicates = find_duplicates(dataset, samples, measures, params.near_duplicate, within)
+    if params.merge_duplicates:
+        samples = samples.assign(group=merge_duplicates(samples, duplicates))
     former = read_split(paths.split) if params.sticky and paths.split.exists() else None
     table = split_samples(samples, params, former)
-    leaks = [leaks_of(fold, samples, alike) for _, fold in table.groupby("fold")]
-    reasons = pd.read_csv(dataset / "skipped.csv")["reason"].tolist()
-    masks = suspects(info, measures)
-    scores = score(params, table, samples, measures, leaks, masks, len(reasons))
+    leaks = [leaks_of(fold, samples, duplicates) for _, fold in table.groupby("fold")]
+    suspicious = suspicious_masks(info, measures)
+    metrics = split_metrics(params, table, samples, measures, leaks, suspicious, len(skipped))
     with atomic_file(paths.scores) as partial:
-        partial.write_text(json.dumps(scores, indent=2) + "\n")
-    mode = picture_mode(report.pictures, info.redistributable)
-    found = in_words(leaks)
-    worst = worst_fold(leaks)
+        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    mode, worst = picture_mode(report.pictures, info.redistributable), worst_fold(leaks)
     with atomic_folder(paths.pictures) as partial:
-        list_leaks(alike, leaks, samples).to_csv(
-            partial / "leaks.csv", index=False, lineterminator="\n"
-        )
+        write_leaks(partial / "leaks.csv", duplicates, leaks, samples)
         shown = table[table["fold"] == worst].set_index("id")["split"]
-        draw = _Drawing(dataset, samples, shown, partial, paths.pictures, mode != "none", info)
-        audit = Audit(
-            info=info,
-            params=params,
-            scores=scores,
-            table=table,
-            samples=samples,
-            measures=measures,
-            verdict=found,
-            leaks=_show_leaks(alike, leaks, worst, draw),
-            worst=worst,
-            leak_list=paths.pictures / "leaks.csv",
-            masks=_show_masks(masks, draw),
-            examples=[
-                draw.shown(int(at), True)
-                for at in np.linspace(0, len(samples) - 1, min(PICTURES_EACH, len(samples)))
-            ],
-            warnings=warnings_of(info, measures, alike, len(reasons), scores),
-            skipped=reasons,
-            pictures=mode,
-        )
+        draw = Drawing(dataset, samples, shown, partial, paths.pictures, mode != "none", info)
+        leak_findings = draw.leaks(duplicates, leaks, worst)
+        mask_findings, examples = draw.masks(suspicious), draw.examples()
+    audit = Audit(
+        info=info,
+        params=params,
+        scores=metrics,
+        table=table,
+        samples=samples,
+        measures=measures,
+        verdict=describe_leaks(leaks),
+        worst=worst,
+        leak_list=paths.pictures / "leaks.csv",
+        warnings=warnings_of(info, measures, duplicates, len(skipped), metrics),
+        skipped=skipped,
+        pictures=mode,
+        leaks=leak_findings,
+        masks=mask_findings,
+        examples=examples,
+    )
     write_audit(audit, paths.page)
-    if found and params.on_leak == "error":
+    if audit.verdict and params.on_leak == "error":
         raise InputError(
-            f"{found}, none may; see {paths.page}, then set split.by: group, name the groups or "
-            "set split.join_alike: true, or split.on_leak: warn"
+            f"{audit.verdict}, none may; see {paths.page}, then set split.by: group, name the "
+            "groups or set split.merge_duplicates: true, or split.on_leak: warn"
         )
     with atomic_file(paths.split) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
-    lines = [f"WARNING: {text}" for text in (found, *audit.warnings) if text]
+    lines = [f"WARNING: {text}" for text in (audit.verdict, *audit.warnings) if text]
     if params.sticky:
         lines.append(_kept(table, former))
-    first = scores["fold0"]
+    lines.append(f"{_sizes(metrics, params)} in {paths.split}; audit in {paths.page}")
+    return "\n".join(lines)
+
+
+def _sizes(metrics: dict[str, dict[str, Any]], params: Split) -> str:
+    first = metrics["fold0"]
     parts = [
         f"{name} {first[name]['images']} ({100 * first[name]['share']:.1f} %, "
         f"{first[name]['groups']} groups)"
@@ -123,7 +117,7 @@ def split_and_audit(dataset: Path, params: Split, report: Report, paths: Paths) 
         parts.append(f"unused {first['unused']}")
     if params.num_folds > 1:
         parts.append(f"likewise in {params.num_folds - 1} more folds")
-    return "\n".join([*lines, f"{', '.join(parts)} in {paths.split}; audit in {paths.page}"])
+    return ", ".join(parts)
 
 
 def _kept(table: pd.DataFrame, former: pd.DataFrame | None) -> str:
@@ -138,27 +132,37 @@ def _kept(table: pd.DataFrame, former: pd.DataFrame | None) -> str:
     )
 
 
-def score(
+def split_metrics(
     params: Split,
     table: pd.DataFrame,
     samples: pd.DataFrame,
     measures: pd.DataFrame,
     leaks: Sequence[Leaks],
-    masks: dict[str, NDArray[np.int64]],
+    suspicious: dict[str, NDArray[np.int64]],
     skipped: int,
 ) -> dict[str, dict[str, Any]]:
-    """What was asked of the split, what came out, and what is odd: the metrics of the stage."""
+    """What was asked of the split, what came out, and what is odd: the metrics of the stage.
+
+    Args:
+        params: how it was split.
+        table: a row for each sample and fold.
+        samples: of the dataset.
+        measures: of the samples.
+        leaks: of each fold.
+        suspicious: rows of samples by what is odd with their masks.
+        skipped: how many pairs were left out.
+    """
     test = params.test_share or (None if params.by == "predefined" else 1 / params.num_folds)
     train = None if test is None else round(1 - params.val_share - test, 6)
-    drawn = params.by != "predefined" or "val" not in set(samples["split"])
-    val = params.val_share if drawn else None
-    scores: dict[str, dict[str, Any]] = {
+    val_is_drawn = params.by != "predefined" or "val" not in set(samples["split"])
+    val = params.val_share if val_is_drawn else None
+    metrics: dict[str, dict[str, Any]] = {
         "data": {
             "images": len(samples),
             "skipped": skipped,
             "groups": int(samples["group"].nunique()),
             "foreground": _rounded(measures["foreground"].mean()),
-            **{name: len(rows) for name, rows in masks.items()},
+            **{name: len(rows) for name, rows in suspicious.items()},
             "resized_masks": int(measures["mask_resized"].sum()),
         },
         "asked": {"train": train, "val": val, "test": test},
@@ -182,8 +186,8 @@ def score(
             }
         parts["unused"] = int((fold["split"] == UNUSED).sum())
         parts["leaks"] = found.counts()
-        scores[f"fold{number}"] = parts
-    return scores
+        metrics[f"fold{number}"] = parts
+    return metrics
 
 
 def _rounded(value: float) -> float:
@@ -191,16 +195,24 @@ def _rounded(value: float) -> float:
 
 
 def warnings_of(
-    info: Info,
+    info: DatasetInfo,
     measures: pd.DataFrame,
-    alike: Alike,
+    duplicates: Duplicates,
     skipped: int,
-    scores: dict[str, dict[str, Any]],
+    metrics: dict[str, dict[str, Any]],
 ) -> list[str]:
-    """What a person should look at before believing a number."""
+    """What a person should look at before believing a number.
+
+    Args:
+        info: of the dataset.
+        measures: of its samples.
+        duplicates: what of them was not compared.
+        skipped: how many pairs were left out.
+        metrics: as `split_metrics` gives them.
+    """
     texts = []
-    for name, asked in scores["asked"].items():
-        shares = [part[name]["share"] for key, part in scores.items() if key.startswith("fold")]
+    for name, asked in metrics["asked"].items():
+        shares = [part[name]["share"] for key, part in metrics.items() if key.startswith("fold")]
         far = [got for got in shares if asked and abs(got - asked) > FAR_FROM_ASKED * asked]
         if far:
             texts.append(
@@ -217,10 +229,13 @@ def warnings_of(
         texts.append(f"{len(measures)} of the {info.published} published images are here")
     if skipped:
         texts.append(f"{skipped} images were left out, since they or their masks are unusable")
-    if alike.unseen:
+    if duplicates.unseen:
         texts.append(
-            f"{alike.unseen} pairs of images, the least alike of very many, were not compared"
+            f"{duplicates.unseen} pairs of images, the least similar of very many, were not "
+            "compared"
         )
-    if alike.blank:
-        texts.append(f"{alike.blank} images show nothing (one even colour) and were not compared")
+    if duplicates.blank:
+        texts.append(
+            f"{duplicates.blank} images show nothing (one even colour) and were not compared"
+        )
     return texts

@@ -8,7 +8,7 @@ number, since it tears every sequence apart.
 from bisect import bisect_right
 from dataclasses import replace
 
-from segbench.datasets.canonical import Info, Task
+from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.mask_values import by_threshold
 from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
@@ -16,7 +16,7 @@ from segbench.errors import InputError
 from segbench.params.datasets import Published
 
 NUM_FRAMES = 612
-INFO = Info(
+INFO = DatasetInfo(
     name="cvc-clinicdb",
     classes=("background", "polyp"),
     licence="research and education only",
@@ -70,13 +70,13 @@ def published_split() -> dict[int, str]:
     return {int(name[:-4]): part for part, names in parts.items() for name in names}
 
 
-def info(params: Published) -> Info:
+def info(params: Published) -> DatasetInfo:
     """What is known of the dataset."""
     return INFO
 
 
-def tasks(params: Published) -> list[Task]:
-    """Tasks that read the frames."""
+def readers(params: Published) -> list[SampleReader]:
+    """Readers of the frames."""
     found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
     split = published_split()
     pairs = [_named(pair, split) for pair in found]

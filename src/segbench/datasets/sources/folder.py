@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from segbench.datasets.canonical import Info, Task
-from segbench.datasets.fetching import obtain
-from segbench.datasets.mask_values import Decode, by_colours, by_threshold, by_values
+from segbench.datasets.canonical import DatasetInfo, SampleReader
+from segbench.datasets.fetching import locate_files
+from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
 from segbench.datasets.pairs import find_pairs, read_pairs
 from segbench.errors import InputError
 from segbench.params.datasets import Folder, FromName, Label, MaskColours, MaskThreshold, MaskValues
 
-SPLITS = ("", "train", "val", "test")
+PREDEFINED = ("", "train", "val", "test")
 
 
-def info(params: Folder) -> Info:
+def info(params: Folder) -> DatasetInfo:
     """What the params say of the dataset."""
-    return Info(
+    return DatasetInfo(
         name=params.title,
         classes=tuple(params.classes),
         licence=params.licence,
@@ -39,17 +39,17 @@ def _colours(params: Folder) -> tuple[str, ...]:
     return tuple(by_class.get(at, "#000000") for at in range(len(params.classes)))
 
 
-def tasks(params: Folder) -> list[Task]:
-    """Tasks that read the pairs below `params.source`."""
-    room = int(params.limits.unpacked_gib * 2**30)
-    folder = obtain(params.title, (), params.source, {}, room)
+def readers(params: Folder) -> list[SampleReader]:
+    """Readers of the pairs below `params.source`."""
+    budget = int(params.limits.unpacked_gib * 2**30)
+    folder = locate_files(params.title, (), params.source, {}, budget)
     pairs = find_pairs(folder, params.images, params.masks)
     ids = [pair.id for pair in pairs]
     groups = _labels("group", params.group, ids, folder)
     strata = _labels("stratum", params.stratum, ids, folder)
     splits = _labels("split", params.split, ids, folder)
     for id, split in splits.items():
-        if split not in SPLITS:
+        if split not in PREDEFINED:
             raise InputError(
                 f"dataset.split: '{split}' for the id '{id}'; it must be train, val or test"
             )
@@ -63,7 +63,7 @@ def tasks(params: Folder) -> list[Task]:
         )
         for pair in pairs
     ]
-    return read_pairs(named, _decode(params), params.limits, params.value_range)
+    return read_pairs(named, _encoding(params), params.limits, params.value_range)
 
 
 def file_name(id: str) -> str:
@@ -72,7 +72,7 @@ def file_name(id: str) -> str:
     return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
-def _decode(params: Folder) -> Decode:
+def _encoding(params: Folder) -> MaskEncoding:
     if isinstance(params.mask, MaskThreshold):
         return by_threshold(params.mask.threshold, params.mask.invert)
     if isinstance(params.mask, MaskValues):

@@ -7,7 +7,7 @@ below it: a split leaves out slices that would touch another part of it.
 from dataclasses import replace
 from pathlib import Path
 
-from segbench.datasets.canonical import Info, Task
+from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.image_files import UNREADABLE
 from segbench.datasets.mask_values import by_threshold
@@ -17,7 +17,7 @@ from segbench.images import open_image
 from segbench.params.datasets import Isbi2012
 
 NUM_SLICES = 30
-INFO = Info(
+INFO = DatasetInfo(
     name="isbi-2012",
     classes=("cell", "membrane"),
     licence="none stated; published for the challenge",
@@ -45,13 +45,13 @@ ARCHIVES = (
 THRESHOLD = 128
 
 
-def info(params: Isbi2012) -> Info:
+def info(params: Isbi2012) -> DatasetInfo:
     """What is known of the dataset."""
     return INFO
 
 
-def tasks(params: Isbi2012) -> list[Task]:
-    """Tasks that read the slices, from the challenge's stacks or from single files."""
+def readers(params: Isbi2012) -> list[SampleReader]:
+    """Readers of the slices, from the challenge's stacks or from single files."""
     folder = files_of(params, ARCHIVES)
     stacks = sorted(folder.rglob("train-volume.tif")) if folder.is_dir() else []
     if stacks:

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from segbench.datasets.canonical import Info, Task
+from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.mask_values import by_values
 from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
@@ -39,9 +39,9 @@ PET, BACKGROUND, BORDER = 1, 2, 3
 BORDER_CLASS = {"ignored": IGNORE, "pet": 1, "background": 0}
 
 
-def info(params: OxfordIIITPet) -> Info:
+def info(params: OxfordIIITPet) -> DatasetInfo:
     """What is known of the dataset."""
-    return Info(
+    return DatasetInfo(
         name="oxford-iiit-pet",
         classes=("background", "pet") + (("border",) if params.task == "trimap" else ()),
         licence="CC BY-SA 4.0; the photographs belong to their owners",
@@ -54,16 +54,16 @@ def info(params: OxfordIIITPet) -> Info:
     )
 
 
-def tasks(params: OxfordIIITPet) -> list[Task]:
-    """Tasks that read the listed photographs, or all where the lists are not there."""
+def readers(params: OxfordIIITPet) -> list[SampleReader]:
+    """Readers of the listed photographs, or all where the lists are not there."""
     folder = files_of(params, ARCHIVES)
     pairs = find_pairs(folder, "**/images/{id}.jpg", "**/annotations/trimaps/{id}.png")
     split_of = _read_lists(folder)
     if split_of:
         pairs = [pair for pair in pairs if pair.id in split_of]
     border = 2 if params.border is None else BORDER_CLASS[params.border]
-    decode = by_values({BACKGROUND: 0, PET: 1, BORDER: border})
-    return read_pairs([_named(pair, split_of) for pair in pairs], decode, params.limits)
+    encoding = by_values({BACKGROUND: 0, PET: 1, BORDER: border})
+    return read_pairs([_named(pair, split_of) for pair in pairs], encoding, params.limits)
 
 
 def _read_lists(folder: Path) -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""What the audit found, with pictures of it: pairs on both sides of a split, suspicious masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from segbench.datasets.canonical import DatasetInfo
+from segbench.images import read_pixels, resize
+from segbench.report.drawing import class_colours, outline
+from segbench.splits.duplicates import Duplicates
+from segbench.splits.leaks import Leaks, pairs_by_kind
+from segbench.splits.masks import LEAST_BETWEEN, MANY_COMPONENTS, MOST_BORDER, MOST_FOREGROUND
+
+PICTURE_SIZE = 192
+PICTURES_EACH = 8
+"""Pairs or samples that are shown of each finding."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample on the page."""
+
+    id: str
+    split: str
+    picture: Path
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that was looked for.
+
+    Attributes:
+        name, text: what it is.
+        count: how often it was found.
+        crossing: how often on both sides of each fold's split; empty for masks.
+        rows: samples to show, pairs side by side.
+    """
+
+    name: str
+    text: str
+    count: int
+    crossing: list[int]
+    rows: list[list[Shown]]
+
+
+class Drawing:
+    """Draws samples into a folder, each once.
+
+    Args:
+        dataset: folder of the dataset.
+        samples: its samples.csv.
+        split: of each sample, by id, as the page names it.
+        partial: where pictures are written now.
+        folder: where they will be.
+        wanted: False: no picture is drawn, none may be shown.
+        info: of the dataset.
+    """
+
+    def __init__(
+        self,
+        dataset: Path,
+        samples: pd.DataFrame,
+        split: pd.Series,
+        partial: Path,
+        folder: Path,
+        wanted: bool,
+        info: DatasetInfo,
+    ) -> None:
+        self.dataset, self.samples, self.split = dataset, samples, split
+        self.partial, self.folder, self.wanted = partial, folder, wanted
+        self.colours = class_colours(info.colours, len(info.classes))
+
+    def shown(self, at: int, with_mask: bool) -> Shown:
+        """A sample with its picture, at a size for a page."""
+        row = self.samples.iloc[at]
+        name = f"{row['id']}{'--mask' if with_mask else ''}.jpg"
+        if self.wanted and not (self.partial / name).exists():
+            image, mask = (read_pixels(self.dataset / row[kind]) for kind in ("image", "mask"))
+            scale = PICTURE_SIZE / max(mask.shape)
+            height, width = (max(1, round(side * scale)) for side in mask.shape)
+            image, mask = resize(image, mask, height, width)
+            image = image.reshape(height, width, -1)
+            truth = mask if with_mask else None
+            picture = outline(image, truth, min_size=1, colours=self.colours)
+            Image.fromarray(picture).save(self.partial / name, quality=85)
+        return Shown(str(row["id"]), str(self.split[row["id"]]), self.folder / name)
+
+    def examples(self) -> list[Shown]:
+        """Some samples, evenly spread."""
+        number = min(PICTURES_EACH, len(self.samples))
+        picked = np.linspace(0, len(self.samples) - 1, number)
+        return [self.shown(int(at), True) for at in picked]
+
+    def leaks(self, duplicates: Duplicates, leaks: Sequence[Leaks], worst: int) -> list[Finding]:
+        """Each kind of pair: how many there are, how many cross splits, and the most similar.
+
+        Args:
+            duplicates: all pairs.
+            leaks: those on both sides of a split, by fold.
+            worst: the fold whose pairs are shown.
+        """
+        texts = {
+            "exact_duplicates": "the same pixels twice",
+            "near_duplicates": "nearly the same picture, also turned or mirrored",
+            "annotated_copies": "the same picture, with something drawn on one",
+            "neighbours": "one continues the other",
+        }
+        findings = []
+        for kind, pairs in pairs_by_kind(duplicates).items():
+            crosses = leaks[worst].pairs[kind]
+            closeness = duplicates.correlation if kind == "near_duplicates" else np.ones(len(pairs))
+            order = np.lexsort([-closeness, ~crosses])
+            # Those on both sides first; where there are none, what was found all the same.
+            chosen = order[: min(PICTURES_EACH, int(crosses.sum()) or PICTURES_EACH)]
+            findings.append(
+                Finding(
+                    name=kind.replace("_", " "),
+                    text=texts[kind],
+                    count=len(pairs),
+                    crossing=[int(fold.pairs[kind].sum()) for fold in leaks],
+                    rows=[[self.shown(int(at), False) for at in pairs[row]] for row in chosen],
+                )
+            )
+        return findings
+
+    def masks(self, suspicious: dict[str, NDArray[np.int64]]) -> list[Finding]:
+        """Each kind of suspicious mask: how many there are, and some of them."""
+        texts = {
+            "empty_masks": "no foreground at all",
+            "full_masks": "nothing but foreground",
+            "inverted_masks": (
+                f"over {100 * MOST_FOREGROUND:g} % of the mask and {100 * MOST_BORDER:g} % of its "
+                "rim are foreground"
+            ),
+            "grey_masks": f"over {100 * LEAST_BETWEEN:g} % of the file's pixels are grey",
+            "speckled_masks": f"over {MANY_COMPONENTS} times the usual number of components",
+        }
+        return [
+            Finding(
+                name=name.replace("_", " "),
+                text=texts[name],
+                count=len(rows),
+                crossing=[],
+                rows=[[self.shown(int(at), True) for at in rows[:PICTURES_EACH]]]
+                if len(rows)
+                else [],
+            )
+            for name, rows in suspicious.items()
+        ]
