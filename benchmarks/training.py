@@ -39,13 +39,13 @@ from torch import nn
 
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, Header, Writer, open_arrays
-from segbench.arrays.transforms import build_pipeline, vary
+from segbench.arrays.transforms import augment_sample, build_pipeline
 from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import ResolvedHardware, prepare, resolve
 from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
-from segbench.evaluation.postprocessing import Rule, choose
-from segbench.evaluation.predict import Seen, look
+from segbench.evaluation.postprocessing import MaskRule, select_rule
+from segbench.evaluation.predict import Prediction, predict
 from segbench.images import Pixels
 from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import SegmentationNetwork, build_network
@@ -118,7 +118,7 @@ class Bench:
         batches = TrainBatches(
             self.arrays,
             self.batch,
-            partial(vary, build_pipeline(self.params.augment)),
+            partial(augment_sample, build_pipeline(self.params.augment)),
             0,
             EPOCH,
             self.resolved.workers,
@@ -208,11 +208,11 @@ class Bench:
         images, _ = self.resident()
         between = _Between((lambda: network(images)) if self.alternates else None)
 
-        def see() -> Iterator[Seen]:
-            return look(_Followed(network, between), split, _Packed(split), self.batch, 0.5)
+        def see() -> Iterator[Prediction]:
+            return predict(_Followed(network, between), split, _Packed(split), self.batch, 0.5)
 
-        plain = Rule(0.5, 0, False, False)
-        best = choose(plain, self.params.evaluate.choose, {False: list(see())})[0][1]
+        plain = MaskRule(0.5, 0, False, False)
+        best = select_rule(plain, self.params.evaluate.choose, {False: list(see())})[0][1]
         # Half a level on, lest it be the plain one, and only masks of one kind are scored.
         chosen = replace(best, threshold=best.threshold + 0.5 / LEVELS)
         scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])

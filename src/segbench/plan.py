@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 from dvc.repo import Repo
 
-from segbench.arrays.tiling import windows_of
+from segbench.arrays.tiling import tile_windows
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
@@ -83,7 +83,7 @@ def count_images(params: Params, samples: list[Sample], total: int) -> Images:
     """Estimate the numbers from the params and, for patches, from the sizes of a few samples."""
     chosen = params.augment
     cut = [
-        len(windows_of(one.mask.shape[1], one.mask.shape[0], chosen.patches, one.id))
+        len(tile_windows(one.mask.shape[1], one.mask.shape[0], chosen.patches, one.id))
         for one in samples
     ]
     every = total * float(np.mean(cut))

@@ -11,14 +11,14 @@ import torch
 
 from segbench.arrays.batches import PlainBatches, TrainBatches, as_tensors, on_device
 from segbench.arrays.store import open_arrays
-from segbench.arrays.transforms import load_pipeline, vary
+from segbench.arrays.transforms import augment_sample, load_pipeline
 from segbench.images import Pixels
 
 
 def passes(packed: Path, seed: int, epochs: list[int]) -> list[torch.Tensor]:
     part = open_arrays(packed / "arrays" / "fold0" / "train")
     pipeline = load_pipeline(packed / "arrays" / "pipeline.yaml")
-    batches = TrainBatches(part, 4, partial(vary, pipeline), seed)
+    batches = TrainBatches(part, 4, partial(augment_sample, pipeline), seed)
     return [torch.cat([images for images, _ in batches.of(epoch)]) for epoch in epochs]
 
 
@@ -81,9 +81,9 @@ def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
 def test_workers_may_be_spawned(packed: Path) -> None:
     """As macOS does it: what they get is told where the files lie, not what is in them."""
     part = open_arrays(packed / "arrays" / "fold0" / "train")
-    vary_one = partial(vary, load_pipeline(packed / "arrays" / "pipeline.yaml"))
-    (before, _), *_ = TrainBatches(part, 4, vary_one, 0, 1).of(0)
-    told = pickle.dumps(TrainBatches(part, 4, vary_one, 0, 1)._made)
+    augment_one = partial(augment_sample, load_pipeline(packed / "arrays" / "pipeline.yaml"))
+    (before, _), *_ = TrainBatches(part, 4, augment_one, 0, 1).of(0)
+    told = pickle.dumps(TrainBatches(part, 4, augment_one, 0, 1)._dataset)
     assert len(told) < part.images.size / 4
     assert torch.equal(pickle.loads(told)[0, 0][0], before)
 
@@ -107,7 +107,7 @@ def epoch_of(packed: Path, **how: Any) -> list[tuple[torch.Tensor, torch.Tensor]
     part = open_arrays(packed / "arrays" / "fold0" / "train")
     pipeline = load_pipeline(packed / "arrays" / "pipeline.yaml")
     start = how.pop("start", 0)
-    batches = TrainBatches(part, 4, partial(vary, pipeline), 3, num_steps=15, **how)
+    batches = TrainBatches(part, 4, partial(augment_sample, pipeline), 3, num_steps=15, **how)
     return [(images.clone(), masks.clone()) for images, masks in batches.of(2, start)]
 
 
@@ -127,7 +127,7 @@ def test_an_epoch_can_be_entered_at_any_step(packed: Path) -> None:
 
 def test_processes_divide_each_batch(packed: Path) -> None:
     whole = epoch_of(packed)
-    shares = [epoch_of(packed, part=(rank, 2)) for rank in (0, 1)]
+    shares = [epoch_of(packed, rank=rank, world_size=2) for rank in (0, 1)]
     for at, batch in enumerate(whole):
         for mixed, *halves in zip(batch, *(share[at] for share in shares), strict=True):
             assert torch.equal(mixed[0::2], halves[0])
@@ -148,5 +148,5 @@ def test_batches_of_arrays_that_stay_on_a_device(packed: Path) -> None:
 
 def test_validation_batches_are_dealt_out(packed: Path) -> None:
     batches = PlainBatches(open_arrays(packed / "arrays" / "fold0" / "val"), 2)
-    dealt = dict([*batches.part(1, 2), *batches.part(0, 2)])
+    dealt = dict([*batches.share(1, 2), *batches.share(0, 2)])
     assert same([dealt[number] for number in range(len(batches))], list(batches))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.arrays.store import Arrays, open_arrays
-from segbench.arrays.tiling import Wholes, windows_of
+from segbench.arrays.tiling import StitchedImages, tile_windows
 from segbench.datasets.canonical import read_samples
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
-from segbench.evaluation.postprocessing import Rule
-from segbench.evaluation.predict import Truths, look
-from segbench.evaluation.results import RunResult, flat, read_predictions
+from segbench.evaluation.postprocessing import MaskRule
+from segbench.evaluation.predict import Truths, predict
+from segbench.evaluation.results import RunResult, pack_masks, read_predictions
 from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
@@ -32,7 +32,7 @@ def cut(images: list[np.ndarray], patches: Patches) -> Arrays:
     """Images (H, W, 3) as the packed windows that augment makes of them."""
     rows, windows = [], []
     for number, image in enumerate(images):
-        for window in windows_of(image.shape[1], image.shape[0], patches, "a"):
+        for window in tile_windows(image.shape[1], image.shape[0], patches, "a"):
             down, right = window.top + window.height, window.left + window.width
             windows.append(image[window.top : down, window.left : right])
             place = {"whole": f"i{number}", "top": window.top, "left": window.left}
@@ -55,15 +55,15 @@ def test_what_was_cut_comes_together_again(sizes: list[tuple[int, int]], batch: 
     """A network that repeats its input must give each image back, whatever the batches."""
     images = random_images(*sizes)
     arrays = cut(images, PATCHES)
-    wholes = Wholes(arrays)
-    assert len(wholes) == len(images)
-    assert list(wholes.samples["id"]) == [f"i{number}" for number in range(len(images))]
+    stitched = StitchedImages(arrays)
+    assert len(stitched) == len(images)
+    assert list(stitched.samples["id"]) == [f"i{number}" for number in range(len(images))]
     logits = arrays.images.transpose(0, 3, 1, 2).astype(np.float32)
     parts = [logits[at : at + batch] for at in range(0, len(logits), batch)]
-    blended = list(wholes.blend(parts))
+    blended = list(stitched.blend(parts))
     for index, image in enumerate(images):
-        assert (wholes.image(index) == image).all()
-        assert (wholes.mask(index) == image[..., 0]).all()
+        assert (stitched.image(index) == image).all()
+        assert (stitched.mask(index) == image[..., 0]).all()
         found, mask = blended[index]
         assert np.allclose(found.transpose(1, 2, 0), image, atol=1e-3)
         assert (mask == image[..., 0]).all()
@@ -73,7 +73,7 @@ def test_a_window_counts_the_less_the_nearer_its_edge() -> None:
     patches = Patches(height=32, width=32, overlap=16)
     arrays = cut(random_images((32, 48)), patches)
     says = np.stack([np.zeros((1, 32, 32), np.float32), np.ones((1, 32, 32), np.float32)])
-    ((blended, _),) = Wholes(arrays).blend([says])
+    ((blended, _),) = StitchedImages(arrays).blend([says])
     row = blended[0, 16]
     assert (row[:16] == 0).all()
     assert (row[32:] == 1).all()
@@ -84,17 +84,17 @@ def test_a_window_counts_the_less_the_nearer_its_edge() -> None:
 def test_without_patches_samples_are_whole() -> None:
     images = np.stack(random_images((32, 32), (32, 32), (32, 32)))
     table = pd.DataFrame({"id": ["a", "b", "c"], "group": "g", "stratum": "", "copy": 0})
-    wholes = Wholes(Arrays(images, images[..., 0], table))
-    assert not wholes.cut
-    assert list(wholes.samples["id"]) == ["a", "b", "c"]
-    assert (wholes.image(1) == images[1]).all()
-    assert (wholes.mask(2) == images[2, ..., 0]).all()
+    stitched = StitchedImages(Arrays(images, images[..., 0], table))
+    assert not stitched.is_tiled
+    assert list(stitched.samples["id"]) == ["a", "b", "c"]
+    assert (stitched.image(1) == images[1]).all()
+    assert (stitched.mask(2) == images[2, ..., 0]).all()
 
 
 def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     masks = [rng.integers(0, 3, size, np.uint8) for size in ((2, 3), (4, 2), (1, 7))]
-    arrays = flat({"val": masks[:1], "test": masks})
+    arrays = pack_masks({"val": masks[:1], "test": masks})
     np.savez_compressed(tmp_path / "predictions.npz", **arrays)
     hashes = {"sha256": {"predictions": sha256_of_arrays(arrays)}}
     run = RunResult("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame(), {}, tmp_path)
@@ -104,7 +104,7 @@ def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
 
 def test_an_image_smaller_than_a_patch() -> None:
     with pytest.raises(InputError, match=r"a: 40x40 is smaller than a patch of 48x32; lower augm"):
-        windows_of(40, 40, PATCHES, "a")
+        tile_windows(40, 40, PATCHES, "a")
 
 
 @pytest.mark.parametrize("size", [32, 48, 64])
@@ -118,8 +118,8 @@ def test_whole_images_are_scored_not_patches(
     folder = pack(params, tmp_path)
     files = read_samples(folder / "dataset").set_index("id")
     split = open_arrays(folder / "arrays" / "fold0" / "test")
-    wholes = Wholes(split)
-    assert len(wholes) == 3 < len(split.images)
+    stitched = StitchedImages(split)
+    assert len(stitched) == 3 < len(split.images)
 
     class Oracle(torch.nn.Module):
         """Knows the truth of the windows, which it gets in order."""
@@ -135,23 +135,23 @@ def test_whole_images_are_scored_not_patches(
             return torch.where(masks == 1, 5.0, -5.0)[:, None]
 
     truths = Truths(folder / "dataset")
-    seen = list(look(Oracle(), split, truths, params.evaluate.batch_size, 0.5))
-    rule = Rule(0.5, 0, False, False)
+    seen = list(predict(Oracle(), split, truths, params.evaluate.batch_size, 0.5))
+    rule = MaskRule(0.5, 0, False, False)
     found = score(Scorer(2, 2.0, rule, rule, []), seen)
     assert len(found) == 3
     tp, fp, fn, tn = np.stack([image.counts[0] for image in found]).T
-    for index, id in enumerate(wholes.samples["id"]):
+    for index, id in enumerate(stitched.samples["id"]):
         truth = read_pixels(folder / "dataset" / files["mask"][id])
         assert (seen[index].original() == truth).all()
-        assert wholes.image(index).shape[:2] == found[index].pred_mask.shape
+        assert stitched.image(index).shape[:2] == found[index].pred_mask.shape
         if size == 64:  # not resized: pixel for pixel
-            assert (wholes.mask(index) == truth).all()
+            assert (stitched.mask(index) == truth).all()
             assert (found[index].pred_mask == truth).all()
         # Whatever the size it was seen at.
         assert found[index].row["dice_original"] > (0.99 if size == 64 else 0.9)
         share = (truth == 1).mean()
-        assert (wholes.mask(index) == 1).mean() == pytest.approx(share, abs=0.02)
+        assert (stitched.mask(index) == 1).mean() == pytest.approx(share, abs=0.02)
         pixels = int(tp[index] + fp[index] + fn[index] + tn[index])
-        assert pixels == wholes.mask(index).size
+        assert pixels == stitched.mask(index).size
     # Where windows are resized their rounded places may differ by a pixel.
     assert (fp + fn).sum() <= (0 if size == 64 else 0.02 * (tp + tn).sum())

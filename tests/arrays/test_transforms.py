@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segbench.arrays.transforms import build_pipeline, load_pipeline, save_pipeline, vary
+from segbench.arrays.transforms import augment_sample, build_pipeline, load_pipeline, save_pipeline
 from segbench.errors import InputError
 from segbench.params import Params
 from support.masks import CLASSES, stripes
@@ -25,8 +25,8 @@ def test_same_key_same_variation_in_any_order(params: Params) -> None:
     mask = rng.integers(0, 2, (32, 32), np.uint8)
     one, two = build_pipeline(params.augment), build_pipeline(params.augment)
     keys = [(0, epoch, index) for epoch in range(3) for index in range(10)]
-    forwards = {key: vary(one, image, mask, key) for key in keys}
-    backwards = {key: vary(two, image, mask, key) for key in reversed(keys)}
+    forwards = {key: augment_sample(one, image, mask, key) for key in keys}
+    backwards = {key: augment_sample(two, image, mask, key) for key in reversed(keys)}
     for key in keys:
         assert (forwards[key][0] == backwards[key][0]).all()
         assert (forwards[key][1] == backwards[key][1]).all()
@@ -39,7 +39,9 @@ def test_transforms_are_drawn_independently(tree: dict[str, Any]) -> None:
     pipeline = pipeline_of(tree, flips)
     mask = np.array([[1, 2], [3, 4]], np.uint8)
     image = np.repeat(mask[..., None], 3, axis=2)
-    corners = [vary(pipeline, image, mask, (0, 0, index))[1][0, 0] for index in range(800)]
+    corners = [
+        augment_sample(pipeline, image, mask, (0, 0, index))[1][0, 0] for index in range(800)
+    ]
     counts = np.bincount(corners)[1:]
     assert (counts > 150).all(), counts
 
@@ -52,7 +54,7 @@ def test_masks_move_with_images_and_keep_their_classes(tree: dict[str, Any]) -> 
     mask[40:50, 40:60] = 255
     image = np.repeat((mask > 0).astype(np.uint8)[..., None] * 200, 3, axis=2)
     for index in range(20):
-        varied, moved = vary(pipeline, image, mask, (index,))
+        varied, moved = augment_sample(pipeline, image, mask, (index,))
         assert set(np.unique(moved)) <= {0, 1, 255}
         assert (((varied[..., 0] > 100) == (moved > 0)).mean()) > 0.97
 
@@ -62,7 +64,7 @@ def test_between_two_classes_no_other_is_made_up(tree: dict[str, Any]) -> None:
     mask = stripes(64, 64)
     image = np.repeat(mask[..., None], 3, axis=2)
     for index in range(20):
-        assert set(np.unique(vary(pipeline, image, mask, (index,))[1])) <= set(CLASSES)
+        assert set(np.unique(augment_sample(pipeline, image, mask, (index,))[1])) <= set(CLASSES)
 
 
 def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
@@ -71,8 +73,8 @@ def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
     loaded = load_pipeline(tmp_path / "pipeline.yaml")
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     for index in range(20):
-        ours = vary(built, image, image[..., 0], (index,))
-        theirs = vary(loaded, image, image[..., 0], (index,))
+        ours = augment_sample(built, image, image[..., 0], (index,))
+        theirs = augment_sample(loaded, image, image[..., 0], (index,))
         assert (ours[0] == theirs[0]).all()
 
 

@@ -15,7 +15,7 @@ from segbench.evaluation.costs import (
     COLUMNS,
     Cost,
     Machine,
-    Spread,
+    Quartiles,
     model_key,
     model_keys,
     read_all_costs,
@@ -31,8 +31,8 @@ HERE, THERE = Machine("cpu", "slow, 2 cores", 2), Machine("cuda", "fast", 8)
 
 
 def cost(latency: float) -> Cost:
-    spread = Spread(latency, latency / 2, 2 * latency)
-    return Cost("torch 2", 10, 1000, 40, spread, Spread(8.0, 7.5, 8.125), 12.5)
+    quartiles = Quartiles(latency, latency / 2, 2 * latency)
+    return Cost("torch 2", 10, 1000, 40, quartiles, Quartiles(8.0, 7.5, 8.125), 12.5)
 
 
 def write(path: Path, params: Params, found: dict[Machine, dict[str, Cost]]) -> None:

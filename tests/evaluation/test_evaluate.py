@@ -86,11 +86,11 @@ def test_out_of_memory_says_what_to_lower(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def look(*_: Any) -> None:
+    def predict(*_: Any) -> None:
         raise torch.OutOfMemoryError("no more")
 
     trained = leave_untrained(params, tmp_path / "train")
-    monkeypatch.setattr(evaluation, "look", look)
+    monkeypatch.setattr(evaluation, "predict", predict)
     with pytest.raises(InputError, match=r"evaluate.batch_size: 16 images .* halve it"):
         evaluate(
             *(params, trained, packed / "dataset", packed / "arrays", 0),

@@ -16,7 +16,7 @@ from segbench.arrays.store import write_header
 from segbench.errors import InputError
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.costs import Machine, model_keys, read_all_costs, read_costs, read_rows
-from segbench.evaluation.measure import count_multiply_adds, measure, time_in_turn, weight_bytes
+from segbench.evaluation.measure import count_multiply_adds, measure, time_interleaved, weight_bytes
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import num_parameters
 from segbench.params import Params
@@ -63,7 +63,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
         found.extend(works)
         return {name: np.full(3, 0.25) for name in works}
 
-    monkeypatch.setattr(measuring, "time_in_turn", pretend)
+    monkeypatch.setattr(measuring, "time_interleaved", pretend)
     monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
     return found
 
@@ -107,14 +107,14 @@ def test_rounds_go_through_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "WARM_CALLS", 1)
     monkeypatch.setattr(measuring, "MOST_CALLS", 1)
     calls: list[str] = []
-    found = time_in_turn({(name, 1): partial(calls.append, name) for name in "ab"}, "cpu")
+    found = time_interleaved({(name, 1): partial(calls.append, name) for name in "ab"}, "cpu")
     assert calls == [*"ab", *"ab", *"ab"]
     assert {name: len(seconds) for name, seconds in found.items()} == {("a", 1): 2, ("b", 1): 2}
 
 
 def test_slow_networks_have_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "ENOUGH_S", 0.0)
-    (seconds,) = time_in_turn({("a", 1): lambda: None}, "cpu").values()
+    (seconds,) = time_interleaved({("a", 1): lambda: None}, "cpu").values()
     assert len(seconds) == measuring.FEWEST_ROUNDS
 
 
@@ -202,7 +202,9 @@ def test_a_busy_machine_is_said(
     assert "\n" not in place.measure(tree, "resnet18")
     place.out.unlink()
     uneven = np.array([0.1, 0.2, 0.4])
-    monkeypatch.setattr(measuring, "time_in_turn", lambda works, _: dict.fromkeys(works, uneven))
+    monkeypatch.setattr(
+        measuring, "time_interleaved", lambda works, _: dict.fromkeys(works, uneven)
+    )
     warning, _ = place.measure(tree, "resnet18").splitlines()
     assert warning.startswith("WARNING: latencies vary by half and more")
 

@@ -7,28 +7,39 @@ import pytest
 from numpy.typing import NDArray
 
 from segbench.evaluation.per_image import Scorer
-from segbench.evaluation.postprocessing import Rule, best_threshold, choose, clean, decide, enlarge
-from segbench.evaluation.predict import Seen
+from segbench.evaluation.postprocessing import (
+    MaskRule,
+    best_threshold,
+    binarise,
+    enlarge,
+    remove_components,
+    select_rule,
+)
+from segbench.evaluation.predict import Prediction
 from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
 
-PLAIN = Rule(0.5, 0, False, False)
+PLAIN = MaskRule(0.5, 0, False, False)
 
 
-def seen(levels: NDArray[Any], mask: NDArray[Any], original: NDArray[Any] | None = None) -> Seen:
-    levels, mask = levels.astype(np.uint8)[None], mask.astype(np.uint8)
+def predicted(
+    probs_u8: NDArray[Any], mask: NDArray[Any], original: NDArray[Any] | None = None
+) -> Prediction:
+    probs_u8, mask = probs_u8.astype(np.uint8)[None], mask.astype(np.uint8)
     truth = mask if original is None else original
-    return Seen(levels, decide(levels, 0.5), mask, np.zeros((1, 2), np.float32), lambda: truth)
+    return Prediction(
+        probs_u8, binarise(probs_u8, 0.5), mask, np.zeros((1, 2), np.float32), lambda: truth
+    )
 
 
 def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
-    """A network that is too shy, and sees a speck that is not there: levels, mask."""
+    """A network that is too shy, and sees a speck that is not there: probs_u8, mask."""
     mask = np.zeros((32, 32), np.uint8)
     mask[4:16, 4:16] = 1
-    levels = np.where(mask, 90, 10)
-    levels[24:26, 24:26] = 220
-    return levels, mask
+    probs_u8 = np.where(mask, 90, 10)
+    probs_u8[24:26, 24:26] = 220
+    return probs_u8, mask
 
 
 ALL = Choose(threshold=True, min_sizes=[6, 400], largest=True, flips=True)
@@ -36,30 +47,32 @@ NOTHING = Choose(threshold=False, min_sizes=[], largest=False, flips=False)
 
 
 def test_threshold_and_cleaning_are_chosen_together() -> None:
-    found = choose(PLAIN, ALL, {False: [seen(*blobs())], True: [seen(*blobs())]})
+    found = select_rule(PLAIN, ALL, {False: [predicted(*blobs())], True: [predicted(*blobs())]})
     dice, rule = found[0]
     assert dice == 1
     # 10 < level <= 90, nearest to one half; of equals the smaller interference, and no flips.
-    assert rule == Rule(90 / 256, 6, False, False)
+    assert rule == MaskRule(90 / 256, 6, False, False)
     assert PLAIN in [rule for _, rule in found]
     assert len(found) == 2 * (2 + 5)
     assert [dice for dice, _ in found] == sorted((dice for dice, _ in found), reverse=True)
 
 
 def test_nothing_is_tried_that_was_not_asked_for() -> None:
-    assert choose(PLAIN, NOTHING, {False: [seen(*blobs())]}) == [(0.0, PLAIN)]
+    assert select_rule(PLAIN, NOTHING, {False: [predicted(*blobs())]}) == [(0.0, PLAIN)]
 
 
 def test_flips_win_where_they_are_better() -> None:
-    levels, mask = blobs()
+    probs_u8, mask = blobs()
     asked = NOTHING.model_copy(update={"flips": True})
-    better = seen(np.where(mask, 200, 10), mask)
-    assert choose(PLAIN, asked, {False: [seen(levels, mask)], True: [better]})[0][1].flips
+    better = predicted(np.where(mask, 200, 10), mask)
+    assert select_rule(PLAIN, asked, {False: [predicted(probs_u8, mask)], True: [better]})[0][
+        1
+    ].flips
 
 
 def test_without_foreground_nothing_is_chosen() -> None:
-    levels, mask = blobs()
-    ((dice, rule),) = choose(PLAIN, ALL, {False: [seen(levels, np.zeros_like(mask))]})
+    probs_u8, mask = blobs()
+    ((dice, rule),) = select_rule(PLAIN, ALL, {False: [predicted(probs_u8, np.zeros_like(mask))]})
     assert np.isnan(dice)
     assert rule == PLAIN
 
@@ -85,21 +98,22 @@ def test_small_components_go_and_the_largest_stays(several: bool) -> None:
     if several:
         mask[0:2, 15:20] = 2
     sizes = [
-        int((clean(mask, Rule(0.5, size, False, False), 1.0) == 1).sum()) for size in (1, 2, 11)
+        int((remove_components(mask, MaskRule(0.5, size, False, False), 1.0) == 1).sum())
+        for size in (1, 2, 11)
     ]
     assert sizes == [27, 26, 16]
     # Ten pixels here are 40 of an image of four times the pixels.
-    assert (clean(mask, Rule(0.5, 10, False, False), 4.0) == 1).sum() == 0
-    largest = clean(mask, Rule(0.5, 0, True, False), 1.0)
+    assert (remove_components(mask, MaskRule(0.5, 10, False, False), 4.0) == 1).sum() == 0
+    largest = remove_components(mask, MaskRule(0.5, 0, True, False), 1.0)
     assert (largest == 1).sum() == 16
     assert (largest == 2).sum() == (10 if several else 0)
 
 
 def test_rows_have_every_variant_and_original_sizes() -> None:
-    levels, mask = blobs()
+    probs_u8, mask = blobs()
     large = np.kron(mask, np.ones((3, 2), np.uint8))
-    chosen = Rule(90 / 256, 6, False, False)
-    image = seen(levels, mask, large)
+    chosen = MaskRule(90 / 256, 6, False, False)
+    image = predicted(probs_u8, mask, large)
     row = Scorer(2, 2.0, PLAIN, chosen, ["calibration", "pranet", "v_rand"]).score(image, image).row
     assert {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS} <= set(row)
     assert {"average_precision", "calibration_error", "iou_over_thresholds", "v_rand"} <= set(row)
@@ -108,28 +122,32 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
     assert row["dice_original_chosen"] == pytest.approx(1, abs=0.1)
     assert row["hausdorff95"] > 10
     assert (row["object_size"], row["num_objects"]) == (144 / 1024, 1)
-    same = Scorer(2, 2.0, PLAIN, PLAIN, []).score(seen(levels, mask), seen(levels, mask)).row
+    same = (
+        Scorer(2, 2.0, PLAIN, PLAIN, [])
+        .score(predicted(probs_u8, mask), predicted(probs_u8, mask))
+        .row
+    )
     for name in MASK_METRICS:
         assert same[name] == same[f"{name}_original_chosen"]
 
 
 def test_the_smallest_component_grows_with_the_image() -> None:
     mask = blobs()[1]
-    levels = np.where(mask, 255, 0)
-    levels[24:26, 24:26] = 255  # 4 pixels, 24 of the larger image
-    image = seen(levels, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
-    row = Scorer(2, 2.0, PLAIN, Rule(0.5, 6, False, False), []).score(image, image).row
+    probs_u8 = np.where(mask, 255, 0)
+    probs_u8[24:26, 24:26] = 255  # 4 pixels, 24 of the larger image
+    image = predicted(probs_u8, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
+    row = Scorer(2, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image).row
     assert row["dice_original"] < row["dice_original_chosen"]
 
 
 def test_every_column_is_defined() -> None:
-    levels, mask = blobs()
-    image = seen(levels, mask)
+    probs_u8, mask = blobs()
+    image = predicted(probs_u8, mask)
     row = Scorer(2, 2.0, PLAIN, PLAIN, ["calibration", "pranet", "v_rand"]).score(image, image).row
     plain = {name for name in row if not name.endswith(("_chosen", "_original"))}
     assert plain - set(DEFINITIONS) == {"object_size", "num_objects"}
 
 
-def test_levels_grow_linearly() -> None:
-    levels = np.array([[[0, 100]]], np.uint8)
-    assert enlarge(levels, 1, 4)[0, 0].tolist() == [0, 25, 75, 100]
+def test_probabilities_grow_linearly() -> None:
+    probs_u8 = np.array([[[0, 100]]], np.uint8)
+    assert enlarge(probs_u8, 1, 4)[0, 0].tolist() == [0, 25, 75, 100]

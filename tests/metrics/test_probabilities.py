@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from torchmetrics.functional.classification import binary_calibration_error
 
 from segbench.metrics.definition import Evidence
-from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_levels
+from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_probs_u8
 from segbench.metrics.optional import calibration, pranet
 from segbench.metrics.probabilities import average_precision, counts_at, histogram
 from segbench.models.network import predict_classes
@@ -26,7 +26,7 @@ def noisy(size: tuple[int, int] = (24, 20)) -> tuple[torch.Tensor, np.ndarray]:
 def test_counts_at_every_threshold() -> None:
     logits, mask = noisy()
     mask[:3, :4] = 255
-    found = counts_at(histogram(to_levels(logits)[0].numpy(), mask))
+    found = counts_at(histogram(to_probs_u8(logits)[0].numpy(), mask))
     assert found.shape == (1, 256, 4)
     for level in (0, 1, 64, 128, 200, 255):
         pred = predict_classes(logits, level / 256)
@@ -37,35 +37,35 @@ def test_counts_at_every_threshold() -> None:
 def test_each_class_against_the_rest() -> None:
     logits, mask = torch.randn(1, 3, 8, 8), RNG.integers(0, 3, (8, 8)).astype(np.uint8)
     mask[0] = 255
-    levels = to_levels(logits)[0].numpy()
-    found = histogram(levels, mask)
+    probs_u8 = to_probs_u8(logits)[0].numpy()
+    found = histogram(probs_u8, mask)
     assert found.shape == (2, 2, 256)
     for class_id in (1, 2):
-        own = levels[class_id][mask == class_id]
-        rest = levels[class_id][(mask != class_id) & (mask != 255)]
+        own = probs_u8[class_id][mask == class_id]
+        rest = probs_u8[class_id][(mask != class_id) & (mask != 255)]
         assert (found[class_id - 1, 1] == np.bincount(own, minlength=256)).all()
         assert (found[class_id - 1, 0] == np.bincount(rest, minlength=256)).all()
 
 
 def test_certainty_has_a_level() -> None:
-    levels = to_levels(torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3))
-    assert levels.flatten().tolist() == [0, 128, 255]
+    probs_u8 = to_probs_u8(torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3))
+    assert probs_u8.flatten().tolist() == [0, 128, 255]
 
 
 def test_average_precision_agrees_with_scikit_learn() -> None:
     logits, mask = noisy()
-    levels = to_levels(logits)[0].numpy()
-    expected = average_precision_score(mask.ravel(), levels.ravel())
-    assert average_precision(histogram(levels, mask))[0] == pytest.approx(expected)
-    assert np.isnan(average_precision(histogram(levels, np.zeros_like(mask)))[0])
+    probs_u8 = to_probs_u8(logits)[0].numpy()
+    expected = average_precision_score(mask.ravel(), probs_u8.ravel())
+    assert average_precision(histogram(probs_u8, mask))[0] == pytest.approx(expected)
+    assert np.isnan(average_precision(histogram(probs_u8, np.zeros_like(mask)))[0])
 
 
 def test_calibration_agrees_with_torchmetrics() -> None:
     logits, mask = noisy()
-    levels = to_levels(logits)[0].numpy()
-    said = torch.from_numpy((levels[0] + 0.5) / 256)
+    probs_u8 = to_probs_u8(logits)[0].numpy()
+    said = torch.from_numpy((probs_u8[0] + 0.5) / 256)
     expected = binary_calibration_error(said, torch.from_numpy(mask), n_bins=16, norm="l1")
-    evidence = Evidence(mask, mask, histogram(levels, mask))
+    evidence = Evidence(mask, mask, histogram(probs_u8, mask))
     found = calibration.of_image(evidence)["calibration_error"]
     assert found == pytest.approx(expected.item(), abs=1e-6)
 
@@ -73,26 +73,26 @@ def test_calibration_agrees_with_torchmetrics() -> None:
 def test_pranet_by_its_own_definition() -> None:
     """Stretch the map to [0, 1], cut it at 256 thresholds, take the mean."""
     logits, mask = noisy()
-    levels = to_levels(logits)[0].numpy()
-    stretched = (levels[0] - levels.min()) / np.ptp(levels).astype(float)
+    probs_u8 = to_probs_u8(logits)[0].numpy()
+    stretched = (probs_u8[0] - probs_u8.min()) / np.ptp(probs_u8).astype(float)
     dices, ious = [], []
     for threshold in np.linspace(0, 1, 256):
         pred = stretched >= threshold - 1e-9
         shared = (pred & (mask == 1)).sum()
         dices.append(2 * shared / (pred.sum() + mask.sum()))
         ious.append(shared / (pred | (mask == 1)).sum())
-    evidence = Evidence(mask, mask, histogram(levels, mask))
+    evidence = Evidence(mask, mask, histogram(probs_u8, mask))
     assert pranet.of_image(evidence) == pytest.approx(
         {"dice_over_thresholds": np.mean(dices), "iou_over_thresholds": np.mean(ious)}
     )
     empty = np.zeros_like(mask)
-    nothing = pranet.of_image(Evidence(mask, empty, histogram(levels, empty)))
+    nothing = pranet.of_image(Evidence(mask, empty, histogram(probs_u8, empty)))
     assert np.isnan([*nothing.values()]).all()
 
 
 def test_a_flat_map_is_stretched_to_nothing() -> None:
-    levels, mask = np.full((1, 4, 4), 100, np.uint8), np.eye(4, dtype=np.uint8)
-    found = pranet.of_image(Evidence(mask, mask, histogram(levels, mask)))
+    probs_u8, mask = np.full((1, 4, 4), 100, np.uint8), np.eye(4, dtype=np.uint8)
+    found = pranet.of_image(Evidence(mask, mask, histogram(probs_u8, mask)))
     assert found["dice_over_thresholds"] == pytest.approx(2 * 4 / (16 + 4))
 
 

@@ -8,7 +8,7 @@ import timm
 import torch
 
 from segbench.errors import InputError
-from segbench.models.catalogue import UNFIT, check_names, why_unfit
+from segbench.models.catalogue import INCOMPATIBLE_ENCODERS, check_names, why_incompatible
 from segbench.models.network import SegmentationNetwork, build_network, check_size
 from segbench.models.scaling import input_scaling
 from segbench.params.model import Candidate, Model
@@ -27,8 +27,10 @@ TIMM = (
     *("pvt_v2_b0", "densenet121", "fastvit_t8", "mobilevit_s", "mobilenetv4_conv_small"),
     *("caformer_s18", "davit_tiny"),
 )
-# One of each pattern of UNFIT.
-REFUSED = {pattern: next(iter(timm.list_models(pattern)), None) for pattern in UNFIT}
+# One of each pattern of INCOMPATIBLE_ENCODERS.
+REFUSED = {
+    pattern: next(iter(timm.list_models(pattern)), None) for pattern in INCOMPATIBLE_ENCODERS
+}
 
 
 def candidate(encoder: str, **changes: Any) -> Candidate:
@@ -65,7 +67,7 @@ def test_it_runs_forward_and_backward(name: str) -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("pattern", UNFIT)
+@pytest.mark.parametrize("pattern", INCOMPATIBLE_ENCODERS)
 def test_what_is_refused_cannot_be_built_indeed(pattern: str) -> None:
     name = REFUSED[pattern]
     assert name is not None, "timm has no such family any more; take it off the list"
@@ -73,22 +75,22 @@ def test_what_is_refused_cannot_be_built_indeed(pattern: str) -> None:
         smp.Unet(f"tu-{name}", encoder_weights=None)(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("pattern", UNFIT)
+@pytest.mark.parametrize("pattern", INCOMPATIBLE_ENCODERS)
 def test_it_is_refused_with_the_reason(pattern: str) -> None:
     name = f"tu-{REFUSED[pattern]}"
     with pytest.raises(
         InputError, match=rf"candidates\.a\.encoder: unet cannot stand on {name}, "
     ) as said:
         check_names(UNET, {"a": candidate(name)})
-    assert UNFIT[pattern] in str(said.value)
+    assert INCOMPATIBLE_ENCODERS[pattern] in str(said.value)
 
 
 def test_dpt_stands_on_plain_transformers() -> None:
     dpt = Model(architecture="dpt", architecture_args={}, in_channels=3)
     check_names(dpt, {"a": candidate("tu-vit_tiny_patch16_224")})
-    assert why_unfit("tu-vit_tiny_patch16_224") is not None
-    assert why_unfit("tu-vitamin_small_224") is None
-    assert why_unfit("tu-convnext_atto") is None
+    assert why_incompatible("tu-vit_tiny_patch16_224") is not None
+    assert why_incompatible("tu-vitamin_small_224") is None
+    assert why_incompatible("tu-convnext_atto") is None
 
 
 def test_an_encoder_of_one_size_says_so() -> None:

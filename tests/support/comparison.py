@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from segbench.comparison.leaderboard import POOLED
-from segbench.evaluation.costs import Cost, Spread
+from segbench.evaluation.costs import Cost, Quartiles
 from segbench.evaluation.results import RunResult
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 
-COST = Cost("", 10**6, 10**9, 4 * 10**6, Spread(5, 4, 6), Spread(9, 8, 10), 100.0)
+COST = Cost("", 10**6, 10**9, 4 * 10**6, Quartiles(5, 4, 6), Quartiles(9, 8, 10), 100.0)
 
 
 def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> RunResult:

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from segbench.arrays.store import Arrays, Header, Writer, open_arrays, write_header
-from segbench.arrays.tiling import Window, windows_of
-from segbench.arrays.transforms import Pipeline, build_pipeline, save_pipeline, vary
+from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays, write_header
+from segbench.arrays.tiling import Window, tile_windows
+from segbench.arrays.transforms import Pipeline, augment_sample, build_pipeline, save_pipeline
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.files import atomic_file, atomic_folder
 from segbench.images import Pixels, read_pixels, resize
@@ -46,7 +46,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(read_info(dataset), params.height, params.width, channels, digest)
     windows = {
-        id: windows_of(int(width), int(height), params.patches, id)
+        id: tile_windows(int(width), int(height), params.patches, id)
         for id, width, height in zip(
             samples.index, samples["width"], samples["height"], strict=True
         )
@@ -61,7 +61,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
             cut = _cut(rows, windows, params)
             packed = [cut.assign(copy=copy) for copy in range(copies + 1)]
             target = partial / f"fold{fold}" / str(name)
-            writer = Writer(target, header, pd.concat(packed, ignore_index=True))
+            writer = ArrayWriter(target, header, pd.concat(packed, ignore_index=True))
             closing.enter_context(writer)
             first = np.cumsum([0, *(len(windows[id]) for id in rows["id"])])
             for start, id in zip(first, rows["id"], strict=False):
@@ -103,7 +103,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
 class _Place:
     """Where a sample goes in one split: its first row, and how many rows a copy of all takes."""
 
-    writer: Writer
+    writer: ArrayWriter
     start: int
     copies: int
     rows: int
@@ -115,7 +115,7 @@ class _Place:
         self.writer.write(row, image, mask)
         for copy in range(1, self.copies + 1):
             key = (seed, COPIES_STREAM, copy, row)
-            self.writer.write(copy * self.rows + row, *vary(pipeline, image, mask, key))
+            self.writer.write(copy * self.rows + row, *augment_sample(pipeline, image, mask, key))
 
 
 def _cut(rows: pd.DataFrame, windows: dict[str, list[Window]], params: Augment) -> pd.DataFrame:
@@ -158,7 +158,7 @@ def _write_preview(path: Path, pipeline: Pipeline, part: Arrays, params: Augment
         versions = [(image, mask)]
         for version in range(PREVIEW_VERSIONS):
             key = (params.seed, PREVIEW_STREAM, version, int(index))
-            versions.append(vary(pipeline, image, mask, key))
+            versions.append(augment_sample(pipeline, image, mask, key))
         rows.append([outline(varied, truth=truth) for varied, truth in versions])
     columns = ["as packed", *(f"variation {n + 1}" for n in range(PREVIEW_VERSIONS))]
     save_image_grid(path, rows, columns, [str(part.samples["id"][index]) for index in picked])

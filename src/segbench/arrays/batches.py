@@ -18,7 +18,7 @@ from segbench.images import Pixels
 Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8, channels last in memory; masks (N, H, W) uint8."""
 
-Vary = Callable[[Pixels, Pixels, tuple[int, ...]], tuple[Pixels, Pixels]]
+AugmentSample = Callable[[Pixels, Pixels, tuple[int, ...]], tuple[Pixels, Pixels]]
 """(image, mask, key) to a variation of them that depends on the key only."""
 
 Step = tuple[int, int]
@@ -35,12 +35,13 @@ class TrainBatches:
         arrays: of the training split.
         batch_size: of all processes together; a last, smaller batch is left out, unless it is the
             only one.
-        vary: draws a variation of a sample; None leaves samples as they are.
+        augment_sample: draws a variation of a sample; None leaves samples as they are.
         seed: of the run.
         num_steps: batches in an epoch, which may go through the split more than once, or through a
             part of it; None: as many whole batches as fit into it.
         workers: processes that make batches; 0: made when they are asked for.
-        part: this process's number, and how many share each batch.
+        rank: this process's number.
+        world_size: processes that share each batch.
         pinned: in memory that a GPU can read while it computes.
     """
 
@@ -48,22 +49,25 @@ class TrainBatches:
         self,
         arrays: Arrays,
         batch_size: int,
-        vary: Vary | None,
+        augment_sample: AugmentSample | None,
         seed: int,
         num_steps: int | None = None,
         workers: int = 0,
-        part: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
         pinned: bool = False,
     ) -> None:
         whole = min(batch_size, len(arrays.images))
-        self.batch_size = whole // part[1] * part[1]
+        self.batch_size = whole // world_size * world_size
         self.seed = seed
         self.num_steps = num_steps or len(arrays.images) // self.batch_size
         self._samples = arrays.samples
-        self._made = _Made(arrays, self.batch_size, vary, seed, self.num_steps, part)
+        self._dataset = _BatchDataset(
+            arrays, self.batch_size, augment_sample, seed, self.num_steps, rank, world_size
+        )
         self._steps: list[Step] = []
         self._loader: DataLoader[Batch] = DataLoader(
-            self._made,
+            self._dataset,
             batch_size=None,  # a sample of the dataset is a batch already
             sampler=self._steps,
             num_workers=workers,
@@ -82,42 +86,43 @@ class TrainBatches:
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Which samples the batch of a step has, in all processes."""
-        return [str(id) for id in self._samples["id"].iloc[self._made.indices(epoch, step)]]
+        return [str(id) for id in self._samples["id"].iloc[self._dataset.indices(epoch, step)]]
 
 
-class _Made(Dataset[Batch]):
+class _BatchDataset(Dataset[Batch]):
     """Whole batches by epoch and step, as a worker makes them."""
 
     def __init__(
         self,
         arrays: Arrays,
         batch_size: int,
-        vary: Vary | None,
+        augment_sample: AugmentSample | None,
         seed: int,
         num_steps: int,
-        part: tuple[int, int],
+        rank: int,
+        world_size: int,
     ) -> None:
         self.arrays = arrays
         self.batch_size = batch_size
-        self.vary = vary
+        self.augment_sample = augment_sample
         self.seed = seed
         self.num_steps = num_steps
-        self.part = part
+        self.rank = rank
+        self.world_size = world_size
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, step: Step) -> Batch:
         epoch, number = step
-        rank, world = self.part
-        indices = self.indices(epoch, number)[rank::world]
+        indices = self.indices(epoch, number)[self.rank :: self.world_size]
         images, masks = self.arrays.images[indices], self.arrays.masks[indices]
-        if self.vary is not None:
+        if self.augment_sample is not None:
             for at, index in enumerate(indices):
                 key: tuple[int, ...] = (self.seed, epoch, int(index))
-                place = number * self.batch_size + rank + at * world
+                place = number * self.batch_size + self.rank + at * self.world_size
                 if (again := place // len(self.arrays.images)) > 0:
                     key = (*key, again)  # another variation each time round
-                images[at], masks[at] = self.vary(images[at], masks[at], key)
-        self.arrays.let_go()
+                images[at], masks[at] = self.augment_sample(images[at], masks[at], key)
+        self.arrays.drop_page_cache()
         return to_batch(images, masks)
 
     def indices(self, epoch: int, number: int) -> NDArray[np.int64]:
@@ -144,15 +149,15 @@ class PlainBatches:
         return -(-len(self.arrays.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (batch for _, batch in self.part(0, 1))
+        return (batch for _, batch in self.share(0, 1))
 
-    def part(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
-        """The batches that one of several processes takes, with their numbers."""
-        for number in range(rank, len(self), world):
+    def share(self, rank: int, world_size: int) -> Iterator[tuple[int, Batch]]:
+        """Batches with their numbers, every `world_size`-th from number `rank` on."""
+        for number in range(rank, len(self), world_size):
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             indices = np.arange(len(self.arrays.masks))[part]
             yield number, to_batch(self.arrays.images[indices], self.arrays.masks[indices])
-            self.arrays.let_go()
+            self.arrays.drop_page_cache()
 
 
 def to_batch(images: Pixels | Tensor, masks: Pixels | Tensor) -> Batch:
@@ -160,7 +165,7 @@ def to_batch(images: Pixels | Tensor, masks: Pixels | Tensor) -> Batch:
     return torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(masks)
 
 
-def moved_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def prefetch_to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Batches on a device; on a GPU each is copied while the one before it is computed with."""
     if device.type != "cuda":
         for images, masks in batches:

@@ -60,14 +60,14 @@ class Arrays:
             return open_arrays, (Path(self.images.filename).parent,)  # type: ignore[attr-defined]
         return Arrays, (self.images, self.masks, self.samples)
 
-    def let_go(self) -> None:
+    def drop_page_cache(self) -> None:
         """Give back the pages read so far, which would count as this process's memory."""
         for part in (self.images, self.masks):
             if isinstance(part, np.memmap):
                 part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
-class Writer:
+class ArrayWriter:
     """Writes the files of one split, in any order and from any thread; use it in `with`.
 
     Not through a memory map, whose pages would count as this process's memory.

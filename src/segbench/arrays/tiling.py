@@ -26,7 +26,7 @@ class Window:
     width: int
 
 
-def windows_of(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
+def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
     """Where an image is cut: as few windows as cover it with the overlap, evenly spread."""
     if patches is None:
         return [Window("", 0, 0, height, width)]
@@ -49,7 +49,7 @@ def windows_of(width: int, height: int, patches: Patches | None, id: str) -> lis
     ]
 
 
-class Wholes:
+class StitchedImages:
     """The images of a packed split as they were before they were cut.
 
     At the scale of the packed windows, whose samples say where they belong (`whole`, `top`,
@@ -57,14 +57,14 @@ class Wholes:
 
     Attributes:
         samples: a row for each image: id, group, stratum.
-        cut: are there windows to be put together?
+        is_tiled: are there windows to be put together?
     """
 
     def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
         table = arrays.samples
-        self.cut = "whole" in table
-        if not self.cut:
+        self.is_tiled = "whole" in table
+        if not self.is_tiled:
             table = table.assign(whole=table["id"], top=0, left=0)
         first = ~table["whole"].duplicated()
         self.samples = pd.DataFrame(
@@ -116,7 +116,7 @@ class Wholes:
         return int(self._tops[rows].max()) + height, int(self._lefts[rows].max()) + width
 
     def _assemble(self, index: int, windows: Pixels) -> Pixels:
-        if not self.cut:
+        if not self.is_tiled:
             return np.array(windows[index])
         whole = np.empty((*self._size(index), *windows.shape[3:]), np.uint8)
         height, width = windows.shape[1:3]

@@ -43,7 +43,7 @@ def _check(pipeline: Pipeline, params: Augment) -> None:
     image = np.random.default_rng(0).integers(0, 256, (params.height, params.width, 3), np.uint8)
     mask = np.zeros(image.shape[:2], np.uint8)
     try:
-        varied, moved = vary(pipeline, image, mask, (0,))
+        varied, moved = augment_sample(pipeline, image, mask, (0,))
         fits = varied.dtype == np.uint8 and varied.shape == image.shape
         fits = fits and moved.dtype == np.uint8 and moved.shape == mask.shape
     except (ValueError, TypeError, KeyError, cv2.error) as problem:
@@ -75,7 +75,7 @@ def _build(name: str, args: dict[str, Any]) -> A.BasicTransform:
             ) from None
 
 
-def vary(
+def augment_sample(
     pipeline: Pipeline, image: Pixels, mask: Pixels, key: tuple[int, ...]
 ) -> tuple[Pixels, Pixels]:
     """Draw one variation of a sample.

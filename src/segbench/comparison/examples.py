@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from segbench.arrays.store import open_arrays
-from segbench.arrays.tiling import Wholes
+from segbench.arrays.tiling import StitchedImages
 from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.params import Params
@@ -62,15 +62,15 @@ def draw_gallery(
     picked = pick_examples(scores, params.report.num_samples)
     number = max(1, sum(map(len, picked.values()))) * (2 + len(aliases))
     size = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
-    wholes = Wholes(open_arrays(arrays / f"fold{fold}" / "test"))
-    index_of = {str(id): index for index, id in enumerate(wholes.samples["id"])}
+    stitched = StitchedImages(open_arrays(arrays / f"fold{fold}" / "test"))
+    index_of = {str(id): index for index, id in enumerate(stitched.samples["id"])}
     predictions = {alias: read_predictions(first[alias]) for alias in aliases}
     with atomic_folder(folder) as partial:
 
         def draw(id: str) -> Example:
             index = index_of[id]
-            masks = [wholes.mask(index), *(own[index] for own in predictions.values())]
-            image, truth, *preds = shrink(wholes.image(index), *masks, most=size)
+            masks = [stitched.mask(index), *(own[index] for own in predictions.values())]
+            image, truth, *preds = shrink(stitched.image(index), *masks, most=size)
             drawn = {"image": outline(image), "truth": outline(image, truth)}
             for alias, pred in zip(aliases, preds, strict=True):
                 drawn[f"prediction-{alias}"] = outline(image, truth, pred)

@@ -55,7 +55,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """Median and quartiles over the rounds of a measurement."""
 
     median: float
@@ -71,7 +71,7 @@ class Cost:
     Attributes:
         versions: of the libraries that computed.
         parameters: weights that are learnt.
-        multiply_adds: of one image; see `measuring.count_multiply_adds`.
+        multiply_adds: of one image; see `measure.count_multiply_adds`.
         weight_bytes: of parameters and buffers, as the weights file holds them.
         latency_ms: of one image alone, from pixels on the device to logits on it.
         images_per_second: in batches of evaluate.batch_size, likewise.
@@ -83,8 +83,8 @@ class Cost:
     parameters: int
     multiply_adds: int
     weight_bytes: int
-    latency_ms: Spread
-    images_per_second: Spread
+    latency_ms: Quartiles
+    images_per_second: Quartiles
     peak_mib: float | None
 
 
@@ -220,24 +220,24 @@ def machine_of(row: Row) -> Machine:
 
 def _cost_of(row: Row) -> Cost:
     """The cost that a row holds; ValueError for what is no cost."""
-    spreads = []
+    quartiles = []
     for name in ("latency_ms", "images_per_second"):
         median, q1, q3 = (_number(row[f"{name}{part}"]) for part in ("", "_q1", "_q3"))
-        spreads.append(Spread(median, q1, q3))
+        quartiles.append(Quartiles(median, q1, q3))
     peak = row["peak_mib"]
     return Cost(
         versions=row["versions"],
         parameters=int(row["parameters"]),
         multiply_adds=int(row["multiply_adds"]),
         weight_bytes=int(row["weight_bytes"]),
-        latency_ms=spreads[0],
-        images_per_second=spreads[1],
+        latency_ms=quartiles[0],
+        images_per_second=quartiles[1],
         peak_mib=_number(peak) if peak else None,
     )
 
 
-def _columns(name: str, spread: Spread) -> Mapping[str, str]:
-    parts = {name: spread.median, f"{name}_q1": spread.q1, f"{name}_q3": spread.q3}
+def _columns(name: str, quartiles: Quartiles) -> Mapping[str, str]:
+    parts = {name: quartiles.median, f"{name}_q1": quartiles.q1, f"{name}_q3": quartiles.q3}
     return {column: f"{value:.3f}" for column, value in parts.items()}
 
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
-from segbench.arrays.tiling import Wholes
+from segbench.arrays.tiling import StitchedImages
 from segbench.devices import oom_as_input_error, prepare, resolve
-from segbench.evaluation.per_image import Scored, Scorer, image_table, summarise
-from segbench.evaluation.postprocessing import Choice, Rule, choose
-from segbench.evaluation.predict import Seen, Truths, look
+from segbench.evaluation.per_image import ImageScores, Scorer, image_table, summarise
+from segbench.evaluation.postprocessing import Choice, MaskRule, select_rule
+from segbench.evaluation.predict import Prediction, Truths, predict
 from segbench.evaluation.results import (
     write_choices,
     write_histograms,
@@ -66,8 +66,8 @@ def evaluate(
 ) -> str:
     """Score a model and write everything that a later statistic or picture needs.
 
-    The network is scored in float32, as it is exported, on whole images: what it says of windows
-    is put together first. Masks are made at `evaluate.threshold`, and by the rule that does best on
+    The network is scored in float32, as it is exported, on whole images: logits of windows are
+    stitched first. Masks are made at `evaluate.threshold`, and by the rule that does best on
     validation; at the network's size, and at each image's own.
 
     Args:
@@ -94,8 +94,8 @@ def evaluate(
     with recorded(out / "record", run, params.tracking.max_wait_s) as record:
         networks = _load(trained / "weights.safetensors", resolved.device)
         splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
-        wholes = {name: Wholes(split) for name, split in splits.items()}
-        choices, found = choose_and_score(
+        stitched = {name: StitchedImages(split) for name, split in splits.items()}
+        choices, found = select_and_score(
             params.evaluate,
             networks,
             splits,
@@ -104,7 +104,7 @@ def evaluate(
             overlap=resolved.device != "cpu",
         )
         chosen = choices[0][1]
-        tables = {name: image_table(wholes[name].samples, name, found[name]) for name in SPLITS}
+        tables = {name: image_table(stitched[name].samples, name, found[name]) for name in SPLITS}
         summary = {
             f"{name}/{key}": value
             for name in SPLITS
@@ -123,7 +123,7 @@ def evaluate(
         _write_pictures(
             record,
             out,
-            {name: _predicted(wholes[name], found[name], header) for name in SPLITS},
+            {name: _predicted(stitched[name], found[name], header) for name in SPLITS},
             tables["test"]["dice"].to_numpy(float),
             params.evaluate.num_triptychs,
         )
@@ -156,15 +156,15 @@ def _load(weights: Path, device: str) -> dict[bool, nn.Module]:
     return {False: network, True: FlipAveraged(network).eval()}
 
 
-def choose_and_score(
+def select_and_score(
     params: Evaluate,
     networks: Mapping[bool, nn.Module],
     splits: Mapping[str, Arrays],
     truths: Truths,
     num_classes: int,
     overlap: bool,
-) -> tuple[list[Choice], dict[str, list[Scored]]]:
-    """Choose a mask rule on validation, and score both splits by it and by the default rule.
+) -> tuple[list[Choice], dict[str, list[ImageScores]]]:
+    """Select a mask rule on validation, and score both splits by it and by the default rule.
 
     Args:
         params: the section `evaluate`.
@@ -181,41 +181,41 @@ def choose_and_score(
         InputError: if a batch does not fit into memory.
     """
 
-    def see(name: str, flips: bool) -> Iterator[Seen]:
-        return look(networks[flips], splits[name], truths, params.batch_size, params.threshold)
+    def predict_split(name: str, flips: bool) -> Iterator[Prediction]:
+        return predict(networks[flips], splits[name], truths, params.batch_size, params.threshold)
 
-    plain = Rule(params.threshold, 0, False, params.flips)
+    default = MaskRule(params.threshold, 0, False, params.flips)
     with oom_as_input_error(
         f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
         "halve it, or set hardware.device: cpu"
     ):
-        tried = (plain.flips, not plain.flips) if params.choose.flips else (plain.flips,)
-        val = {flips: list(see("val", flips)) for flips in tried}
-        choices = choose(plain, params.choose, val)
+        tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
+        val = {flips: list(predict_split("val", flips)) for flips in tried}
+        choices = select_rule(default, params.choose, val)
         chosen = choices[0][1]
-        scorer = Scorer(num_classes, params.tolerance, plain, chosen, params.extra_metrics)
-        other = None if chosen.flips == plain.flips else see("test", chosen.flips)
+        scorer = Scorer(num_classes, params.tolerance, default, chosen, params.extra_metrics)
+        other = None if chosen.flips == default.flips else predict_split("test", chosen.flips)
         return choices, {
-            "val": score(scorer, val[plain.flips], val[chosen.flips]),
-            "test": score(scorer, see("test", plain.flips), other, overlap),
+            "val": score(scorer, val[default.flips], val[chosen.flips]),
+            "test": score(scorer, predict_split("test", default.flips), other, overlap),
         }
 
 
 def score(
     scorer: Scorer,
-    plain: Iterable[Seen],
-    chosen: Iterable[Seen] | None = None,
+    default: Iterable[Prediction],
+    chosen: Iterable[Prediction] | None = None,
     overlap: bool = False,
-) -> list[Scored]:
+) -> list[ImageScores]:
     """Score images on all cores.
 
     Args:
         scorer: of single images.
-        plain: what the default rule's network predicts of each.
+        default: what the default rule's network predicts of each.
         chosen: what the chosen rule's does, if that is another.
         overlap: score while the network predicts the next images, on a device of its own.
     """
-    pairs = ((seen, seen) for seen in plain) if chosen is None else zip(plain, chosen, strict=True)
+    pairs = ((one, one) for one in default) if chosen is None else zip(default, chosen, strict=True)
     return [*thread_map(lambda pair: scorer.score(*pair), pairs, "evaluate", None, overlap)]
 
 
@@ -234,7 +234,7 @@ def _write_results(
     out: Path,
     tables: Mapping[str, pd.DataFrame],
     choices: list[Choice],
-    found: Mapping[str, list[Scored]],
+    found: Mapping[str, list[ImageScores]],
 ) -> dict[str, str]:
     """Write the numbers that later statistics start from; sha256 of what compare reads."""
     tried = [{"val_dice_per_image": dice, **asdict(rule)} for dice, rule in choices]
@@ -248,11 +248,13 @@ def _write_results(
     }
 
 
-def _predicted(wholes: Wholes, found: list[Scored], header: Header) -> PredictedSplit:
+def _predicted(
+    stitched: StitchedImages, found: list[ImageScores], header: Header
+) -> PredictedSplit:
     return PredictedSplit(
-        [str(id) for id in wholes.samples["id"]],
-        wholes.image,
-        wholes.mask,
+        [str(id) for id in stitched.samples["id"]],
+        stitched.image,
+        stitched.mask,
         [image.pred_mask for image in found],
         class_colours(header.dataset.colours, len(header.dataset.classes)),
     )

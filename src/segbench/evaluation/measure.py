@@ -24,7 +24,7 @@ from segbench.errors import InputError
 from segbench.evaluation.costs import (
     Cost,
     Machine,
-    Spread,
+    Quartiles,
     machine_of,
     model_keys,
     read_rows,
@@ -149,15 +149,15 @@ def _measure(
             counted[key] = count_multiply_adds(network, one)
             works[key, 1] = partial(network, one)
             works[key, len(batch)] = partial(network, batch)
-        seconds = time_in_turn(works, resolved.device)
+        seconds = time_interleaved(works, resolved.device)
     return {
         key: Cost(
             versions=_versions(),
             parameters=num_parameters(network),
             multiply_adds=counted[key],
             weight_bytes=weight_bytes(network),
-            latency_ms=_spread(1000 * seconds[key, 1]),
-            images_per_second=_spread(len(batch) / seconds[key, len(batch)]),
+            latency_ms=_quartiles(1000 * seconds[key, 1]),
+            images_per_second=_quartiles(len(batch) / seconds[key, len(batch)]),
             peak_mib=peaks.get(key),
         )
         for key, network in networks.items()
@@ -200,7 +200,7 @@ def weight_bytes(network: nn.Module) -> int:
     return sum(part.numel() * part.element_size() for part in network.state_dict().values())
 
 
-def time_in_turn(
+def time_interleaved(
     works: Mapping[tuple[str, int], Callable[[], object]], device: str
 ) -> dict[tuple[str, int], np.ndarray]:
     """Time works in rounds that go through all of them, so that a slow minute hits all alike.
@@ -242,9 +242,9 @@ def _wait(device: str) -> None:
         torch.mps.synchronize()
 
 
-def _spread(values: np.ndarray) -> Spread:
+def _quartiles(values: np.ndarray) -> Quartiles:
     q1, median, q3 = np.percentile(values, (25, 50, 75)).tolist()
-    return Spread(median, q1, q3)
+    return Quartiles(median, q1, q3)
 
 
 def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from segbench.evaluation.postprocessing import Rule, clean, decide, enlarge
-from segbench.evaluation.predict import Seen
+from segbench.evaluation.postprocessing import MaskRule, binarise, enlarge, remove_components
+from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import boundary, counts
 from segbench.metrics.catalogue import (
@@ -27,16 +27,16 @@ from segbench.metrics.probabilities import Histogram, average_precision, histogr
 
 
 @dataclass(frozen=True)
-class Scored:
+class ImageScores:
     """Scores of an image.
 
     Attributes:
         row: by column; without what names the image.
-        pred_mask: (H, W) class ids, by the plain rule.
-        counts: (F, 4) of the plain mask, see `counts.count`.
-        correct: (2,), see `counts.count_correct`.
+        pred_mask: (H, W) class ids, by the default rule.
+        counts: (F, 4) of that mask, see `counts.count_image`.
+        correct: (2,), see `counts.count_image`.
         histogram: (F, 2, 256), see `probabilities.histogram`.
-        soft: (F, 2), see `probabilities.soft_sums`.
+        soft: (F, 2), see `on_device.soft_sums`.
     """
 
     row: dict[str, float]
@@ -54,45 +54,53 @@ class Scorer:
     Attributes:
         num_classes: with the background.
         tolerance: of the surface dice, in pixels.
-        plain, chosen: rules that masks are made by.
+        default, chosen: rules that masks are made by.
         extra: names in `OPTIONAL_METRICS`.
     """
 
     num_classes: int
     tolerance: float
-    plain: Rule
-    chosen: Rule
+    default: MaskRule
+    chosen: MaskRule
     extra: Sequence[str]
 
-    def score(self, plain: Seen, chosen: Seen) -> Scored:
-        """Score an image as it is seen by the plain rule's network and by the chosen one's."""
-        ways, preds = [(plain, self.plain)], [plain.pred_mask]
-        if self.chosen != self.plain:
+    def score(self, default: Prediction, chosen: Prediction) -> ImageScores:
+        """Score an image.
+
+        Args:
+            default, chosen: what the network of either rule predicts of it.
+        """
+        ways, preds = [(default, self.default)], [default.pred_mask]
+        if self.chosen != self.default:
             ways.append((chosen, self.chosen))
             # Of several classes the largest is taken, whatever the threshold.
             several = self.num_classes > 2
-            pred = chosen.pred_mask if several else decide(chosen.levels, self.chosen.threshold)
-            preds.append(clean(pred, self.chosen, 1.0))
-        at_network = at_original = self._of_masks(preds, plain.mask)
-        truth = plain.original()
-        if truth.shape != plain.mask.shape:
-            scale = truth.size / plain.mask.size
+            pred = chosen.pred_mask if several else binarise(chosen.probs_u8, self.chosen.threshold)
+            preds.append(remove_components(pred, self.chosen, 1.0))
+        at_network = at_original = self._of_masks(preds, default.mask)
+        truth = default.original()
+        if truth.shape != default.mask.shape:
+            scale = truth.size / default.mask.size
             large = [
-                clean(decide(enlarge(seen.levels, *truth.shape), rule.threshold), rule, scale)
-                for seen, rule in ways
+                remove_components(
+                    binarise(enlarge(prediction.probs_u8, *truth.shape), rule.threshold),
+                    rule,
+                    scale,
+                )
+                for prediction, rule in ways
             ]
             at_original = self._of_masks(large, truth)
         found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
-        own = histogram(plain.levels, plain.mask)
-        row = _of_truth(plain.mask)
+        own = histogram(default.probs_u8, default.mask)
+        row = _of_truth(default.mask)
         for ending, scores in zip(VARIANTS, found, strict=True):
             row |= {f"{name}{ending}": value for name, value in scores.items()}
         row["average_precision"] = float(counts.mean_of_defined(average_precision(own)))
-        evidence = Evidence(plain.pred_mask, plain.mask, own)
+        evidence = Evidence(default.pred_mask, default.mask, own)
         for name in self.extra:
             row |= OPTIONAL_METRICS[name](evidence)
-        cells, correct = counts.count_image(plain.pred_mask, plain.mask, self.num_classes)
-        return Scored(row, plain.pred_mask, cells, correct, own, plain.soft)
+        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
+        return ImageScores(row, default.pred_mask, cells, correct, own, default.soft)
 
     def _of_masks(self, preds: list[Pixels], mask: Pixels) -> list[dict[str, float]]:
         """All metrics of masks (H, W) of one image."""
@@ -114,7 +122,7 @@ def _of_truth(mask: Pixels) -> dict[str, float]:
     return dict(zip(TRUTH_COLUMNS, (float(there.mean()), components - 1), strict=True))
 
 
-def image_table(samples: pd.DataFrame, name: str, found: list[Scored]) -> pd.DataFrame:
+def image_table(samples: pd.DataFrame, name: str, found: list[ImageScores]) -> pd.DataFrame:
     """A row an image: split, id, group, stratum, its scores, and the counts of each class."""
     rows = pd.DataFrame([image.row for image in found])
     cells = np.stack([image.counts for image in found])  # (N, F, 4)
@@ -126,7 +134,7 @@ def image_table(samples: pd.DataFrame, name: str, found: list[Scored]) -> pd.Dat
 
 
 def summarise(
-    table: pd.DataFrame, found: list[Scored], classes: tuple[str, ...], batch_size: int
+    table: pd.DataFrame, found: list[ImageScores], classes: tuple[str, ...], batch_size: int
 ) -> dict[str, float]:
     """Scores of a split: pooled ones, those of each class, and means over images.
 

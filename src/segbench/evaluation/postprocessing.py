@@ -1,4 +1,4 @@
-"""From what a network says to a mask: a threshold, and what is cleaned up after it."""
+"""Post-processing: probabilities to masks, by the rule that does best on validation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.evaluation.predict import Seen
+from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import counts
 from segbench.metrics.probabilities import LEVELS, Histogram, counts_at, histogram
@@ -15,7 +15,7 @@ from segbench.params.evaluate import Choose
 
 
 @dataclass(frozen=True)
-class Rule:
+class MaskRule:
     """How masks are made.
 
     Attributes:
@@ -31,27 +31,30 @@ class Rule:
     flips: bool
 
     @property
-    def cleans(self) -> bool:
-        """Does it look at components at all?"""
+    def removes_components(self) -> bool:
+        """Whether it removes any."""
         return self.min_size > 1 or self.largest
 
 
-def decide(levels: NDArray[np.uint8] | NDArray[np.float32], threshold: float) -> Pixels:
-    """Class ids (H, W) of levels (C, H, W) in [0, 256), see `probabilities.to_levels`."""
-    if len(levels) == 1:
-        return (levels[0] >= threshold * LEVELS).astype(np.uint8)
-    return levels.argmax(axis=0).astype(np.uint8)
+def binarise(probs_u8: NDArray[np.uint8] | NDArray[np.float32], threshold: float) -> Pixels:
+    """Class ids (H, W) of probabilities times 256, (C, H, W), see `on_device.to_probs_u8`."""
+    if len(probs_u8) == 1:
+        return (probs_u8[0] >= threshold * LEVELS).astype(np.uint8)
+    return probs_u8.argmax(axis=0).astype(np.uint8)
 
 
-def clean(mask: Pixels, rule: Rule, scale: float) -> Pixels:
-    """A mask without the components that a rule takes away.
+def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
+    """Turn the components that a rule removes into background.
 
     Args:
         mask: (H, W) class ids.
-        rule: what to take away; components are 8-connected.
-        scale: pixels of this mask for each of the network's.
+        rule: what to remove; components are 8-connected.
+        scale: pixels of this mask for each of the network's, by which the smallest size grows.
+
+    Returns:
+        (H, W) class ids; the mask itself where the rule removes nothing.
     """
-    if not rule.cleans:
+    if not rule.removes_components:
         return mask
     cleaned = np.zeros_like(mask)
     for class_id in np.unique(mask[mask > 0]):
@@ -66,85 +69,88 @@ def clean(mask: Pixels, rule: Rule, scale: float) -> Pixels:
     return cleaned
 
 
-def enlarge(levels: Pixels, height: int, width: int) -> NDArray[np.float32]:
-    """Levels (C, H, W) at another size: (C, height, width), linear between pixels."""
+def enlarge(probs_u8: Pixels, height: int, width: int) -> NDArray[np.float32]:
+    """Resize probabilities (C, H, W) to (C, height, width), linear between pixels."""
     return np.stack(
         [
-            cv2.resize(level.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-            for level in levels
+            cv2.resize(channel.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+            for channel in probs_u8
         ]
     )
 
 
-Choice = tuple[float, Rule]
+Choice = tuple[float, MaskRule]
 """Mean dice per image on validation, and the rule that reached it."""
 
 
-def choose(plain: Rule, asked: Choose, seen_by: Mapping[bool, Sequence[Seen]]) -> list[Choice]:
-    """Try rules, and put the best first.
+def select_rule(
+    default: MaskRule, options: Choose, predictions: Mapping[bool, Sequence[Prediction]]
+) -> list[Choice]:
+    """Try mask rules on validation images, best first.
 
-    First the threshold, by each image's counts at all 256 of them; then, at that threshold, what is
-    cleaned up; all of it for each way of looking at an image.
+    First the threshold, by each image's counts at all 256 of them; then, at that threshold, which
+    components to remove; all of it with and without mirror images, as far as that is tried.
 
     Args:
-        plain: what holds where nothing else is better.
-        asked: what is tried.
-        seen_by: the validation images as a network sees them without and with mirror images, as far
-            as that is tried.
+        default: stays where nothing else is better.
+        options: what to try.
+        predictions: of the validation images, by whether they are averaged over mirror images.
 
     Returns:
-        All that was tried, best first; among equals what interferes least, and the threshold that
-        is nearest to the plain one.
+        All that was tried, best first; among equals the rule that changes least, and the threshold
+        nearest to the default. The default alone, with NaN, if no image has foreground.
     """
-    if not any(((image.mask > 0) & (image.mask != IGNORE)).any() for image in seen_by[plain.flips]):
-        return [(np.nan, plain)]  # nothing to choose by
+    if not any(
+        ((image.mask > 0) & (image.mask != IGNORE)).any() for image in predictions[default.flips]
+    ):
+        return [(np.nan, default)]  # nothing to select by
     tried: list[Choice] = []
-    for flips, seen in seen_by.items():
-        start = replace(plain, flips=flips)
-        tried.append((_dice_of(seen, start), start))
-        if asked.threshold and len(seen[0].levels) == 1:
-            best = best_threshold(_histograms(seen), plain.threshold)
+    for flips, images in predictions.items():
+        start = replace(default, flips=flips)
+        tried.append((_dice_of(images, start), start))
+        if options.threshold and len(images[0].probs_u8) == 1:
+            best = best_threshold(_histograms(images), default.threshold)
             start = replace(start, threshold=best)
-            tried.append((_dice_of(seen, start), start))
-        for largest in (False, True) if asked.largest else (False,):
-            for min_size in (0, *asked.min_sizes):
+            tried.append((_dice_of(images, start), start))
+        for largest in (False, True) if options.largest else (False,):
+            for min_size in (0, *options.min_sizes):
                 rule = replace(start, largest=largest, min_size=min_size)
-                if rule.cleans:
-                    tried.append((_dice_of(seen, rule), rule))
-    # Sorting is stable: what was tried first, and interferes less, stays ahead of its equals.
+                if rule.removes_components:
+                    tried.append((_dice_of(images, rule), rule))
+    # Sorting is stable: what was tried first, and changes less, stays ahead of its equals.
     return sorted(tried, key=lambda choice: -choice[0])
 
 
-def best_threshold(histograms: Histogram, plain: float) -> float:
-    """The threshold with the highest mean dice per image; the nearest to `plain` of equals.
+def best_threshold(histograms: Histogram, default: float) -> float:
+    """The threshold with the highest mean dice per image; the nearest to the default of equals.
 
     Args:
         histograms: (N, 1, 2, 256).
-        plain: a probability.
+        default: a probability.
     """
     scores = counts.dice(counts_at(histograms)[:, 0])
-    means = _seen_to_be_empty(scores).mean(axis=0)
+    means = _with_empty_as_right(scores).mean(axis=0)
     best = np.flatnonzero(means >= means.max() - 1e-12) / LEVELS
-    return float(best[np.abs(best - plain).argmin()])
+    return float(best[np.abs(best - default).argmin()])
 
 
-def _histograms(seen: Iterable[Seen]) -> Histogram:
-    return np.stack([histogram(image.levels, image.mask) for image in seen])
+def _histograms(images: Iterable[Prediction]) -> Histogram:
+    return np.stack([histogram(image.probs_u8, image.mask) for image in images])
 
 
-def _dice_of(seen: Sequence[Seen], rule: Rule) -> float:
+def _dice_of(images: Sequence[Prediction], rule: MaskRule) -> float:
     scores: list[float] = []
-    for image in seen:
-        one = len(image.levels) == 1
-        pred = decide(image.levels, rule.threshold) if one else image.pred_mask
-        num_classes = max(2, len(image.levels))
-        cells, _ = counts.count_image(clean(pred, rule, 1.0), image.mask, num_classes)
+    for image in images:
+        one = len(image.probs_u8) == 1
+        pred = binarise(image.probs_u8, rule.threshold) if one else image.pred_mask
+        num_classes = max(2, len(image.probs_u8))
+        cells, _ = counts.count_image(remove_components(pred, rule, 1.0), image.mask, num_classes)
         scores.append(float(counts.per_image(cells, counts.dice)))
-    return float(_seen_to_be_empty(np.array(scores)).mean())
+    return float(_with_empty_as_right(np.array(scores)).mean())
 
 
-def _seen_to_be_empty(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores in which an empty image that is seen to be empty counts as right.
+def _with_empty_as_right(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores in which an empty image that is predicted to be empty counts as right.
 
     Rules are compared on the same images; left out, it would pay to find something there.
     """

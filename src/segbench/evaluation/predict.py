@@ -1,4 +1,4 @@
-"""What a network predicts of the whole images of a split."""
+"""Predictions: what a network makes of the whole images of a split."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays
-from segbench.arrays.tiling import Wholes
+from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.canonical import read_samples
 from segbench.images import Pixels, read_pixels
-from segbench.metrics.on_device import soft_sums, to_levels
+from segbench.metrics.on_device import soft_sums, to_probs_u8
 from segbench.models.network import predict_classes
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a network says of an image, and the truth.
+class Prediction:
+    """What a network predicts of an image, and the truth.
 
     Attributes:
-        levels: (C, H, W), see `probabilities.to_levels`.
-        pred_mask: (H, W) class ids that the plain rule makes of it.
+        probs_u8: (C, H, W), see `on_device.to_probs_u8`.
+        pred_mask: (H, W) class ids that the default rule makes of it.
         mask: (H, W) class ids, 255 where ignored.
-        soft: (F, 2), see `probabilities.soft_sums`.
+        soft: (F, 2), see `on_device.soft_sums`.
         original: reads the mask at the image's own size (H', W').
     """
 
-    levels: Pixels
+    probs_u8: Pixels
     pred_mask: Pixels
     mask: Pixels
     soft: NDArray[np.float32]
@@ -53,42 +53,46 @@ class Truths:
 
 
 @torch.no_grad()
-def look(
+def predict(
     network: nn.Module, split: Arrays, truths: Truths, batch_size: int, threshold: float
-) -> Iterator[Seen]:
-    """What a network says of each whole image of a split, in order.
+) -> Iterator[Prediction]:
+    """Predict each whole image of a split, in order.
 
     Args:
         network: (N, C, H, W) uint8 to logits, in eval mode, channels last.
-        split: images, or the windows that they were cut into.
+        split: images, or the windows that they were tiled into.
         truths: the masks at their own size.
         batch_size: of images or windows.
-        threshold: of plain masks.
+        threshold: of the default rule.
     """
     device = next(network.parameters()).device
-    wholes = Wholes(split)
-    ids = iter(wholes.samples["id"])
-    for logits, truth in _logits_of_wholes(network, split, wholes, batch_size, device):
-        parts = (to_levels(logits), predict_classes(logits, threshold), truth)
+    stitched = StitchedImages(split)
+    ids = iter(stitched.samples["id"])
+    for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
+        parts = (to_probs_u8(logits), predict_classes(logits, threshold), truth)
         soft = soft_sums(logits, truth).cpu().numpy()
-        for levels, pred, mask, sums in zip(
+        for probs_u8, pred, mask, sums in zip(
             *(part.cpu().numpy() for part in parts), soft, strict=True
         ):
-            yield Seen(levels, pred, mask, sums, partial(truths.read, next(ids)))
+            yield Prediction(probs_u8, pred, mask, sums, partial(truths.read, next(ids)))
 
 
-def _logits_of_wholes(
-    network: nn.Module, split: Arrays, wholes: Wholes, batch_size: int, device: torch.device
+def _stitched_logits(
+    network: nn.Module,
+    split: Arrays,
+    stitched: StitchedImages,
+    batch_size: int,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time.
 
-    On the device, or on the CPU where they had to be put together.
+    On the device, or on the CPU where windows are stitched.
     """
     batches = PlainBatches(split, batch_size)
-    if not wholes.cut:
+    if not stitched.is_tiled:
         for images, masks in batches:
             yield network(images.to(device)), masks.to(device)
         return
     windows = (network(images.to(device)).float().cpu().numpy() for images, _ in batches)
-    for logits, mask in wholes.blend(windows):
+    for logits, mask in stitched.blend(windows):
         yield torch.from_numpy(logits)[None], torch.from_numpy(mask)[None]

@@ -245,7 +245,7 @@ def leaders(table: pd.DataFrame) -> dict[float, str]:
     return {float(rate): str(table[rate].idxmax()) for rate in rates}
 
 
-def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
+def pack_masks(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
     """Masks (H, W) of any sizes as arrays: `<split>` their pixels, `<split>_sizes` (N, 2)."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, parts in masks.items():
@@ -255,8 +255,8 @@ def flat(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
 
 
 def write_predictions(path: Path, masks: Mapping[str, Sequence[Pixels]]) -> str:
-    """Write predicted class ids (H, W) of each split, see `flat`; sha256 of the content."""
-    return _write_archive(path, flat(masks))
+    """Write predicted class ids (H, W) of each split, see `pack_masks`; sha256 of the content."""
+    return _write_archive(path, pack_masks(masks))
 
 
 def read_predictions(run: RunResult) -> list[Pixels]:

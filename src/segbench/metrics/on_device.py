@@ -1,4 +1,4 @@
-"""What metrics need of a batch on the device that computed it: counts, levels, soft sums."""
+"""What metrics need of a batch on the device that computed it: counts, probabilities, soft sums."""
 
 import torch
 from torch import Tensor
@@ -46,8 +46,8 @@ def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([((pred_mask == mask) & counted).sum((1, 2)), counted.sum((1, 2))], dim=1)
 
 
-def to_levels(logits: Tensor) -> Tensor:
-    """Levels (N, C, H, W) uint8 of logits (N, C, H, W): floor(256 p), at most 255.
+def to_probs_u8(logits: Tensor) -> Tensor:
+    """Probabilities of logits (N, C, H, W) as bytes of the same shape: floor(256 p), at most 255.
 
     C is 1 for a single foreground class, else one a class, the background's first.
     """
@@ -59,7 +59,7 @@ def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
     """What the soft dice is made of, of each image and foreground class.
 
     Args:
-        logits: (N, C, H, W), see `to_levels`.
+        logits: (N, C, H, W), see `to_probs_u8`.
         mask: (N, H, W) integer class ids, 255 where ignored.
 
     Returns:

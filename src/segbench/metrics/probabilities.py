@@ -1,7 +1,7 @@
-"""What a network says before any threshold: histograms of probabilities, and what follows.
+"""Scores that need no threshold: histograms of probabilities, and what follows from them.
 
-A probability is kept as its level, floor(256 p): a histogram of levels, of foreground and of the
-rest, gives the counts at each of 256 thresholds exactly, without the network.
+A probability is kept as a byte, floor(256 p): a histogram of bytes, of foreground and of the rest,
+gives the counts at each of 256 thresholds exactly, without the network.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from segbench.metrics.definition import Definition
 
 LEVELS = 256
 Histogram = NDArray[np.int64]
-"""(..., 2, 256): how many pixels of the rest (0) and of the class (1) have each level."""
+"""(..., 2, 256): how many pixels of the rest (0) and of the class (1) have each probability."""
 
 DEFINITIONS = {
     "average_precision": Definition(
@@ -28,16 +28,16 @@ DEFINITIONS = {
 }
 
 
-def foreground(levels: Pixels) -> Pixels:
-    """Levels of the foreground classes (F, H, W), of (C, H, W)."""
-    return levels if len(levels) == 1 else levels[1:]
+def foreground(probs_u8: Pixels) -> Pixels:
+    """Probabilities of the foreground classes (F, H, W), of (C, H, W)."""
+    return probs_u8 if len(probs_u8) == 1 else probs_u8[1:]
 
 
-def histogram(levels: Pixels, mask: Pixels) -> Histogram:
-    """Count the levels of an image.
+def histogram(probs_u8: Pixels, mask: Pixels) -> Histogram:
+    """Count the probabilities of an image.
 
     Args:
-        levels: (C, H, W), see `to_levels`.
+        probs_u8: (C, H, W), see `on_device.to_probs_u8`.
         mask: (H, W) class ids, 255 where ignored.
 
     Returns:
@@ -45,9 +45,9 @@ def histogram(levels: Pixels, mask: Pixels) -> Histogram:
     """
     counted = mask != IGNORE
     rows = []
-    for class_id, level in enumerate(foreground(levels), start=1):
-        own = np.bincount(level[mask == class_id], minlength=LEVELS)
-        of_all = level.ravel() if counted.all() else level[counted]
+    for class_id, probs in enumerate(foreground(probs_u8), start=1):
+        own = np.bincount(probs[mask == class_id], minlength=LEVELS)
+        of_all = probs.ravel() if counted.all() else probs[counted]
         rows.append([np.bincount(of_all, minlength=LEVELS) - own, own])
     return np.array(rows)
 

@@ -44,7 +44,7 @@ LIBRARY: dict[str, Callable[..., Any]] = {
 _ONE_STRIDE = "all its features are of one stride"
 _OTHER_STRIDES = "its features are not of the strides 2 or 4, 8, 16, 32"
 _ITS_OWN = "the library names features of it that it does not have"
-UNFIT: dict[str, str] = {
+INCOMPATIBLE_ENCODERS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("vit_*", "deit_*", "deit3_*", "beit_*", "beitv2_*", "eva_*", "eva02_*", "cait_*"),
@@ -61,8 +61,10 @@ of segmentation-models-pytorch itself can. Some that can be built take images of
 `segbench.models.check_size` tells."""
 
 # Architecture arguments that segbench itself decides.
-OURS = {"encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"}
-OURS_TOO = {"encoder", "num_outputs"}
+RESERVED_ARGS = {
+    *("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"),
+    *("encoder", "num_outputs"),
+}
 
 
 def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
@@ -77,10 +79,12 @@ def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
         raise InputError(f"params.yaml: {'; '.join(problems)}")
 
 
-def why_unfit(encoder: str) -> str | None:
+def why_incompatible(encoder: str) -> str | None:
     """Why a timm encoder (`tu-...`) cannot be used, None if nothing is known against it."""
     name = encoder.removeprefix("tu-")
-    return next((why for pattern, why in UNFIT.items() if fnmatchcase(name, pattern)), None)
+    return next(
+        (why for pattern, why in INCOMPATIBLE_ENCODERS.items() if fnmatchcase(name, pattern)), None
+    )
 
 
 def _of_architecture(model: Model) -> list[str]:
@@ -93,7 +97,7 @@ def _of_architecture(model: Model) -> list[str]:
             f"{', '.join(known)}"
         ]
     maker = PUBLISHED[name].build if name in PUBLISHED else LIBRARY[name]
-    takes = inspect.signature(maker).parameters.keys() - OURS - OURS_TOO
+    takes = inspect.signature(maker).parameters.keys() - RESERVED_ARGS
     return [
         f"model.architecture_args.{key}: {model.architecture} does not take it"
         f"{did_you_mean(key, takes)}"
@@ -116,7 +120,7 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
         if not timm.is_model(name[3:].split(".")[0]):
             near = did_you_mean(name, [f"tu-{known}" for known in timm.list_models()])
             problems.append(f"encoder: timm has no '{name[3:]}'{near}")
-        elif model.architecture.lower() != "dpt" and (reason := why_unfit(name)) is not None:
+        elif model.architecture.lower() != "dpt" and (reason := why_incompatible(name)) is not None:
             problems.append(
                 f"encoder: {model.architecture} cannot stand on {name}, {reason}; take another "
                 "encoder or architecture dpt"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segbench.errors import InputError
 from segbench.models.catalogue import LIBRARY, PUBLISHED
 from segbench.models.pretrained import ask_hub, load_encoder_weights
-from segbench.models.published.blocks import PublishedUNet, tapped_encoder
+from segbench.models.published.blocks import PublishedUNet, encoder_with_points
 from segbench.models.scaling import Channels, input_scaling
 from segbench.params.model import Candidate, Model
 
@@ -186,10 +186,10 @@ def _network(blueprint: Blueprint, pretrained: bool) -> nn.Module:
     in_channels = len(blueprint.mean)
     if blueprint.architecture in PUBLISHED:
         published = PUBLISHED[blueprint.architecture]
-        encoder = tapped_encoder(
+        encoder = encoder_with_points(
             blueprint.encoder,
             blueprint.encoder_args,
-            published.TAPS,
+            published.FEATURE_POINTS,
             published.FIRST,
             published.DEPTH,
             in_channels,

@@ -9,7 +9,7 @@ from lightning.fabric import Fabric
 
 from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
-from segbench.arrays.transforms import load_pipeline, vary
+from segbench.arrays.transforms import augment_sample, load_pipeline
 from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
 from segbench.images import IGNORE
@@ -56,11 +56,12 @@ def open_data(
     batches = TrainBatches(
         resident,
         params.train.batch_size,
-        partial(vary, pipeline) if online else None,
+        partial(augment_sample, pipeline) if online else None,
         seed,
         params.train.steps_per_epoch,
         resolved.workers if on_host else 0,
-        (fabric.global_rank, fabric.world_size),
+        fabric.global_rank,
+        fabric.world_size,
         pinned=resolved.device == "cuda" and on_host,
     )
     val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)

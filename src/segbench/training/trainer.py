@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
-from segbench.arrays.batches import Batch, moved_ahead
+from segbench.arrays.batches import Batch, prefetch_to_device
 from segbench.models.network import SegmentationNetwork
 from segbench.params.train import Checkpointing, Train
 from segbench.tracking.records import Record, metrics_line
@@ -147,7 +147,7 @@ class Trainer:
         self.learner.train_mode()
         state, batches = self.state, self.data.batches
         started, first = time.perf_counter(), state.step
-        for batch in moved_ahead(batches.of(state.epoch, state.step), self.fabric.device):
+        for batch in prefetch_to_device(batches.of(state.epoch, state.step), self.fabric.device):
             # A function of the step, not of the process: a resumed run draws what an unbroken one
             # draws.
             key = (batches.seed, state.total_steps, self.fabric.global_rank)

@@ -65,7 +65,7 @@ def validate(
     """
     network.eval()
     rows: list[_Batch] = []
-    for number, batch in batches.part(fabric.global_rank, fabric.world_size):
+    for number, batch in batches.share(fabric.global_rank, fabric.world_size):
         images, masks = fabric.to_device(batch)
         with fabric.autocast():
             logits = network(images)

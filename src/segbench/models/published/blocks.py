@@ -54,30 +54,30 @@ class Encoder(nn.Module):
         return [image, *points] if len(points) + self.first == self.depth + 1 else points
 
 
-def tapped_encoder(
+def encoder_with_points(
     name: str,
     args: dict[str, Any],
-    taps: dict[str, tuple[str, ...]],
+    feature_points: dict[str, tuple[str, ...]],
     first: int,
     depth: int,
     in_channels: int,
     pretrained: bool,
 ) -> Encoder:
-    """An encoder as a published decoder taps it.
+    """An encoder as a published decoder feature_points it.
 
     Where the publication names points of this encoder they are tapped, and what comes after the
     last of them is dropped; of any other encoder the last feature of each stride is taken.
 
     Args:
         name, args: as in params.yaml.
-        taps: names of the points by encoder, the finest first.
+        feature_points: names of the points by encoder, the finest first.
         first, depth, in_channels: see `Encoder`.
         pretrained: with the hub's weights.
     """
     body: nn.Module
     if name == ContractingPath.NAME:
         body = ContractingPath(in_channels, depth, **args)
-    elif (points := taps.get(name.split(".")[0])) is not None:
+    elif (points := feature_points.get(name.split(".")[0])) is not None:
         whole = timm.create_model(
             name.removeprefix("tu-"), pretrained=pretrained, in_chans=in_channels, **args
         )

@@ -19,7 +19,9 @@ from segbench.models.published.blocks import (
 FIRST, DEPTH = 1, 4
 # Keras's block_1, block_3, block_6 and block_13, each its expand_relu.
 POINTS = ("blocks.1.0.bn1", "blocks.2.0.bn1", "blocks.3.0.bn1", "blocks.5.0.bn1")
-TAPS = {f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "100", "140")}
+FEATURE_POINTS = {
+    f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "100", "140")
+}
 
 
 def build(

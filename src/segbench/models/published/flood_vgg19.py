@@ -10,7 +10,7 @@ from torch import nn
 from segbench.models.published.blocks import Encoder, PublishedUNet, UpStep, double_conv
 
 FIRST, DEPTH = 1, 4
-TAPS = {
+FEATURE_POINTS = {
     "tu-vgg19": ("features.3", "features.8", "features.17", "features.26", "features.35"),
 }
 

@@ -19,7 +19,7 @@ from segbench.models.published.blocks import (
 
 FIRST, DEPTH = 2, 4
 # Keras's conv1_conv, conv2_block3_3_conv, conv3_block3_2_conv and conv4_block6_3_conv.
-TAPS = {
+FEATURE_POINTS = {
     "tu-resnet50": ("conv1", "layer1.2.conv3", "layer2.2.conv2", "layer3.5.conv3"),
 }
 

@@ -19,7 +19,7 @@ from segbench.models.published.blocks import (
 from segbench.models.published.contracting import ContractingPath
 
 FIRST, DEPTH = 1, 4
-TAPS: dict[str, tuple[str, ...]] = {}
+FEATURE_POINTS: dict[str, tuple[str, ...]] = {}
 
 
 def build(

@@ -23,7 +23,9 @@ POINTS = (
     *("blocks.1.0.bn1", "blocks.2.0.bn1", "blocks.3.0.bn1", "blocks.5.0.bn1"),
     "blocks.6.0.conv_pwl",
 )
-TAPS = {f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "100", "140")}
+FEATURE_POINTS = {
+    f"tu-mobilenetv2_{width}": POINTS for width in ("035", "050", "075", "100", "140")
+}
 INIT_STD = 0.02
 
 
