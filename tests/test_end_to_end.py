@@ -60,10 +60,10 @@ def test_training_runs_without_a_test_set(author: Workspace, tmp_path: Path) -> 
     shutil.copytree(author.path("data/arrays"), tmp_path / "arrays")
     shutil.rmtree(tmp_path / "arrays" / "fold0" / "test")
     author.run(
-        *("python", "stages/train.py", "--params", "params.yaml", "--alias", "regnetx_002"),
+        *("python", "stages/train.py", "--params", "params.yaml", "--candidate", "regnetx_002"),
         *("--fold", "0", "--seed", "7", "--arrays", str(tmp_path / "arrays")),
         *("--out", str(tmp_path / "out"), "--history", str(tmp_path / "history.csv")),
-        *("--run-file", str(tmp_path / "run.json"), "--checkpoints", str(tmp_path / "checkpoints")),
+        *("--run", str(tmp_path / "run.json"), "--checkpoints", str(tmp_path / "checkpoints")),
     )
     assert (tmp_path / "out" / "weights.safetensors").exists()
 
