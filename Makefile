@@ -1,4 +1,4 @@
-# Every target sets up .venv from requirements.lock first, if need be.
+# Every target first sets up .venv from requirements.lock, if need be.
 # Needs Python 3.11 to 3.13 and git; another interpreter: make PYTHON=python3.12 ...
 PYTHON ?= python3
 PORT ?= 5000
@@ -9,14 +9,11 @@ READY := .venv/.ready
 .PHONY: repro recipe test test-all test-exhaustive check ui plan bench sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
-	@python -m segbench.params params.yaml
-	@dvc repro
-	@cat data/compare/leaderboard.txt
+	@python -m segbench.params params.yaml && dvc repro && cat data/compare/leaderboard.txt
 
 # To make itself, AS is the assembler.
 recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1
-	@python -m segbench.recipes $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) \
-		$(if $(FRESH),--fresh) $(SET)
+	@python -m segbench.recipes $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
 
 test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
 	@python -m pytest
@@ -28,26 +25,16 @@ test-exhaustive: $(READY)  ## every encoder there is, forward and backward (10 m
 	@python -m pytest -m exhaustive
 
 check: $(READY)  ## style and types
-	ruff check .
-	ruff format --check .
-	mypy
+	ruff check . && ruff format --check . && mypy
 
 ui: $(READY)  ## MLflow's pages, for this machine only
-	@uri=$$(python -m segbench.tracking --uri); case $$uri in \
-		http*) echo "runs are at $$uri" ;; \
-		*) MLFLOW_DISABLE_TELEMETRY=true mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-			--backend-store-uri $$uri --default-artifact-root mlruns ;; \
-	esac
+	@python -m segbench.tracking --serve $(PORT)
 
 plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk
 	@python -m segbench.plan params.yaml
 
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
-	@python benchmarks/training.py params.yaml
-	@python benchmarks/startup.py params.yaml
-	@python benchmarks/pipeline.py
-	@python benchmarks/ingest.py params.yaml
-	@python benchmarks/comparison.py
+	@set -e; for name in training startup pipeline ingest comparison; do python benchmarks/$$name.py params.yaml; done
 
 sync: $(READY)  ## replay records into MLflow that it has missed
 	@python -m segbench.tracking $$(find data $$(ls -d runs/*/data 2>/dev/null) -type d -name record)

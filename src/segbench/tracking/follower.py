@@ -1,7 +1,7 @@
 """The follower: a process that replays a record into MLflow while a stage writes it.
 
-It starts before its stage has imported anything, and takes as long to import MLflow as that takes
-to import torch: when training takes all cores, the follower has little left to do.
+It starts before its stage imports torch and imports MLflow meanwhile, so that it has little left to
+do once training takes all cores.
 """
 
 import os
@@ -12,28 +12,28 @@ from pathlib import Path
 
 
 class Follower:
-    """Is there from the start; what it shall follow, it is told later."""
+    """Starts without a record; `follow` names it later."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "segbench.tracking", "--follow", str(os.getpid())]
-        # One thread: what follows must not take the processor from what trains.
+        # One thread: following must not take processor time from training.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        # A group of its own: Ctrl-C ends the stage, and the follower still brings how it ended. Not
-        # a session, which Linux would give as much of the processor as the stage's, nice or not.
+        # A process group of its own: Ctrl-C ends the stage, and the follower still reports how it
+        # ended. Not a session, which Linux would schedule on a par with the stage, nice or not.
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, text=True, process_group=0
         )
         os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
 
     def follow(self, folder: Path) -> None:
-        """Replay the record in a folder, until it has ended and all of it is in MLflow."""
+        """Replay the record in a folder until it has ended and all of it is in MLflow."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died, which `wait` says
+        with suppress(BrokenPipeError):  # it has died, which `wait` reports
             self._process.stdin.write(f"{folder}\n")
             self._process.stdin.close()
 
     def wait(self, max_wait_s: float) -> bool:
-        """Wait until it is done, but no longer than that; did it bring everything?"""
+        """Wait up to `max_wait_s` seconds for it, then kill it; whether everything is in MLflow."""
         try:
             return self._process.wait(timeout=max_wait_s) == 0
         except subprocess.TimeoutExpired:
@@ -41,7 +41,7 @@ class Follower:
             return False
 
     def end(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._process.kill()
         self._process.wait()
 
@@ -50,16 +50,16 @@ _waiting: list[Follower] = []
 
 
 def start() -> None:
-    """Have a follower ready for the next record of this process."""
+    """Start a follower for the next record of this process."""
     _waiting.append(Follower())
 
 
 def ready() -> Follower:
-    """The one that was started, or else a new one."""
+    """The follower that `start` started, else a new one."""
     return _waiting.pop() if _waiting else Follower()
 
 
 def end_unused() -> None:
-    """End one that no record was opened for."""
+    """Kill a follower that no record was opened for."""
     while _waiting:
         _waiting.pop().end()

@@ -1,4 +1,4 @@
-"""Records: what a stage did, on disk first (the record is the spool that MLflow is filled from).
+"""Records: what a stage did, on disk first; MLflow is filled from them.
 
 A record is a folder:
     run.json        what is known at the start: `Run`
@@ -27,7 +27,7 @@ from segbench.tracking.follower import ready
 
 @dataclass(frozen=True)
 class DatasetInput:
-    """The data a run was fed: name, digest, a word on its source, and a small profile."""
+    """The data of a run: name, digest, where it lies, and a small profile."""
 
     name: str
     digest: str
@@ -85,7 +85,7 @@ def now_ms() -> int:
 
 def metrics_line(step: int, values: Mapping[str, float]) -> str:
     """The values of a step as a line of metrics.jsonl, with the time, by which a tracking server
-    knows a point again."""
+    recognises a point."""
     return json.dumps({"step": step, "time_ms": now_ms(), "values": dict(values)}) + "\n"
 
 
@@ -106,21 +106,21 @@ class Record:
         self.folder = folder
         self.run = run
         self.tags: dict[str, str] = {}
-        """What becomes known on the way; written at the end."""
+        """What becomes known during the stage; written at its end."""
         self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the values of a step, and bring them to disk."""
+        """Append the values of a step and sync them to disk."""
         self.write(metrics_line(step, values))
 
     def write(self, line: str) -> None:
-        """Append a line that `metrics_line` made, and bring it to disk."""
+        """Append a line that `metrics_line` made and sync it to disk."""
         self._metrics.write(line)
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
 
     def artifact(self, name: str) -> Path:
-        """Where to write an artifact; its folder is made."""
+        """The path to write an artifact to; its folder is created."""
         path = self.folder / "artifacts" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -158,9 +158,9 @@ def read_run(folder: Path) -> Run:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested choices as `section.key` and text; lists as JSON.
+    """Flatten nested params to `section.key` and text; lists as JSON.
 
-    What MLflow takes in no key, such as the # of a colour, is left out of it.
+    Characters that MLflow accepts in no key, such as the # of a colour, are dropped.
     """
     flat: dict[str, str] = {}
     for name, value in tree.items():
@@ -176,10 +176,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def recorded(
     folder: Path, run: Run, max_wait_s: float, lines: Iterable[str] = ()
 ) -> Iterator[Record]:
-    """Open a record, and replay it into MLflow while the block runs, from a process of its own.
+    """Open a record and replay it into MLflow while the block runs, in a process of its own.
 
-    When the block is over, the replay may take `max_wait_s` seconds more. Whatever happens to it,
-    the block is not disturbed: the worst is a warning that says how to replay later.
+    Once the block is over, the replay may take `max_wait_s` seconds more. Its failure never
+    disturbs the block; it ends in a warning that says how to replay later.
     """
     record = Record(folder, run, lines)
     follower = ready()
