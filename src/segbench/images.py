@@ -31,6 +31,9 @@ def read_pixels(path: Path) -> Pixels:
     """Read a canonical image or mask: (H, W, 3) RGB or (H, W).
 
     By the library that decoded the dataset's own files, so that a JPEG gives the same pixels.
+
+    Raises:
+        InputError: if it is unreadable.
     """
     try:
         with open_image(path) as image:
@@ -42,7 +45,14 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels, Pixels]:
-    """Resize a sample: area (shrinking) or linear for the image, nearest for the mask."""
+    """Resize a sample: area (shrinking) or linear for the image, exact nearest for the mask.
+
+    Args:
+        image: (H, W, C) or (H, W).
+        mask: (H, W) class ids.
+        height: of both afterwards.
+        width: likewise.
+    """
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.

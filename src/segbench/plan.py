@@ -96,10 +96,10 @@ def count_images(params: Params, samples: list[Sample], total: int) -> Images:
 def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
     """Cost of download, split and augment from a few timed samples, and the number of images."""
     module = source_of(params.dataset.name)
-    tasks = module.readers(params.dataset)
-    total = sum(task.count for task in tasks)
+    readers = module.readers(params.dataset)
+    total = sum(reader.count for reader in readers)
     started = time.perf_counter()
-    samples = list(islice(chain.from_iterable(map(_readable, tasks)), TIMED_SAMPLES))
+    samples = list(islice(chain.from_iterable(map(_readable, readers)), TIMED_SAMPLES))
     if not samples:
         raise InputError(f"{params.dataset.name}: not one sample can be read; see 'dvc repro'")
     read = (time.perf_counter() - started) / len(samples)

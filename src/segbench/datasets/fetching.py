@@ -62,8 +62,16 @@ def locate_files(
 ) -> Path:
     """Folder that holds a dataset's files, those of all archives together.
 
-    `source` is a folder to use as it is, a folder of the archives, an archive, or None to fetch
-    them into the cache's folder `title`. `checksums`, by file name, go before the published ones.
+    Args:
+        title: of the dataset; names its folder in the cache.
+        archives: of the dataset, as published.
+        source: a folder to use as it is, a folder of the archives, an archive, or None to fetch
+            them into the cache.
+        checksums: by file name; they take precedence over the published ones.
+        max_unpacked_bytes: of all archives together.
+
+    Raises:
+        InputError: if something cannot be fetched, read or vouched for, or unpacks to too much.
     """
     cache = Path(os.environ.get("SEGBENCH_CACHE") or pooch.os_cache("segbench")) / title
     for name, checksum in checksums.items():
@@ -206,12 +214,13 @@ def _reason(error: BaseException) -> str:
 
 @dataclass
 class UnpackBudget:
-    """What a dataset's files may take."""
+    """How many bytes a dataset's files may unpack to, and how many have been written."""
 
     limit: int
     used: int = 0
 
     def take(self, archive: Path, size: int) -> None:
+        """Count what an archive writes; InputError beyond the limit."""
         self.used += size
         if self.used > self.limit:
             raise InputError(

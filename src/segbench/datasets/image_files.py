@@ -25,7 +25,20 @@ CANONICAL_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 
 
 def open_upright(data: bytes, path: Path, megapixels: float, page: int) -> tuple[Image.Image, str]:
-    """The upright image and its format, which is empty where the file shows it otherwise."""
+    """Decode an image file upright, with its format.
+
+    Args:
+        data: of the file.
+        path: for messages.
+        megapixels: the limit, checked before anything is decoded.
+        page: of a file that holds several images.
+
+    Returns:
+        The image; its format, empty where the file itself shows another image (turned, a page).
+
+    Raises:
+        InputError: if it is unreadable, too large or has more than 8 bits a channel in colour.
+    """
     try:
         with open_image(io.BytesIO(data), _formats()) as image:
             if page:
@@ -69,6 +82,7 @@ def _formats() -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
+    """Read a file; InputError if it is gone or a link to nothing."""
     try:
         return path.read_bytes()
     except OSError as problem:
@@ -84,9 +98,19 @@ def read_image(
 ) -> tuple[Pixels, tuple[str, bytes] | None]:
     """Read an image file upright.
 
+    Args:
+        path: of the file.
+        megapixels: the limit.
+        value_range: of more than 8 bits a channel, the values that become 0 and 255; None refuses
+            them.
+        page: of a file that holds several images.
+
     Returns:
-        (H, W, 3) RGB or (H, W) grey; and the file's ending and bytes if it is canonical already:
-        a PNG or JPEG that decodes to these pixels.
+        (H, W, 3) RGB or (H, W) grey, uint8; and the file's ending and bytes if it is canonical
+        already: a PNG or JPEG that decodes to these pixels.
+
+    Raises:
+        InputError: if it is unreadable, too large or of too many bits.
     """
     data = read_bytes(path)
     image, format = open_upright(data, path, megapixels, page)

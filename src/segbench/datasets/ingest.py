@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,19 @@ MEASURE_COLUMNS = (
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
 )
 CsvRow = dict[str, object]
+_Kept = tuple[CsvRow, CsvRow, bytes, set[int]]
+"""Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids."""
+_Read = tuple[int, list[_Kept], str]
+"""Of a reader: how many samples it has, those that were kept, and why none was."""
+
+
+@dataclass
+class _Done:
+    """What has been written: ids and class ids that occur, and how many samples were left out."""
+
+    ids: set[object] = field(default_factory=set)
+    classes: set[int] = field(default_factory=set)
+    skipped: int = 0
 
 
 def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, folder: Path) -> str:
@@ -55,16 +69,11 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
     Raises:
         InputError: for a pair that does not fit, an id seen twice, or no samples at all.
     """
-    seen: set[object] = set()
-    present: set[int] = set()
-    skipped = 0
     with atomic_folder(folder) as partial:
         (partial / "images").mkdir()
         (partial / "masks").mkdir()
 
-        def work(
-            reader: SampleReader,
-        ) -> tuple[int, list[tuple[CsvRow, CsvRow, bytes, set[int]]], str]:
+        def work(reader: SampleReader) -> _Read:
             try:
                 return reader.count, [_keep(one, info, partial) for one in reader.read()], ""
             except InputError as problem:
@@ -73,54 +82,67 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
                 return reader.count, [], str(problem)
 
         total = sum(reader.count for reader in readers)
-        with (
-            open(partial / "samples.csv", "w", newline="") as samples_file,
-            open(partial / "measures.csv", "w", newline="") as measures_file,
-            open(partial / "skipped.csv", "w", newline="") as skipped_file,
-            open(partial / "thumbnails.u8", "wb") as thumbnails,
-        ):
-            samples = csv.DictWriter(samples_file, SAMPLE_COLUMNS, lineterminator="\n")
-            measures = csv.DictWriter(measures_file, MEASURE_COLUMNS, lineterminator="\n")
-            reasons = csv.writer(skipped_file, lineterminator="\n")
-            samples.writeheader()
-            measures.writeheader()
-            reasons.writerow(["reason"])
-            for count, rows, problem in thread_map(work, readers, "download", total):
-                if problem:
-                    skipped += count
-                    reasons.writerow([problem])
-                for sample, measure, thumbnail, classes in rows:
-                    if sample["id"] in seen:
-                        raise InputError(
-                            f"{measure['file']}: the id '{sample['id']}' is taken; "
-                            "ids must be unique, rename one"
-                        )
-                    seen.add(sample["id"])
-                    present |= classes
-                    samples.writerow(sample)
-                    measures.writerow(measure)
-                    thumbnails.write(thumbnail)
-        if not seen:
-            raise InputError(
-                f"{info.name}: found no samples ({skipped} skipped); at least one image with a "
-                "mask is needed, check dataset.source and the patterns"
-            )
-        absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in present]
-        if absent:
-            raise InputError(
-                f"{info.name}: no mask holds the class {', '.join(absent)}; every class must "
-                "occur, check dataset.mask (a threshold above all values?) and dataset.classes"
-            )
+        done = _write_tables(partial, thread_map(work, readers, "download", total))
+        _check_whole(done, info)
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
-    of = f" of {info.published} published" if info.published not in (0, len(seen)) else ""
-    left_out = f", {skipped} left out (see skipped.csv there)" if skipped else ""
-    return f"{len(seen)}{of} images with masks of {info.name}{left_out} in {folder}"
+    number = len(done.ids)
+    of = f" of {info.published} published" if info.published not in (0, number) else ""
+    left_out = f", {done.skipped} left out (see skipped.csv there)" if done.skipped else ""
+    return f"{number}{of} images with masks of {info.name}{left_out} in {folder}"
+
+
+def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
+    """Write the tables and the thumbnails of what is read, as it comes."""
+    done = _Done()
+    with (
+        open(folder / "samples.csv", "w", newline="") as samples_file,
+        open(folder / "measures.csv", "w", newline="") as measures_file,
+        open(folder / "skipped.csv", "w", newline="") as skipped_file,
+        open(folder / "thumbnails.u8", "wb") as thumbnails,
+    ):
+        samples = csv.DictWriter(samples_file, SAMPLE_COLUMNS, lineterminator="\n")
+        measures = csv.DictWriter(measures_file, MEASURE_COLUMNS, lineterminator="\n")
+        reasons = csv.writer(skipped_file, lineterminator="\n")
+        samples.writeheader()
+        measures.writeheader()
+        reasons.writerow(["reason"])
+        for count, rows, problem in read:
+            if problem:
+                done.skipped += count
+                reasons.writerow([problem])
+            for sample, measure, thumbnail, classes in rows:
+                if sample["id"] in done.ids:
+                    raise InputError(
+                        f"{measure['file']}: the id '{sample['id']}' is taken; "
+                        "ids must be unique, rename one"
+                    )
+                done.ids.add(sample["id"])
+                done.classes |= classes
+                samples.writerow(sample)
+                measures.writerow(measure)
+                thumbnails.write(thumbnail)
+    return done
+
+
+def _check_whole(done: _Done, info: DatasetInfo) -> None:
+    """Raise InputError for a dataset without samples, or without one of its classes."""
+    if not done.ids:
+        raise InputError(
+            f"{info.name}: found no samples ({done.skipped} skipped); at least one image with a "
+            "mask is needed, check dataset.source and the patterns"
+        )
+    absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in done.classes]
+    if absent:
+        raise InputError(
+            f"{info.name}: no mask holds the class {', '.join(absent)}; every class must "
+            "occur, check dataset.mask (a threshold above all values?) and dataset.classes"
+        )
 
 
 def _keep(
     sample: Sample, info: DatasetInfo, folder: Path
 ) -> tuple[CsvRow, CsvRow, bytes, set[int]]:
-    """Check a sample and write its files; returns its rows, its thumbnail and its class ids."""
+    """Check a sample and write its files."""
     height, width = sample.mask.shape
     assert sample.image.shape[:2] == (height, width)
     counts = count_values(sample.mask)

@@ -59,9 +59,19 @@ def read_mask(
 ) -> tuple[Pixels, int, float]:
     """Read a mask file upright; an alpha channel is ignored.
 
+    Args:
+        path: of the file.
+        encoding: of its values.
+        megapixels: the limit.
+        page: of a file that holds several masks.
+
     Returns:
-        (H, W) class ids; how many values the file holds; the share of its pixels that hold neither
-        the least nor the greatest of them.
+        (H, W) uint8 class ids; how many values the file holds; the share of its pixels that hold
+        neither the least nor the greatest of them.
+
+    Raises:
+        InputError: if it is unreadable, too large, of more than 8 bits, in colours where grey
+            values are expected, or holds values that the encoding does not define.
     """
     image, _ = open_upright(read_bytes(path), path, megapixels, page)
     if image.mode.startswith(("I", "F")):
