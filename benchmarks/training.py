@@ -38,7 +38,7 @@ import torch
 from torch import nn
 
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
-from segbench.arrays.store import Arrays, Header, Writer, open_arrays
+from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays
 from segbench.arrays.transforms import augment_sample, build_pipeline
 from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import ResolvedHardware, prepare, resolve
@@ -326,7 +326,7 @@ def generate(root: Path, number: int, files: int) -> None:
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:SIZE, :SIZE]
     ground = cv2.GaussianBlur(rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8), (0, 0), 2)
-    with Writer(root / "arrays", header, samples) as writer:
+    with ArrayWriter(root / "arrays", header, samples) as writer:
         for at, id in enumerate(ids):
             row, column, radius = rng.integers(32, SIZE - 32, 3)
             mask = (np.hypot(rows - row, columns - column) < radius / 4).astype(np.uint8)

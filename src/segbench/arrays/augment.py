@@ -1,4 +1,4 @@
-"""Packing: every split resized into arrays, with a preview of what training will see."""
+"""Packing: every split resized into arrays, with a preview of augmented images."""
 
 import hashlib
 import threading
@@ -32,7 +32,14 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     """Pack each split of a canonical dataset, and write the pipeline and a preview sheet.
 
     `out` receives header.json, pipeline.yaml and fold<k>/<split>/ with images.npy, masks.npy and
-    samples.csv. Only training images are varied. Every image is read once, whatever the folds.
+    samples.csv. Only training images are augmented. Every image is read once, whatever the folds.
+
+    Args:
+        dataset: canonical folder.
+        split: the split table.
+        params: the section `augment`.
+        out: folder of the arrays.
+        preview: picture with a row a sample.
 
     Returns:
         A line that says what was made.

@@ -1,4 +1,4 @@
-"""Batches: packed samples, varied and stacked, ahead of the network if worker processes do it."""
+"""Batches: packed samples, augmented and stacked, by worker processes if there are any."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -79,13 +79,13 @@ class TrainBatches:
         return self.num_steps
 
     def of(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """This process's part of each batch of an epoch, from a step on."""
+        """This process's share of each batch of an epoch, starting at a step."""
         # The same list: a loader whose workers stay has its sampler for good.
         self._steps[:] = [(epoch, step) for step in range(start, self.num_steps)]
         return iter(self._loader)
 
     def ids(self, epoch: int, step: int) -> list[str]:
-        """Which samples the batch of a step has, in all processes."""
+        """Ids of the samples in the batch of a step, over all processes."""
         return [str(id) for id in self._samples["id"].iloc[self._dataset.indices(epoch, step)]]
 
 
@@ -195,7 +195,7 @@ def _copying_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def on_device(arrays: Arrays, device: torch.device, most_gib: float) -> Arrays:
-    """Arrays that stay on a GPU, if they take no more memory than that; else as they are."""
+    """Move arrays to a GPU for good, unless they take more than `most_gib` of its memory."""
     size = sum(part.size for part in (arrays.images, arrays.masks))
     if device.type == "cpu" or size > most_gib * 2**30:
         return arrays

@@ -1,4 +1,4 @@
-"""Tiling: large images cut into windows, and what a network says of windows put together again."""
+"""Tiling: large images cut into windows, and the logits of windows stitched together."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,16 @@ class Window:
 
 
 def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
-    """Where an image is cut: as few windows as cover it with the overlap, evenly spread."""
+    """As few windows as cover an image with the overlap, evenly spread.
+
+    Args:
+        width, height: of the image, in pixels.
+        patches: size and overlap of windows; None: one window, all of the image.
+        id: names the image in errors.
+
+    Raises:
+        InputError: if the image is smaller than a window.
+    """
     if patches is None:
         return [Window("", 0, 0, height, width)]
     if height < patches.height or width < patches.width:
@@ -50,14 +59,14 @@ def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> l
 
 
 class StitchedImages:
-    """The images of a packed split as they were before they were cut.
+    """The images of a packed split as they were before tiling.
 
     At the scale of the packed windows, whose samples say where they belong (`whole`, `top`,
-    `left`). In a split that was never cut, every sample is whole.
+    `left`). In a split that was not tiled, every sample is an image.
 
     Attributes:
         samples: a row for each image: id, group, stratum.
-        is_tiled: are there windows to be put together?
+        is_tiled: whether samples are windows.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -85,10 +94,10 @@ class StitchedImages:
         return self._assemble(index, self._arrays.masks)
 
     def blend(self, batches: Iterable[Logits]) -> Iterator[tuple[Logits, Pixels]]:
-        """What a network says of windows, put together.
+        """Stitch the logits of windows.
 
-        Where windows overlap, each counts the less the nearer its own edge is, since there it sees
-        the least around.
+        Where windows overlap, a window's weight falls towards its edge, where it has the least
+        context.
 
         Args:
             batches: logits (N, C, H, W) of all windows, in order.

@@ -179,7 +179,7 @@ def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
 
 
 def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
-    """Multiplications, each with an addition, that a network does for one image.
+    """Multiply-adds of a network for one image.
 
     Those of convolutions, matrix products and attention, which is nearly all; normalisation,
     activations, resizing and other element-wise work is not counted.
@@ -203,7 +203,7 @@ def weight_bytes(network: nn.Module) -> int:
 def time_interleaved(
     works: Mapping[tuple[str, int], Callable[[], object]], device: str
 ) -> dict[tuple[str, int], np.ndarray]:
-    """Time works in rounds that go through all of them, so that a slow minute hits all alike.
+    """Time calls in rounds that go through all of them, so that a slow minute affects all alike.
 
     Args:
         works: what to time, by name.

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class FlipAveraged(nn.Module):
-    """A network that looks at an image and at its three mirror images, and averages the logits."""
+    """Averages a network's logits over an image and its three mirror images."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

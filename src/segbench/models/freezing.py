@@ -1,4 +1,4 @@
-"""Freezing: what of an encoder stays as it came while the rest learns."""
+"""Freezing: which layers of an encoder keep their weights while the rest learns."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ def freeze(network: SegmentationNetwork, up_to: str, height: int, width: int) ->
     Args:
         network: its parameters' `requires_grad` are set.
         up_to: `none`, `all`, or the name of the last layer that stays as it is. What comes before
-            it is told by a forward pass, not by the order in which a library lists its layers.
+            it is found by a forward pass, not by the order in which a library lists its layers.
         height, width: of images that the network takes.
 
     Returns:

@@ -78,6 +78,11 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
 
     Random weights come from torch's generator, so seed it first.
 
+    Args:
+        model: what all candidates share.
+        candidate: its encoder, weights and input scaling.
+        num_outputs: channels of the logits.
+
     Raises:
         InputError: for names or arguments that do not exist, and weights that cannot be had.
     """
@@ -101,7 +106,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
 
 
 def check_size(network: SegmentationNetwork, height: int, width: int) -> None:
-    """Raise InputError if a network does not take images of that size; some know only one."""
+    """Raise InputError if a network does not take images of that size; some take only one."""
     training = network.training
     image = torch.zeros(1, len(network.blueprint.mean), height, width)
     try:
@@ -139,7 +144,11 @@ def save_network(network: SegmentationNetwork, path: Path) -> None:
 
 
 def load_network(path: Path) -> SegmentationNetwork:
-    """Build a network from a weights file that `save_network` wrote."""
+    """Build a network from a weights file that `save_network` wrote.
+
+    Raises:
+        InputError: if the file is missing, torn or of another kind.
+    """
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["blueprint"])

@@ -87,7 +87,7 @@ T = TypeVar("T")
 
 
 def ask_hub(candidate: Candidate, ask: Callable[[], T]) -> T:
-    """Ask the hub; whatever keeps its weights from us becomes one line."""
+    """Call what downloads from the hub; whatever goes wrong becomes an InputError of one line."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it retries five times, aloud

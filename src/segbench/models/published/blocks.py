@@ -1,4 +1,4 @@
-"""What the published U-Nets are built from: an encoder tapped at named points, up steps, a head."""
+"""What the published U-Nets are built from: an encoder with feature points, up steps, a head."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -63,10 +63,10 @@ def encoder_with_points(
     in_channels: int,
     pretrained: bool,
 ) -> Encoder:
-    """An encoder as a published decoder feature_points it.
+    """An encoder that hands out the features which a published decoder takes.
 
-    Where the publication names points of this encoder they are tapped, and what comes after the
-    last of them is dropped; of any other encoder the last feature of each stride is taken.
+    Where the publication names points of this encoder, those, and layers after the last of them are
+    dropped; of any other encoder the last feature of each stride.
 
     Args:
         name, args: as in params.yaml.

@@ -1,6 +1,7 @@
 """`cvc-mobilenetv2`: the published U-Net for CVC-ClinicDB on a MobileNetV2 of width 0.35.
 
-Taps are the ReLU6 after the expansion of an inverted residual block, and the image itself.
+Feature points are the ReLU6 after the expansion of an inverted residual block, and the image
+itself.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,13 @@ FEATURE_POINTS = {
 def build(
     encoder: Encoder, num_outputs: int, decoder_channels: Sequence[int] = (64, 48, 32, 16)
 ) -> PublishedUNet:
-    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    """The network around an encoder.
+
+    Args:
+        encoder: of features as `FIRST` and `DEPTH` ask for.
+        num_outputs: channels of the logits.
+        decoder_channels: of the steps, from the coarsest to the finest.
+    """
 
     def step(width: int, skip: int, channels: int) -> UpStep:
         return UpStep(nearest(), double_conv(width + skip, channels, norm=True), channels)

@@ -1,6 +1,6 @@
 """`flood-vgg19`: the published U-Net for Flood Area on a VGG19; no batch norm.
 
-Taps are the last ReLU of each resolution.
+Feature points are the last ReLU of each resolution.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,14 @@ def build(
     decoder_channels: Sequence[int] = (512, 256, 128, 64),
     dropout: float = 0.25,
 ) -> PublishedUNet:
-    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    """The network around an encoder.
+
+    Args:
+        encoder: of features as `FIRST` and `DEPTH` ask for.
+        num_outputs: channels of the logits.
+        decoder_channels: of the steps, from the coarsest to the finest.
+        dropout: probability in each step.
+    """
 
     def step(width: int, skip: int, channels: int) -> UpStep:
         up = nn.ConvTranspose2d(width, channels, 2, stride=2)

@@ -1,6 +1,6 @@
 """`hgr1-resnet50`: the published U-Net for HGR1 on a ResNet50 that ends with its third stage.
 
-Taps are outputs of convolutions, before their norm.
+Feature points are outputs of convolutions, before their norm.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,14 @@ def build(
     decoder_channels: Sequence[int] = (512, 256, 64),
     dropout: float = 0.25,
 ) -> PublishedUNet:
-    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    """The network around an encoder.
+
+    Args:
+        encoder: of features as `FIRST` and `DEPTH` ask for.
+        num_outputs: channels of the logits.
+        decoder_channels: of the steps, from the coarsest to the finest.
+        dropout: probability in each step.
+    """
 
     def step(width: int, skip: int, channels: int) -> UpStep:
         convs = nn.Sequential(

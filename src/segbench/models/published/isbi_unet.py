@@ -25,7 +25,13 @@ FEATURE_POINTS: dict[str, tuple[str, ...]] = {}
 def build(
     encoder: Encoder, num_outputs: int, decoder_channels: Sequence[int] = (512, 256, 128, 64)
 ) -> PublishedUNet:
-    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    """The network around an encoder.
+
+    Args:
+        encoder: of features as `FIRST` and `DEPTH` ask for.
+        num_outputs: channels of the logits.
+        decoder_channels: of the steps, from the coarsest to the finest.
+    """
 
     def step(width: int, skip: int, channels: int) -> UpStep:
         up = nn.Sequential(nearest(), nn.Conv2d(width, channels, 3, padding=1), nn.ReLU())

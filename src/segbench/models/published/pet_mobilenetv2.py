@@ -1,7 +1,8 @@
 """`pet-mobilenetv2`: the published U-Net for Oxford-IIIT Pet on a MobileNetV2.
 
-The decoder convolves in its transposed convolutions only. Taps are the ReLU6 after the expansion of
-an inverted residual block, and at the bottom the projection of the last block before its norm.
+The decoder convolves in its transposed convolutions only. Feature points are the ReLU6 after the
+expansion of an inverted residual block, and at the bottom the projection of the last block before
+its norm.
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,14 @@ def build(
     decoder_channels: Sequence[int] = (512, 256, 128, 64),
     dropout: float = 0.0,
 ) -> PublishedUNet:
-    """The network around an encoder; `decoder_channels` from the coarsest step to the finest."""
+    """The network around an encoder.
+
+    Args:
+        encoder: of features as `FIRST` and `DEPTH` ask for.
+        num_outputs: channels of the logits.
+        decoder_channels: of the steps, from the coarsest to the finest.
+        dropout: probability in each step.
+    """
 
     def step(width: int, skip: int, channels: int) -> UpStep:
         conv = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False)
