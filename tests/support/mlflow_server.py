@@ -40,9 +40,9 @@ def write_record(folder: Path, stage: str = "train", **changes: object) -> Run:
 
 def everything(uri: str) -> dict[str, object]:
     """All that a tracking server holds, in a form to compare."""
-    from mlflow.tracking import MlflowClient
+    from segbench.tracking.replay import connect
 
-    client = MlflowClient(uri)
+    client = connect(uri)  # a follower may be initialising the same database
     found: dict[str, object] = {}
     for experiment in client.search_experiments(filter_string="name != 'Default'"):
         for run in client.search_runs([experiment.experiment_id]):
