@@ -150,7 +150,12 @@ def _read_pair(
         )
     return [
         Sample(
-            *(pair.id, image, mask, pair.group or pair.id, pair.stratum, str(pair.image)),
+            id=pair.id,
+            image=image,
+            mask=mask,
+            group=pair.group or pair.id,
+            stratum=pair.stratum,
+            source=str(pair.image),
             split=pair.split,
             previous=pair.previous,
             encoded=encoded,

@@ -33,7 +33,7 @@ class Split(Section):
     near_duplicate: Annotated[float, Field(gt=0.5, lt=1)]
     """Correlation of two thumbnails from which they show the same."""
     merge_duplicates: bool
-    """Make one group of samples that show the same: equal, nearly equal, annotated copies."""
+    """Merge the groups of duplicates: equal or nearly equal samples and annotated copies."""
 
     @model_validator(mode="after")
     def _agree_on_the_test_share(self) -> Self:

@@ -1,4 +1,4 @@
-"""Leaks: what a model would be tested on though it has, in one form or another, trained on it."""
+"""Duplicates: samples that show the same, equal or nearly so, turned, mirrored or drawn on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +246,7 @@ def near_hashes(
 
     Args:
         hashes: (N,).
-        queries: (N,), numbered alike.
+        queries: (N,), with the same numbers.
         most: bits in which a pair may differ.
         group_of: (N,) of each number, to leave out pairs of one group; None keeps them.
 
