@@ -28,6 +28,7 @@ def function_of(name: str) -> str:
 def test_dvc_yaml_gives_what_the_function_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, _, function = function_of(name).partition(":")
     assert re.fullmatch(rf"segbench\.\w+\.{name}", module)
+    assert function == name
     target = getattr(import_module(module), function)
     words = re.sub(r"\$\{.+?\}", "0", STAGES[name]["cmd"]).split()
     monkeypatch.chdir(ROOT)
