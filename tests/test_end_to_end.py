@@ -46,7 +46,7 @@ def test_a_leaderboard_comes_out(author: Workspace) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     text = author.path("reports/comparison.md").read_text()
     assert "| 1 |" in text
-    assert "All test images are of one group" in text  # so nothing bounds the scores
+    assert "All test images belong to one group" in text  # so nothing bounds the scores
     assert (
         author.path("data/compare/leaderboard.txt")
         .read_text()
