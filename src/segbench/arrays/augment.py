@@ -58,39 +58,17 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
             samples.index, samples["width"], samples["height"], strict=True
         )
     }
-    with atomic_folder(out) as partial, ExitStack() as closing:
+    with atomic_folder(out) as partial:
         write_header(partial, header)
         save_pipeline(pipeline, partial / "pipeline.yaml")
-        places: defaultdict[str, list[_Place]] = defaultdict(list)
-        for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
-            assert name in SPLITS
-            copies = params.copies if name == "train" else 0
-            cut = _cut(rows, windows, params)
-            packed = [cut.assign(copy=copy) for copy in range(copies + 1)]
-            target = partial / f"fold{fold}" / str(name)
-            writer = ArrayWriter(target, header, pd.concat(packed, ignore_index=True))
-            closing.enter_context(writer)
-            first = np.cumsum([0, *(len(windows[id]) for id in rows["id"])])
-            for start, id in zip(first, rows["id"], strict=False):
-                places[id].append(_Place(writer, int(start), copies, len(cut)))
-        columns = (samples.index, samples["image"], samples["mask"])
-        paths = {id: (image, mask) for id, image, mask in zip(*columns, strict=True)}
-        # A pipeline draws from a state of its own. Not built anew: warnings are of all threads.
-        own = threading.local()
-
-        def work(id: str) -> None:
-            if not hasattr(own, "pipeline"):
-                own.pipeline = deepcopy(pipeline)
-            image, mask = (read_pixels(dataset / path) for path in paths[id])
-            image = _with_channels(image, channels)
-            for number, window in enumerate(windows[id]):
-                part = _resized_window(image, mask, window, params)
-                for place in places[id]:
-                    place.write(own.pipeline, params.seed, number, *part)
-
-        for _ in thread_map(work, list(places), "augment", len(places)):
-            pass
-        closing.close()
+        with ExitStack() as closing:
+            places = _open_places(partial, header, table, windows, params, closing)
+            columns = (samples.index, samples["image"], samples["mask"])
+            paths = {
+                id: (dataset / image, dataset / mask)
+                for id, image, mask in zip(*columns, strict=True)
+            }
+            _pack_images(paths, windows, places, pipeline, channels, params)
         with atomic_file(preview) as sheet:
             _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
     sizes = table[table["fold"] == 0].groupby("split").size()
@@ -104,6 +82,61 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
         + (f", {params.copies} augmented copies of each for training" if params.copies else "")
         + f" in {out}; preview in {preview}"
     )
+
+
+Windows = dict[str, list[Window]]
+"""The windows of each sample, by its id."""
+
+
+def _open_places(
+    out: Path,
+    header: Header,
+    table: pd.DataFrame,
+    windows: Windows,
+    params: Augment,
+    closing: ExitStack,
+) -> dict[str, list["_Place"]]:
+    """Open the arrays of every fold and split, until `closing` closes; where each sample goes."""
+    places: defaultdict[str, list[_Place]] = defaultdict(list)
+    for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
+        assert name in SPLITS
+        copies = params.copies if name == "train" else 0
+        cut = _cut(rows, windows, params)
+        packed = [cut.assign(copy=copy) for copy in range(copies + 1)]
+        target = out / f"fold{fold}" / str(name)
+        writer = ArrayWriter(target, header, pd.concat(packed, ignore_index=True))
+        closing.enter_context(writer)
+        first = np.cumsum([0, *(len(windows[id]) for id in rows["id"])])
+        for start, id in zip(first, rows["id"], strict=False):
+            places[id].append(_Place(writer, int(start), copies, len(cut)))
+    return places
+
+
+def _pack_images(
+    paths: dict[str, tuple[Path, Path]],
+    windows: Windows,
+    places: dict[str, list["_Place"]],
+    pipeline: Pipeline,
+    channels: int,
+    params: Augment,
+) -> None:
+    """Read every image and mask once, resize it, and write it wherever it goes."""
+    # Each thread has its own copy, since a pipeline holds the state that it draws from. A copy, not
+    # a pipeline built anew: building catches warnings, which is of all threads.
+    own = threading.local()
+
+    def work(id: str) -> None:
+        if not hasattr(own, "pipeline"):
+            own.pipeline = deepcopy(pipeline)
+        image, mask = (read_pixels(path) for path in paths[id])
+        image = _with_channels(image, channels)
+        for number, window in enumerate(windows[id]):
+            part = _resized_window(image, mask, window, params)
+            for place in places[id]:
+                place.write(own.pipeline, params.seed, number, *part)
+
+    for _ in thread_map(work, list(places), "augment", len(places)):
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +158,7 @@ class _Place:
             self.writer.write(copy * self.rows + row, *augment_sample(pipeline, image, mask, key))
 
 
-def _cut(rows: pd.DataFrame, windows: dict[str, list[Window]], params: Augment) -> pd.DataFrame:
+def _cut(rows: pd.DataFrame, windows: Windows, params: Augment) -> pd.DataFrame:
     """A row for each window of each sample: id, group, stratum, and where in what it belongs."""
     if params.patches is None:
         return rows[["id", "group", "stratum"]].reset_index(drop=True)

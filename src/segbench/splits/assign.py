@@ -148,59 +148,94 @@ def _assign(
     Returns:
         (U,) the part of each unit.
     """
-    wanted = np.outer(shares, counts.sum(axis=0))
-    weights = 1 / np.maximum(wanted, 1e-9)
-    part = np.array(fixed, np.int64)
-    held = np.zeros_like(wanted)
-    sizes = np.zeros(len(shares), np.int64)
-    for number in range(len(shares)):
-        held[number] = counts[part == number].sum(axis=0)
-        sizes[number] = np.count_nonzero(part == number)
-    free = np.flatnonzero(part == UNASSIGNED)
+    division = _Division(counts, shares, least, fixed)
+    free = np.flatnonzero(division.part == UNASSIGNED)
     order = np.random.default_rng(seed).permutation(free)
     for unit in order:
-        cost = _cost_of_adding(counts[unit], held, wanted, weights)
-        # Among equals the part that lacks most of its share, so that small ones are not starved.
-        target = int(np.lexsort([held[:, 0] / wanted[:, 0], cost])[0])
-        part[unit] = target
-        held[target] += counts[unit]
-        sizes[target] += 1
-    for poor in np.flatnonzero(sizes < least):
-        while sizes[poor] < least[poor]:
-            # The smallest unit that can be spared.
-            spare = [unit for unit in order if sizes[part[unit]] > least[part[unit]]]
-            if not spare:
-                break
-            unit = min(spare, key=lambda one: counts[one, 0])
-            held[part[unit]] -= counts[unit]
-            held[poor] += counts[unit]
-            sizes[part[unit]] -= 1
-            sizes[poor] += 1
-            part[unit] = poor
+        division.place(unit)
+    division.fill_up(order)
     for _ in range(MOST_ROUNDS):
+        if not division.improve(order):
+            break
+    return division.part
+
+
+class _Division:
+    """Units divided into P parts, on the way to the shares that these should have.
+
+    Attributes:
+        part: (U,) the part of each unit, -1 of those that are not placed yet.
+    """
+
+    def __init__(
+        self,
+        counts: Counts,
+        shares: tuple[float, ...],
+        least: tuple[int, ...],
+        fixed: NDArray[np.int64],
+    ) -> None:
+        self.part = np.array(fixed, np.int64)
+        self._counts, self._least = counts, least
+        self._wanted = np.outer(shares, counts.sum(axis=0))  # (P, F)
+        self._weights = 1 / np.maximum(self._wanted, 1e-9)
+        self._held = np.zeros_like(self._wanted)
+        self._sizes = np.zeros(len(shares), np.int64)
+        for number in range(len(shares)):
+            self._held[number] = counts[self.part == number].sum(axis=0)
+            self._sizes[number] = np.count_nonzero(self.part == number)
+
+    def place(self, unit: int) -> None:
+        """Put a unit where it brings the parts nearest to their shares."""
+        # Among equals the part that lacks most of its share, so that small ones are not starved.
+        filled = self._held[:, 0] / self._wanted[:, 0]
+        target = int(np.lexsort([filled, self._cost_of_adding(unit)])[0])
+        self._add(unit, target)
+
+    def fill_up(self, order: NDArray[np.int64]) -> None:
+        """Give parts with too few units the smallest that others can spare."""
+        for poor in np.flatnonzero(self._sizes < self._least).tolist():
+            while self._sizes[poor] < self._least[poor]:
+                spare = [unit for unit in order if self._can_spare(unit)]
+                if not spare:
+                    break
+                unit = min(spare, key=lambda one: self._counts[one, 0])
+                self._remove(unit)
+                self._add(unit, poor)
+
+    def improve(self, order: NDArray[np.int64]) -> bool:
+        """Move each unit that can be spared to where it is needed more; did any move?"""
         moved = False
         for unit in order:
-            here = part[unit]
-            if sizes[here] <= least[here]:
+            if not self._can_spare(unit):
                 continue
-            held[here] -= counts[unit]
-            cost = _cost_of_adding(counts[unit], held, wanted, weights)
-            target = int(cost.argmin())
-            if cost[target] < cost[here] - 1e-9:
-                part[unit] = target
-                sizes[here] -= 1
-                sizes[target] += 1
-                moved = True
-            held[part[unit]] += counts[unit]
-        if not moved:
-            break
-    return part
+            here = int(self.part[unit])
+            self._remove(unit)
+            cost = self._cost_of_adding(unit)
+            best = int(cost.argmin())
+            target = best if cost[best] < cost[here] - 1e-9 else here
+            self._add(unit, target)
+            moved |= target != here
+        return moved
 
+    def _can_spare(self, unit: int) -> bool:
+        here = self.part[unit]
+        return bool(self._sizes[here] > self._least[here])
 
-def _cost_of_adding(unit: Counts, held: Counts, wanted: Counts, weights: Counts) -> Counts:
-    """(P,): how much further from what is wanted each part would be with the unit in it."""
-    change = (2 * (held - wanted) + unit) * unit * weights
-    return np.asarray(change.sum(axis=1))
+    def _add(self, unit: int, target: int) -> None:
+        self.part[unit] = target
+        self._held[target] += self._counts[unit]
+        self._sizes[target] += 1
+
+    def _remove(self, unit: int) -> None:
+        here = self.part[unit]
+        self._held[here] -= self._counts[unit]
+        self._sizes[here] -= 1
+
+    def _cost_of_adding(self, unit: int) -> Counts:
+        """(P,): how much further from what is wanted each part would be with the unit in it."""
+        own = self._counts[unit]
+        change = (2 * (self._held - self._wanted) + own) * own * self._weights
+        return np.asarray(change.sum(axis=1))
 
 
 def _predefined(
