@@ -52,6 +52,7 @@ def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("best-cvd", [], r"no recipe 'best-cvd' \(did you mean best-cvc"),
         ("best-cvc", ["train.epochs=3"], r"has no key 'train.epochs' \(did you mean num_epochs"),
         ("best-cvc", ["trian.num_epochs=3"], r"has no key 'trian.num_epochs'"),
+        ("best-cvc", ["split.join_alike=true"], r"is now split.merge_duplicates; rename it"),
         ("best-cvc", ["train.num_epochs=[1"], r"'\[1' is not a value of YAML"),
         (
             "best-cvc",

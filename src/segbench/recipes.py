@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
-from segbench.params import load_params
+from segbench.params import former_key, load_params
 from segbench.params.section import did_you_mean
 
 RECIPES, RUNS = Path("recipes"), Path("runs")
@@ -181,6 +181,8 @@ def _write_params(recipe: Path, alias: str, changes: list[str], path: Path) -> N
         for section in sections:
             place = place.get(section) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last not in place:
+            if fate := former_key(key):
+                raise InputError(f"{change}: {key} {fate}")
             near = did_you_mean(last, place) if isinstance(place, dict) else ""
             raise InputError(f"{change}: {recipe} has no key '{key}'{near}")
         try:

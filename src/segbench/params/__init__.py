@@ -38,6 +38,13 @@ REMOVED = {
 }
 
 
+def former_key(path: str) -> str:
+    """What became of a key of a former version, and what to do; empty for any other key."""
+    if path in RENAMED:
+        return f"is now {RENAMED[path]}; rename it"
+    return f"is gone ({REMOVED[path]}); delete it" if path in REMOVED else ""
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -119,10 +126,8 @@ def _problems(error: ValidationError, raw: Any) -> Iterator[str]:
         where = f"{path}: " if path else ""
         if problem["type"] == "missing" and path in renamed:
             continue
-        if path in unknown and path in RENAMED:
-            yield f"{where}is now {RENAMED[path]}; rename it"
-        elif path in unknown and path in REMOVED:
-            yield f"{where}is gone ({REMOVED[path]}); delete it"
+        if path in unknown and (fate := former_key(path)):
+            yield f"{where}{fate}"
         elif problem["type"] == "extra_forbidden":
             yield f"{where}unknown key{did_you_mean(path.split('.')[-1], known)}"
         elif problem["type"] == "value_error":
