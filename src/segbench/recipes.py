@@ -3,10 +3,10 @@
     python -m segbench.recipes                         what recipes there are
     python -m segbench.recipes NAME [--as OTHER] [--fresh] [KEY=VALUE...]
 
-The copy is a clone in runs/<name>: its params.yaml is the recipe, with what is set on the command
-line; it shares the workspace's DVC cache, its folders datasets/ and weights/, and its MLflow. The
-workspace itself, its params.yaml and its dvc.lock stay as they are. What came out is committed in
-the copy and fetched as refs/recipes/<name>.
+The copy is a clone in runs/<name>. Its params.yaml is the recipe plus the changes given on the
+command line; it shares the workspace's DVC cache, datasets/, weights/ and MLflow. params.yaml and
+dvc.lock of the workspace itself are not touched. Results are committed in the copy and fetched into
+the workspace as refs/recipes/<name>.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from segbench.params.section import did_you_mean
 
 RECIPES, RUNS = Path("recipes"), Path("runs")
 LENT = ("datasets", "weights")
-"""Folders of the user's own files, which recipes name relative to the workspace."""
+"""Folders of user files, linked into the copy; recipes name them relative to the workspace."""
 OWN = ("params.yaml", "dvc.lock", "reports", "data", *LENT)
-"""What the copy has of its own."""
+"""Paths that are not updated from the workspace."""
 CODE = ("src", "stages")
-"""Where files count that git does not know yet."""
-# No signature, no hook, nobody's name: these commits are made by a program, in its own clone.
+"""Folders from which untracked files are copied too."""
+# Commits made by this program in its own clone: no signature, no hooks, no personal identity.
 SETTINGS = (
     *("-c", "user.name=segbench", "-c", "user.email=segbench@localhost"),
     *("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"),
@@ -44,7 +44,7 @@ SETTINGS = (
 
 
 def describe() -> str:
-    """Each recipe with the first line of its header."""
+    """List recipes, each with the first line of its header."""
     lines = []
     for path in sorted(RECIPES.glob("*.yaml")):
         first = path.read_text().partition("\n")[0].lstrip("# ")
@@ -57,16 +57,16 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
 
     Args:
         name: of the file in recipes/.
-        alias: what the copy, the report and MLflow call it.
-        changes: `key=value`, keys with dots.
-        fresh: read the dataset's files anew.
+        alias: name of the copy, and of the run in the report and MLflow.
+        changes: `key=value` with dotted keys.
+        fresh: reread the dataset's files.
 
     Returns:
         The leaderboard, and where the report is.
 
     Raises:
-        InputError: for a recipe, a key or a value that does not exist, a copy in which a recipe is
-            running, and stages that fail.
+        InputError: for an unknown recipe or key, an invalid value, a copy that is in use, and
+            stages that fail.
     """
     recipe = RECIPES / f"{name}.yaml"
     if not recipe.exists():
@@ -106,7 +106,7 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
 
 
 def _repro(copy: Path, alias: str, *arguments: str) -> None:
-    """Run the stages; Ctrl-C is theirs to answer, so that they end and leave nothing half done."""
+    """Run the stages. Ctrl-C is left to them to handle, so that they shut down cleanly."""
     paths = [str((copy / "src").resolve()), os.environ.get("PYTHONPATH", "")]
     environment = {
         **_without_git(),
@@ -132,9 +132,9 @@ def _repro(copy: Path, alias: str, *arguments: str) -> None:
 
 
 def _bring_up_to_date(copy: Path) -> None:
-    """Clone the workspace if need be, and bring its files into the copy as they lie here now.
+    """Clone the workspace if necessary, and copy its current files, committed or not.
 
-    The copy keeps its own history, so that what came out of earlier runs stays reachable.
+    The copy keeps its own history, so that earlier results stay reachable.
     """
     if not copy.exists():
         with atomic_folder(copy) as partial:
@@ -200,7 +200,7 @@ def _commit(copy: Path, message: str) -> None:
 
 
 def _write_index() -> None:
-    """A page with a link to the report of each recipe that was run."""
+    """Write a page that links the report of each recipe run so far."""
     items = []
     for report in sorted(RUNS.glob("*/reports/comparison.md")):
         verdict = re.search(r"\*\*(.+?)\*\*", report.read_text())
@@ -217,13 +217,13 @@ def _write_index() -> None:
 
 
 def _git(*arguments: str, at: Path | None = None) -> str:
-    """Run git on the workspace, or on a copy and on nothing else."""
+    """Run git on the workspace, or on exactly the copy given."""
     place = () if at is None else (f"--git-dir={at / '.git'}", f"--work-tree={at}")
     return _output(["git", *place, *SETTINGS, *arguments])
 
 
 def _without_git() -> dict[str, str]:
-    """The environment without what would send git to another repository."""
+    """The environment without variables that redirect git to another repository."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--as", dest="alias", metavar="OTHER")
-    parser.add_argument("--fresh", action="store_true", help="read the dataset's files anew")
+    parser.add_argument("--fresh", action="store_true", help="reread the dataset's files")
     given = parser.parse_intermixed_args()
     try:
         if given.name is None:

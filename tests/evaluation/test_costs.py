@@ -67,9 +67,9 @@ def test_of_several_machines_the_last_that_has_all_counts(params: Params, tmp_pa
     assert read_costs(path, params, HEADER) == both
     assert read_all_costs(path, params, HEADER) == {HERE: both, THERE: one}
     write(path, params, {THERE: one})
-    with pytest.raises(InputError, match="no machine in it has measured all of mobilenetv2_035, "):
+    with pytest.raises(InputError, match="no machine has current costs of all of mobilenetv2_035"):
         read_costs(path, params, HEADER)
-    with pytest.raises(InputError, match="missing, so no cost was measured"):
+    with pytest.raises(InputError, match="missing; run 'dvc repro measure' to measure costs"):
         read_costs(tmp_path / "none.csv", params, HEADER)
 
 

@@ -146,7 +146,7 @@ def test_what_is_known_is_not_measured_again(
     before = place.out.read_bytes()
     assert len(timed) == 2 * 2
     said = place.measure(tree, "mobilenetv2_035", "resnet18")
-    assert said.startswith("mobilenetv2_035, resnet18: measured on ")
+    assert said.startswith("mobilenetv2_035, resnet18: already measured on ")
     # One less, and the same network with other weights.
     tree["candidates"]["pretrained"] = dict(tree["candidates"]["resnet18"], weights="imagenet")
     place.measure(tree, "pretrained")
@@ -206,7 +206,7 @@ def test_a_busy_machine_is_said(
         measuring, "time_interleaved", lambda works, _: dict.fromkeys(works, uneven)
     )
     warning, _ = place.measure(tree, "resnet18").splitlines()
-    assert warning.startswith("WARNING: latencies vary by half and more")
+    assert warning.startswith("WARNING: latencies vary by half or more")
 
 
 def test_other_versions_are_measured_anew(
@@ -247,6 +247,6 @@ def test_a_process_that_was_killed(
     place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "_growth", killed)
-    with pytest.raises(InputError, match=r"was killed, likely for want of memory; halve"):
+    with pytest.raises(InputError, match=r"was killed, probably out of memory; halve"):
         place.measure(tree, "resnet18")
     assert not place.out.exists()

@@ -79,7 +79,7 @@ def test_what_is_refused_cannot_be_built_indeed(pattern: str) -> None:
 def test_it_is_refused_with_the_reason(pattern: str) -> None:
     name = f"tu-{REFUSED[pattern]}"
     with pytest.raises(
-        InputError, match=rf"candidates\.a\.encoder: unet cannot stand on {name}, "
+        InputError, match=rf"candidates\.a\.encoder: unet cannot be built on {name}, "
     ) as said:
         check_names(UNET, {"a": candidate(name)})
     assert INCOMPATIBLE_ENCODERS[pattern] in str(said.value)

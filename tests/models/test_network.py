@@ -131,7 +131,7 @@ def test_weights_file_holds_all_it_takes(tmp_path: Path) -> None:
     assert torch.equal(network(images), again(images))
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes((tmp_path / "weights.safetensors").read_bytes()[:5000])
-    with pytest.raises(InputError, match="not a whole weights file"):
+    with pytest.raises(InputError, match="not a complete weights file"):
         load_network(torn)
 
 

@@ -1,4 +1,4 @@
-"""Packing: every split resized into arrays, with a preview of augmented images."""
+"""The augment stage: splits resized and packed into arrays, and a preview of augmentation."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_image_grid
 from segbench.splits.assign import SPLITS, UNUSED, read_split
 
-# Copies, preview and training draw from separate streams of the same seed.
+# Copies, preview and training use separate random streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009
 PREVIEW_VERSIONS = 5
 
@@ -32,23 +32,23 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     """Pack each split of a canonical dataset, and write the pipeline and a preview sheet.
 
     `out` receives header.json, pipeline.yaml and fold<k>/<split>/ with images.npy, masks.npy and
-    samples.csv. Only training images are augmented. Every image is read once, whatever the folds.
+    samples.csv. Only training images are augmented. Every image is read once for all folds.
 
     Args:
         dataset: canonical folder.
         split: the split table.
         params: the section `augment`.
         out: folder of the arrays.
-        preview: picture with a row a sample.
+        preview: picture with one row per sample.
 
     Returns:
-        A line that says what was made.
+        A summary line.
     """
     pipeline = build_pipeline(params)
     samples = read_samples(dataset).set_index("id")
     table = read_split(split)
     table = table[table["split"] != UNUSED]
-    # Grey stays grey only if all of it is.
+    # Keep one channel only if all images are grey.
     channels = int(samples["channels"].max())
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(read_info(dataset), params.height, params.width, channels, digest)
@@ -85,7 +85,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
 
 
 Windows = dict[str, list[Window]]
-"""The windows of each sample, by its id."""
+"""Windows by sample id."""
 
 
 def _open_places(
@@ -96,7 +96,7 @@ def _open_places(
     params: Augment,
     closing: ExitStack,
 ) -> dict[str, list["_Place"]]:
-    """Open the arrays of every fold and split, until `closing` closes; where each sample goes."""
+    """Open the arrays of every fold and split until `closing` closes; return places by sample id."""
     places: defaultdict[str, list[_Place]] = defaultdict(list)
     for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
         assert name in SPLITS
@@ -120,9 +120,9 @@ def _pack_images(
     channels: int,
     params: Augment,
 ) -> None:
-    """Read every image and mask once, resize it, and write it wherever it goes."""
-    # Each thread has its own copy, since a pipeline holds the state that it draws from. A copy, not
-    # a pipeline built anew: building catches warnings, which is of all threads.
+    """Read and resize every image and mask once, and write them to all their places."""
+    # Each thread needs its own pipeline, which has a random state. Copy it, since building one
+    # changes warning filters, which all threads share.
     own = threading.local()
 
     def work(id: str) -> None:
@@ -141,7 +141,7 @@ def _pack_images(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a sample goes in one split: its first row, and how many rows a copy of all takes."""
+    """Where to write a sample in one split: its first row, and the number of rows per copy."""
 
     writer: ArrayWriter
     start: int
@@ -159,7 +159,7 @@ class _Place:
 
 
 def _cut(rows: pd.DataFrame, windows: Windows, params: Augment) -> pd.DataFrame:
-    """A row for each window of each sample: id, group, stratum, and where in what it belongs."""
+    """A row per window of each sample: id, group, stratum, and its image and position in it."""
     if params.patches is None:
         return rows[["id", "group", "stratum"]].reset_index(drop=True)
     cut = [window for id in rows["id"] for window in windows[id]]
@@ -189,7 +189,7 @@ def _with_channels(image: Pixels, channels: int) -> Pixels:
 
 
 def _write_preview(path: Path, pipeline: Pipeline, part: Arrays, params: Augment) -> None:
-    """A row a sample: the sample itself, then several variations, masks outlined."""
+    """Draw a row per sample: the sample, then augmented versions, with outlined masks."""
     originals = int((part.samples["copy"] == 0).sum())
     picked = np.linspace(0, originals - 1, min(params.preview_samples, originals)).astype(int)
     rows = []

@@ -1,4 +1,4 @@
-"""Batches: packed samples, augmented and stacked, by worker processes if there are any."""
+"""Batches of packed samples, augmented and stacked, optionally by worker processes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -19,30 +19,29 @@ Batch = tuple[Tensor, Tensor]
 """Images (N, C, H, W) uint8, channels last in memory; masks (N, H, W) uint8."""
 
 AugmentSample = Callable[[Pixels, Pixels, tuple[int, ...]], tuple[Pixels, Pixels]]
-"""(image, mask, key) to a variation of them that depends on the key only."""
+"""Augments (image, mask, key); the random choices depend only on the key."""
 
 Step = tuple[int, int]
-"""Number of an epoch, and of a step in it."""
+"""Index of an epoch, and of a step in it."""
 
 
 class TrainBatches:
-    """A training split in a new order and with new variations each epoch.
+    """A training split, reshuffled and augmented anew in each epoch.
 
-    Order and variations are functions of (seed, epoch, sample), so neither the number of workers
-    nor of processes that share a batch changes them, nor where in an epoch one begins.
+    Order and augmentation are functions of (seed, epoch, sample), so they do not depend on the
+    number of workers or processes, nor on the step at which an epoch is resumed.
 
     Args:
         arrays: of the training split.
-        batch_size: of all processes together; a last, smaller batch is left out, unless it is the
-            only one.
-        augment_sample: draws a variation of a sample; None leaves samples as they are.
+        batch_size: over all processes; a smaller last batch is dropped, unless it is the only one.
+        augment_sample: augments a sample; None: no augmentation.
         seed: of the run.
-        num_steps: batches in an epoch, which may go through the split more than once, or through a
-            part of it; None: as many whole batches as fit into it.
-        workers: processes that make batches; 0: made when they are asked for.
-        rank: this process's number.
+        num_steps: batches per epoch, which may cover the split several times or in part; None: one
+            pass, in whole batches.
+        workers: processes that prepare batches; 0: prepare them on demand in this process.
+        rank: index of this process.
         world_size: processes that share each batch.
-        pinned: in memory that a GPU can read while it computes.
+        pinned: whether to use pinned memory, which a GPU can read while it computes.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class TrainBatches:
         self._steps: list[Step] = []
         self._loader: DataLoader[Batch] = DataLoader(
             self._dataset,
-            batch_size=None,  # a sample of the dataset is a batch already
+            batch_size=None,  # the dataset returns whole batches
             sampler=self._steps,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -80,7 +79,7 @@ class TrainBatches:
 
     def of(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This process's share of each batch of an epoch, starting at a step."""
-        # The same list: a loader whose workers stay has its sampler for good.
+        # Change the list in place: a loader with persistent workers keeps its sampler.
         self._steps[:] = [(epoch, step) for step in range(start, self.num_steps)]
         return iter(self._loader)
 
@@ -90,7 +89,7 @@ class TrainBatches:
 
 
 class _BatchDataset(Dataset[Batch]):
-    """Whole batches by epoch and step, as a worker makes them."""
+    """Whole batches by epoch and step, as prepared in a worker."""
 
     def __init__(
         self,
@@ -120,13 +119,13 @@ class _BatchDataset(Dataset[Batch]):
                 key: tuple[int, ...] = (self.seed, epoch, int(index))
                 place = number * self.batch_size + self.rank + at * self.world_size
                 if (again := place // len(self.arrays.images)) > 0:
-                    key = (*key, again)  # another variation each time round
+                    key = (*key, again)  # augmented differently in each pass
                 images[at], masks[at] = self.augment_sample(images[at], masks[at], key)
         self.arrays.drop_page_cache()
         return to_batch(images, masks)
 
     def indices(self, epoch: int, number: int) -> NDArray[np.int64]:
-        """Of the samples in a batch."""
+        """Indices of the samples in a batch."""
         return self._order(epoch)[number * self.batch_size :][: self.batch_size]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -139,7 +138,7 @@ class _BatchDataset(Dataset[Batch]):
 
 
 class PlainBatches:
-    """A split in its own order, as it is."""
+    """A split in its stored order, without augmentation."""
 
     def __init__(self, arrays: Arrays, batch_size: int) -> None:
         self.arrays = arrays
@@ -152,7 +151,7 @@ class PlainBatches:
         return (batch for _, batch in self.share(0, 1))
 
     def share(self, rank: int, world_size: int) -> Iterator[tuple[int, Batch]]:
-        """Batches with their numbers, every `world_size`-th from number `rank` on."""
+        """Batches with their indices: every `world_size`-th, starting at `rank`."""
         for number in range(rank, len(self), world_size):
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             indices = np.arange(len(self.arrays.masks))[part]
@@ -161,12 +160,12 @@ class PlainBatches:
 
 
 def to_batch(images: Pixels | Tensor, masks: Pixels | Tensor) -> Batch:
-    """Wrap (N, H, W, C) images and (N, H, W) masks as a batch, without a copy."""
+    """Wrap images (N, H, W, C) and masks (N, H, W) as a batch, without copying."""
     return torch.as_tensor(images).permute(0, 3, 1, 2), torch.as_tensor(masks)
 
 
 def prefetch_to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches on a device; on a GPU each is copied while the one before it is computed with."""
+    """Move batches to a device; on a GPU each is copied while the previous one is in use."""
     if device.type != "cuda":
         for images, masks in batches:
             yield images.to(device), masks.to(device)
@@ -184,18 +183,18 @@ def prefetch_to_device(batches: Iterable[Batch], device: torch.device) -> Iterat
             computing = torch.cuda.current_stream(device)
             computing.wait_event(copied)
             for part in (images, masks):
-                part.record_stream(computing)  # else its memory could be used again too early
+                part.record_stream(computing)  # else its memory could be reused too early
             yield images, masks
 
 
 @lru_cache
 def _copying_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all epochs, as each keeps memory of its own."""
+    """One stream for all epochs, as each stream caches memory of its own."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def on_device(arrays: Arrays, device: torch.device, most_gib: float) -> Arrays:
-    """Move arrays to a GPU for good, unless they take more than `most_gib` of its memory."""
+    """Keep arrays in GPU memory if they take at most `most_gib`."""
     size = sum(part.size for part in (arrays.images, arrays.masks))
     if device.type == "cpu" or size > most_gib * 2**30:
         return arrays
@@ -203,7 +202,7 @@ def on_device(arrays: Arrays, device: torch.device, most_gib: float) -> Arrays:
 
 
 def as_tensors(arrays: Arrays, device: torch.device) -> Arrays:
-    """Arrays of which a batch is taken on the device."""
+    """Copy arrays to a device, so that batches are sliced there."""
     tensors: Any = [
         torch.tensor(np.array(part), device=device) for part in (arrays.images, arrays.masks)
     ]

@@ -1,4 +1,4 @@
-"""Packed arrays: what trains and tests, as a few uint8 files that are read by memory map."""
+"""Packed arrays: the splits as a few memory-mapped uint8 files."""
 
 import json
 import mmap
@@ -17,10 +17,10 @@ from segbench.images import Pixels
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for all splits of a packed dataset.
+    """Properties shared by all splits of a packed dataset.
 
     Attributes:
-        dataset: what is known of the dataset.
+        dataset: information on the dataset.
         height, width: of every image, in pixels.
         channels: 3 (RGB) or 1 (grey).
         digest: sha256 of the canonical dataset's samples.csv, which holds a hash of every sample.
@@ -34,7 +34,7 @@ class Header:
 
     @property
     def num_outputs(self) -> int:
-        """Channels of the logits: one for a single foreground class, else one a class."""
+        """Channels of the logits: one for a single foreground class, else one per class."""
         return 1 if len(self.dataset.classes) == 2 else len(self.dataset.classes)
 
 
@@ -45,9 +45,9 @@ class Arrays:
     Attributes:
         images: (N, H, W, C) uint8.
         masks: (N, H, W) uint8 class ids, 255 where ignored.
-        samples: N rows: id, group, stratum, and copy (0: the sample itself, 1...: an augmented
-            copy of it); of windows also the image they were cut from (`whole`) and where in it they
-            lie (`top`, `left`, at the scale of these arrays).
+        samples: N rows: id, group, stratum, and copy (0: the sample itself, from 1: augmented
+            copies); for windows also the image they were cut from (`whole`) and their position in
+            it (`top`, `left`, at the scale of these arrays).
     """
 
     images: Pixels
@@ -55,22 +55,22 @@ class Arrays:
     samples: pd.DataFrame
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what is mapped as the folder it lies in, for worker processes that are spawned."""
+        """Pickle mapped arrays as their folder, which spawned workers then map themselves."""
         if isinstance(self.images.base, mmap.mmap):
             return open_arrays, (Path(self.images.filename).parent,)  # type: ignore[attr-defined]
         return Arrays, (self.images, self.masks, self.samples)
 
     def drop_page_cache(self) -> None:
-        """Give back the pages read so far, which would count as this process's memory."""
+        """Release the pages read so far, which would count as this process's memory."""
         for part in (self.images, self.masks):
             if isinstance(part, np.memmap):
                 part._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 class ArrayWriter:
-    """Writes the files of one split, in any order and from any thread; use it in `with`.
+    """Context manager that writes the files of one split, in any order and from any thread.
 
-    Not through a memory map, whose pages would count as this process's memory.
+    It avoids memory maps, whose pages would count as this process's memory.
     """
 
     def __init__(self, folder: Path, header: Header, samples: pd.DataFrame) -> None:
@@ -88,7 +88,7 @@ class ArrayWriter:
             self._starts[name] = file.tell()
 
     def write(self, at: int, image: Pixels, mask: Pixels) -> None:
-        """Write the sample of row `at`: image (H, W, C) or (H, W), mask (H, W)."""
+        """Write row `at`: image (H, W, C) or (H, W), and mask (H, W)."""
         for name, pixels in (("images", image), ("masks", mask)):
             shape = self._shapes[name]
             data = np.ascontiguousarray(pixels).reshape(shape).tobytes()
@@ -116,9 +116,9 @@ def open_arrays(folder: Path) -> Arrays:
 
 
 def write_header(folder: Path, header: Header) -> None:
-    """Write header.json, and dataset.json with what is only told of the dataset.
+    """Write header.json, and dataset.json with descriptive information.
 
-    Apart, since training depends on the one; a licence put right must not train everything anew.
+    Training depends only on header.json, so that correcting a licence does not retrain everything.
     """
     fields = asdict(header)
     told = {"dataset.json": fields.pop("dataset"), "header.json": fields}

@@ -17,7 +17,7 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of an image, in its own pixels; `name` is empty for all of it."""
+    """A part of an image, in pixels of the image; `name` is empty for the whole image."""
 
     name: str
     top: int
@@ -27,11 +27,11 @@ class Window:
 
 
 def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
-    """As few windows as cover an image with the overlap, evenly spread.
+    """The fewest windows that cover an image with the given overlap, evenly spread.
 
     Args:
         width, height: of the image, in pixels.
-        patches: size and overlap of windows; None: one window, all of the image.
+        patches: size and overlap of windows; None: one window, the whole image.
         id: names the image in errors.
 
     Raises:
@@ -42,7 +42,7 @@ def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> l
     if height < patches.height or width < patches.width:
         raise InputError(
             f"{id}: {width}x{height} is smaller than a patch of {patches.width}x{patches.height}; "
-            "lower augment.patches or take the image away"
+            "lower augment.patches or remove the image"
         )
     tops, lefts = (
         np.linspace(0, size - patch, -(-(size - patches.overlap) // (patch - patches.overlap)))
@@ -61,11 +61,11 @@ def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> l
 class StitchedImages:
     """The images of a packed split as they were before tiling.
 
-    At the scale of the packed windows, whose samples say where they belong (`whole`, `top`,
-    `left`). In a split that was not tiled, every sample is an image.
+    They have the scale of the packed windows, whose samples give image and position (`whole`,
+    `top`, `left`). Without tiling, every sample is an image.
 
     Attributes:
-        samples: a row for each image: id, group, stratum.
+        samples: a row per image: id, group, stratum.
         is_tiled: whether samples are windows.
     """
 
@@ -96,8 +96,8 @@ class StitchedImages:
     def blend(self, batches: Iterable[Logits]) -> Iterator[tuple[Logits, Pixels]]:
         """Stitch the logits of windows.
 
-        Where windows overlap, a window's weight falls towards its edge, where it has the least
-        context.
+        In overlaps, windows are averaged with weights that decrease towards their edges, where
+        context is missing.
 
         Args:
             batches: logits (N, C, H, W) of all windows, in order.
@@ -148,6 +148,6 @@ class StitchedImages:
 
 
 def _from_edge(size: int) -> Logits:
-    """Distance of each pixel of a line from its nearer end, at least 1."""
+    """Distance of each pixel of a line from the nearer end, at least 1."""
     at = np.arange(1, size + 1, dtype=np.float32)
     return np.minimum(at, at[::-1])

@@ -1,7 +1,7 @@
-"""Augmentation: the pipeline that varies training images.
+"""The augmentation pipeline for training images.
 
-Randomness is a function of (seed, epoch, sample) and of nothing else, so that neither the number
-of workers nor the order in which samples are fetched changes what a sample looks like.
+Random choices are a function of (seed, epoch, sample) only, so they do not depend on the number of
+workers or the order in which samples are fetched.
 """
 
 import os
@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
-# Before the import, which would otherwise ask the network for a newer version.
+# Set before importing albumentations, which else checks for a newer version online.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
@@ -26,14 +26,14 @@ Pipeline: TypeAlias = A.Compose
 
 
 def build_pipeline(params: Augment) -> Pipeline:
-    """The albumentations pipeline that params.yaml describes.
+    """Build the albumentations pipeline of params.yaml.
 
     Raises:
         InputError: for an unknown transform or an argument that it does not take.
     """
     asked = [(item.transform, item.model_extra or {}) for item in params.transforms]
     pipeline = A.Compose([_build(name, args) for name, args in asked])
-    # Whatever its probability, every transform must work.
+    # Check every transform, whatever its probability.
     _check(A.Compose([_build(name, {**args, "p": 1.0}) for name, args in asked]), params)
     return pipeline
 
@@ -78,19 +78,19 @@ def _build(name: str, args: dict[str, Any]) -> A.BasicTransform:
 def augment_sample(
     pipeline: Pipeline, image: Pixels, mask: Pixels, key: tuple[int, ...]
 ) -> tuple[Pixels, Pixels]:
-    """Draw one variation of a sample.
+    """Augment a sample.
 
     Args:
-        pipeline: is re-seeded, so two threads must not share one.
+        pipeline: is reseeded, so threads must not share one.
         image: (H, W, C) uint8.
         mask: (H, W) uint8; geometric transforms move it with the image, by nearest neighbour.
-        key: the same key gives the same variation.
+        key: seed; equal keys give equal results.
 
     Returns:
         Image and mask of the same shapes.
     """
-    # Not set_random_seed: it starts every transform of the pipeline from the same stream, so that
-    # they all happen together or not at all.
+    # Not set_random_seed, which gives every transform the same stream, so that either all of them
+    # are applied or none.
     rng = np.random.default_rng(key)
     pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     varied = pipeline(image=image, mask=mask)
@@ -98,7 +98,7 @@ def augment_sample(
 
 
 def save_pipeline(pipeline: Pipeline, path: Path) -> None:
-    """Write a pipeline as YAML, as albumentations does."""
+    """Write a pipeline in the YAML format of albumentations."""
     A.save(pipeline, path, data_format="yaml")
 
 

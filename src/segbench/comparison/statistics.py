@@ -1,8 +1,7 @@
-"""Statistics: uncertainty of means and of their differences, when images come in groups and runs in
-seeds.
+"""Statistics: uncertainty of means and differences, for grouped images and several seeds.
 
-Images of a group (frames of a video) are near copies, and a network trained again is another
-network: whole groups, and seeds, are the units that are resampled, permuted and counted. Legend: C
+Images of a group (frames of a video) are near copies, and each seed gives a different network, so
+groups and seeds, not images, are the units that are resampled, permuted and counted. Legend: C
 candidates, S seeds, N images, G groups, B resamples, P pairs of candidates.
 """
 
@@ -17,12 +16,12 @@ from statsmodels.stats.multitest import multipletests
 
 Floats = NDArray[np.float64]
 BATCH = 1000
-"""Resamples at a time, so that memory stays small."""
+"""Resamples computed at a time, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the bounds of its confidence interval; NaN where nothing bounds it."""
+    """A value with its confidence interval; bounds are NaN if they cannot be estimated."""
 
     mean: float
     low: float
@@ -34,11 +33,11 @@ class Difference:
     """Difference between two candidates on the same images.
 
     Attributes:
-        first, second: numbers of the candidates.
+        first, second: indices of the candidates.
         interval: of the mean of the first minus that of the second.
-        p: of the null hypothesis of no difference, corrected for the number of pairs (Holm).
-        min_detectable_difference: the smallest true difference that would be found in 80 of 100
-            such experiments (at the same confidence, for this pair alone).
+        p: p-value of the null hypothesis of no difference, Holm-corrected over all pairs.
+        min_detectable_difference: smallest true difference that is found with a power of 80 %
+            (at the same confidence, for this pair alone).
     """
 
     first: int
@@ -49,7 +48,7 @@ class Difference:
 
     @property
     def turned(self) -> "Difference":
-        """The same, seen from the other side."""
+        """The same difference with the candidates swapped."""
         gap = self.interval
         turned = Interval(-gap.mean, -gap.high, -gap.low)
         return Difference(self.second, self.first, turned, self.p, self.min_detectable_difference)
@@ -59,7 +58,7 @@ class Panel:
     """Scores of candidates on the same images, summed by group.
 
     Attributes:
-        means: (C,) of all scores that are there.
+        means: (C,) over all scores that are not NaN.
         seed_means: (C, S).
         num_groups, num_seeds: G and S.
     """
@@ -80,18 +79,18 @@ class Panel:
         with np.errstate(invalid="ignore"):
             self.means = self._sums.sum((1, 2)) / self._counts.sum((1, 2))
             self.seed_means = self._sums.sum(2) / self._counts.sum(2)
-            # What each group adds to the distance of a candidate's mean from itself; sums to 0.
+            # Influence of each group on a candidate's mean; sums to 0.
             spread = self._sums.sum(1) - self.means[:, None] * self._counts.sum(1)
             self._influence = spread / self._counts.sum((1, 2))[:, None]  # (C, G)
             self._parts = self._sums.sum(1) / self._counts.sum((1, 2))[:, None]  # sums to the mean
         self._of_seeds = _seed_variances(self.seed_means)
 
     def resampled_means(self, num_resamples: int, seed: int) -> Floats:
-        """Means (B, C) of bootstrap samples of groups, the same for all, and of each one's seeds.
+        """Bootstrap means (B, C): groups are resampled jointly for all candidates, seeds for each.
 
-        One fewer is drawn than there are, so that the spread of the resampled means is unbiased
-        (Rao and Wu 1988); drawing as many as there are would understate it where they are few. A
-        single seed or group is always drawn, and shows no spread.
+        One unit fewer is drawn than there are, which makes the spread of the resampled means
+        unbiased (Rao and Wu 1988); drawing all would understate it for few units. A single seed or
+        group is always drawn, and adds no spread.
         """
         candidates, seeds, groups = self._sums.shape
         group_rng, seed_rng = (np.random.default_rng([seed, stream]) for stream in (0, 1))
@@ -109,9 +108,11 @@ class Panel:
         return np.concatenate(found)
 
     def variances(self, candidate: int, other: int | None = None) -> list[tuple[float, int]]:
-        """Parts of the variance of a mean, or of a difference of two, with degrees of freedom:
-        first from groups, then from the seeds of each. Of one group there are none: seeds alone
-        would claim a certainty that nothing bounds."""
+        """Variance components of a mean, or of a difference of two, with degrees of freedom.
+
+        First that of groups, then those of each candidate's seeds. Empty for a single group, since
+        seeds alone would understate the variance by an unknown amount.
+        """
         influence = self._influence[candidate]
         concerned = [candidate]
         if other is not None:
@@ -130,7 +131,7 @@ class Panel:
 
         Args:
             resampled: its column (B,) of `resampled_means`.
-            candidate: its number.
+            candidate: its index.
             confidence: such as 0.95.
         """
         parts = self.variances(candidate)
@@ -139,12 +140,12 @@ class Panel:
     def differences(
         self, resampled: Floats, confidence: float, seed: int
     ) -> dict[tuple[int, int], Difference]:
-        """Of all pairs (i, j), i < j.
+        """Differences of all pairs (i, j), i < j.
 
-        The p of a pair is the larger of two: of a permutation test that swaps the candidates in
-        whole groups, which holds for these very networks, and of a t test whose variance is that of
-        groups and seeds (Satterthwaite), which holds for networks trained anew. Then Holm's
-        correction.
+        The p of a pair is the larger of two: of a permutation test that swaps the candidates within
+        whole groups, valid for these particular networks, and of a t test with the variance of
+        groups and seeds (Satterthwaite), valid for newly trained networks. Then Holm's correction
+        is applied.
 
         Args:
             resampled: (B, C), see `resampled_means`.
@@ -186,9 +187,9 @@ def best_probabilities(resampled: Floats) -> Floats:
 
 
 def winners_curse(means: Floats, resampled: Floats) -> float:
-    """By how much the best of several means is optimistic, for having been chosen as the best.
+    """Optimistic bias of the best of several means, caused by selecting it.
 
-    What the winner of a resample scores there above what it scores in the data, on average.
+    On average, how much better the winner of a resample scores there than in the data.
 
     Args:
         means: (C,) of the data.
@@ -201,13 +202,13 @@ def winners_curse(means: Floats, resampled: Floats) -> float:
 def sign_flip_p(effects: Floats, num_resamples: int, seed: int) -> Floats:
     """Paired permutation tests: is the sum of a pair's effects zero?
 
-    All 2^G ways to swap the two candidates of a pair where there are at most `num_resamples`, else
-    that many random ones. The same swaps serve all pairs, which makes this a matrix product;
-    scipy.stats.permutation_test, with which it agrees, draws them again for each.
+    Uses all 2^G ways to swap the two candidates if there are at most `num_resamples`, else that
+    many random ones. All pairs share the same swaps, which makes this a matrix product;
+    scipy.stats.permutation_test agrees, but draws them anew for each pair.
 
     Args:
-        effects: (P, G), what each group adds to the difference of a pair.
-        num_resamples: permutations, at most.
+        effects: (P, G), contribution of each group to the difference of a pair.
+        num_resamples: maximum number of permutations.
         seed: of random permutations.
 
     Returns:
@@ -216,7 +217,7 @@ def sign_flip_p(effects: Floats, num_resamples: int, seed: int) -> Floats:
     number = effects.shape[1]
     exact = number <= 62 and 2**number <= num_resamples
     rng = np.random.default_rng([seed, 2])
-    observed = np.abs(effects.sum(axis=1)) * (1 - 1e-12)  # equal sums may differ in rounding
+    observed = np.abs(effects.sum(axis=1)) * (1 - 1e-12)  # tolerance for rounding
     total = 2**number if exact else num_resamples
     as_extreme = np.zeros(len(effects))
     for start in range(0, total, BATCH):
@@ -238,9 +239,9 @@ def shared_ranks(
     cannot be told apart from the best share its rank.
 
     Args:
-        num: of candidates.
+        num: number of candidates.
         differences: by pair (i, j), i < j.
-        alpha: p below which a difference is significant.
+        alpha: significance level.
     """
     ranks = [1] * num
     for (i, j), found in differences.items():
@@ -251,7 +252,7 @@ def shared_ranks(
 
 @dataclass(frozen=True)
 class Stability:
-    """How much an order depends on the seed.
+    """How far the ranking agrees between seeds.
 
     Attributes:
         firsts: (C,) share of seeds in which each candidate is first.
@@ -278,7 +279,7 @@ def stability(seed_means: Floats) -> Stability:
 
 @dataclass(frozen=True)
 class VarianceSplit:
-    """Standard deviations of a score: between images, between seeds, and what is left (an image is
+    """Standard deviations of a score: between images, between seeds, and residual (images that are
     harder for one seed than for another)."""
 
     images: float
@@ -287,8 +288,8 @@ class VarianceSplit:
 
 
 def variance_split(scores: Floats) -> VarianceSplit:
-    """Of scores (S, N) of one candidate, by two-way analysis of variance over the images that all
-    seeds score; NaN where there are fewer than two of either."""
+    """Spread of one candidate's scores (S, N), by two-way analysis of variance over the images that
+    all seeds score; NaN for fewer than two seeds or images."""
     whole = scores[:, ~np.isnan(scores).any(axis=0)]
     seeds, images = whole.shape
     if min(seeds, images) < 2:
@@ -303,10 +304,10 @@ def variance_split(scores: Floats) -> VarianceSplit:
 
 
 def _seed_variances(seed_means: Floats) -> list[tuple[float, int]]:
-    """Variance that seeds give each candidate's mean, with degrees of freedom, of means (C, S).
+    """Variance of each candidate's mean due to seeds, with degrees of freedom, from means (C, S).
 
-    The larger of its own and that of all candidates together: two or three seeds that happen to
-    agree would pass for a candidate without any spread, and its lead for certain.
+    The larger of its own and the pooled one: otherwise two or three seeds that happen to agree
+    would make a candidate's lead look certain.
     """
     candidates, seeds = seed_means.shape
     if seeds == 1:
@@ -320,13 +321,13 @@ def _seed_variances(seed_means: Floats) -> list[tuple[float, int]]:
 
 
 def _draw(rng: np.random.Generator, number: int, size: tuple[int, ...]) -> NDArray[np.int64]:
-    """How often each of so many is drawn: (*size, number)."""
+    """How often each of `number` units is drawn: (*size, number)."""
     drawn = max(1, number - 1)
     return rng.multinomial(drawn, np.full(number, 1 / number), size)
 
 
 def _error(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
-    """Standard error, and its degrees of freedom, of parts of a variance (Satterthwaite)."""
+    """Standard error and degrees of freedom from variance components (Satterthwaite)."""
     total = sum(part for part, _ in parts)
     if total <= 0:
         return 0.0, float(min((free for _, free in parts), default=1))
@@ -336,9 +337,9 @@ def _error(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
 def _interval(
     resampled: Floats, mean: float, parts: Sequence[tuple[float, int]], confidence: float
 ) -> Interval:
-    """Percentiles of resampled means, stretched about the mean as t is wider than the normal.
+    """Percentiles of resampled means, stretched about the mean by the ratio of t to normal.
 
-    Percentiles alone are too narrow where groups or seeds are few (Hesterberg 2015).
+    Plain percentiles are too narrow for few groups or seeds (Hesterberg 2015).
     """
     if not parts:
         return Interval(float(mean), np.nan, np.nan)

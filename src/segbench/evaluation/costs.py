@@ -1,8 +1,8 @@
-"""Cost: what a candidate takes to predict, by model and machine.
+"""Inference costs of candidates, by model and machine.
 
-What predicting costs is measured once (`segbench.measuring`) and kept in a CSV file in git, which
-is read here without a device. All rows of a machine are of one measurement, so that their ratios
-hold even if the machine is a little faster on another day.
+The measure stage writes them to a CSV file that is kept in git; reading it needs no device. All
+rows of a machine come from one measurement, so that their ratios hold even if its speed varies from
+day to day.
 """
 
 import csv
@@ -19,11 +19,11 @@ from segbench.files import atomic_file, sha256_of_code
 from segbench.params import Params
 
 CODE = ("devices.py", "evaluation/measure.py", "models")
-"""Source that says what a network does, and how that is measured."""
+"""Source code that costs depend on."""
 KEY_DIGITS = 12
 COLUMNS = (
     *("model", "device", "processor", "threads", "versions"),
-    *("architecture", "encoder", "height", "width", "batch_size"),  # for who reads the file
+    *("architecture", "encoder", "height", "width", "batch_size"),  # for human readers
     *("parameters", "multiply_adds", "weight_bytes"),
     *("latency_ms", "latency_ms_q1", "latency_ms_q3"),
     *("images_per_second", "images_per_second_q1", "images_per_second_q3"),
@@ -31,17 +31,17 @@ COLUMNS = (
 )
 
 Row = dict[str, str]
-"""A line of the file as it stands there, by column."""
+"""A row of the file: text by column."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What computes.
+    """The hardware that costs were measured on.
 
     Attributes:
         device: cpu, cuda or mps.
-        processor: its name; of a GPU also that of the processor that feeds it.
-        threads: of torch on the CPU.
+        processor: its name; for a GPU, followed by the name of the host's CPU.
+        threads: CPU threads of torch.
     """
 
     device: str
@@ -65,18 +65,19 @@ class Quartiles:
 
 @dataclass(frozen=True)
 class Cost:
-    """What predicting costs: float32, channels last, mirror images included where they are asked
-    for. An image is one as the network sees it: where images are cut, a patch.
+    """Inference cost in float32 and channels last, including mirror images if `flips` is set.
+
+    An image is a network input: a patch where images are tiled.
 
     Attributes:
-        versions: of the libraries that computed.
-        parameters: weights that are learnt.
-        multiply_adds: of one image; see `measure.count_multiply_adds`.
-        weight_bytes: of parameters and buffers, as the weights file holds them.
-        latency_ms: of one image alone, from pixels on the device to logits on it.
-        images_per_second: in batches of evaluate.batch_size, likewise.
-        peak_mib: memory that weights and a batch take on a GPU; on the CPU by how much a process
-            grows that builds the network and predicts a batch; None where nobody counts it (mps).
+        versions: of torch, segmentation-models-pytorch and timm.
+        parameters: number of weights.
+        multiply_adds: per image; see `measure.count_multiply_adds`.
+        weight_bytes: size of parameters and buffers in the weights file.
+        latency_ms: for a single image, from pixels to logits, both on the device.
+        images_per_second: likewise, in batches of evaluate.batch_size.
+        peak_mib: peak memory. On a GPU, of weights and one batch; on the CPU, how much a process
+            grows that builds the network and predicts one batch; None on mps.
     """
 
     versions: str
@@ -89,10 +90,10 @@ class Cost:
 
 
 def model_key(params: Params, alias: str, header: Header) -> str:
-    """Names the network that an alias stands for, by all that its cost comes from but the machine.
+    """Hash of everything but the machine that determines an alias's cost.
 
-    Aliases that differ in their weights alone have one key. Versions of libraries are the
-    machine's: a table is read wherever a report is written.
+    Aliases that differ only in their weights share a key. Library versions are not part of it,
+    since the table is also read on machines other than the one that measured.
     """
     candidate = params.candidates[alias]
     what = [
@@ -111,7 +112,7 @@ def model_keys(params: Params, header: Header) -> dict[str, str]:
 
 
 def read_costs(path: Path, params: Params, header: Header) -> dict[str, Cost]:
-    """Cost of each candidate, all on one machine: of those that have all, the last measured.
+    """Cost of each candidate, all from the machine measured last among those that have them all.
 
     Args:
         path: of the file that the measure stage wrote.
@@ -125,25 +126,25 @@ def read_costs(path: Path, params: Params, header: Header) -> dict[str, Cost]:
 
 
 def machine_of_costs(path: Path, params: Params, header: Header) -> Machine:
-    """The machine that `read_costs` reads of."""
+    """The machine whose costs `read_costs` returns."""
     wanted = params.comparison.candidates
     for machine, found in reversed(read_all_costs(path, params, header).items()):
         if len(found) == len(wanted):
             return machine
     raise InputError(
-        f"{path}: no machine in it has measured all of {', '.join(wanted)} as they are now; "
+        f"{path}: no machine has current costs of all of {', '.join(wanted)}; "
         "run 'dvc repro --force --single-item measure'"
     )
 
 
 def read_all_costs(path: Path, params: Params, header: Header) -> dict[Machine, dict[str, Cost]]:
-    """Costs by machine, the last measured last, and by candidate, as far as they are known.
+    """Costs by machine (latest measurement last) and candidate, as far as they are known.
 
     Raises:
         InputError: if the file is missing or damaged.
     """
     if not path.exists():
-        raise InputError(f"{path}: missing, so no cost was measured; run 'dvc repro measure'")
+        raise InputError(f"{path}: missing; run 'dvc repro measure' to measure costs")
     keys = model_keys(params, header)
     by_machine: dict[Machine, dict[str, Cost]] = {}
     for row in read_rows(path):
@@ -156,7 +157,7 @@ def read_all_costs(path: Path, params: Params, header: Header) -> dict[Machine, 
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The file's rows, checked.
+    """Read and check the file's rows.
 
     Raises:
         InputError: for a file that `write_rows` did not write.
@@ -170,18 +171,18 @@ def read_rows(path: Path) -> list[Row]:
         for row in rows:
             _cost_of(row)
         if len({(row["model"], machine_of(row)) for row in rows}) < len(rows):
-            raise ValueError("a model stands there twice for one machine")
+            raise ValueError("a model is listed twice for one machine")
     except (ValueError, csv.Error) as problem:
         reason = " ".join(str(problem).split())[:300]
         raise InputError(
-            f"{path}: not a table of costs as 'dvc repro measure' writes it: {reason}; bring it "
-            "back from git, or delete it and run 'dvc repro'"
+            f"{path}: not a table of costs as 'dvc repro measure' writes it: {reason}; restore it "
+            "from git, or delete it and run 'dvc repro'"
         ) from None
     return rows
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write the file whole; rows that were read come out as they were."""
+    """Write the whole file atomically; rows from `read_rows` are written back unchanged."""
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -191,7 +192,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 def to_row(
     key: str, machine: Machine, params: Params, alias: str, header: Header, cost: Cost
 ) -> Row:
-    """A cost as a line of the file."""
+    """A cost as a row of the file."""
     values = {
         "model": key,
         "device": machine.device,
@@ -219,7 +220,7 @@ def machine_of(row: Row) -> Machine:
 
 
 def _cost_of(row: Row) -> Cost:
-    """The cost that a row holds; ValueError for what is no cost."""
+    """The cost in a row; raises ValueError for malformed values."""
     quartiles = []
     for name in ("latency_ms", "images_per_second"):
         median, q1, q3 = (_number(row[f"{name}{part}"]) for part in ("", "_q1", "_q3"))

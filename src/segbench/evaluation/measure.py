@@ -1,4 +1,4 @@
-"""Measuring: what each candidate's network costs on this machine, unless that is known already."""
+"""The measure stage: inference costs of each candidate on this machine, unless already known."""
 
 import multiprocessing
 import resource
@@ -40,22 +40,23 @@ from segbench.tracking import provenance
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
 
-# Enough rounds for quartiles; of networks that take seconds an image, fewer.
+# Enough rounds for quartiles; fewer for networks that take seconds per image.
 ROUNDS, FEWEST_ROUNDS = 15, 5
 ENOUGH_S = 120.0
-"""After so many seconds no round begins, once there are the fewest."""
+"""Start no further round after this long, once FEWEST_ROUNDS are done."""
 TURN_S = 0.05
-"""In its turn a network predicts again and again for about so long."""
+"""In each round, a network is called repeatedly for about this long."""
 WARM_CALLS, MOST_CALLS = 3, 50
 UNSTEADY = 1.5
-"""Ratio of a latency's quartiles from which a warning says so."""
+"""Ratio of a latency's quartiles above which to warn."""
 MIB = 2**20
 
 
 def measure(params: Params, arrays: Path, out: Path) -> str:
-    """Measure the candidates, all of them if any is not known here, so that their ratios hold.
+    """Measure all candidates if the costs of any are unknown on this machine.
 
-    Networks are as evaluation has them, but for their weights, on which no cost depends.
+    All are measured together, so that their ratios hold. Networks are those of evaluation, but with
+    random weights, on which no cost depends.
 
     Args:
         params: all of them.
@@ -63,7 +64,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
         out: the CSV file of costs; rows of other machines stay in it.
 
     Returns:
-        A line that says what was measured, after a warning if the machine was busy.
+        A line with the latencies, preceded by a warning if the machine was busy.
 
     Raises:
         InputError: for names that do not exist, a batch that does not fit into memory, and a
@@ -80,9 +81,9 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     here = (machine, _versions())
     known = {row["model"] for row in rows if (machine_of(row), row["versions"]) == here}
     if known >= {*keys.values()}:
-        return f"{', '.join(keys)}: measured on {machine} before, in {out}"
+        return f"{', '.join(keys)}: already measured on {machine}, in {out}"
     started = time.perf_counter()
-    named: dict[str, str] = {}  # aliases of one network are measured once
+    named: dict[str, str] = {}  # measure aliases of one network once
     for alias, key in keys.items():
         named.setdefault(key, alias)
     with oom_as_input_error(
@@ -91,7 +92,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     ):
         candidates = {key: untrained[alias] for key, alias in named.items()}
         costs = _measure(candidates, params, header, resolved)
-    # Nothing of the machine stays, whatever the model: its rows are of one measurement.
+    # Drop all earlier rows of this machine, so that the rest come from one measurement.
     others = [row for row in rows if machine_of(row) != machine]
     new = [to_row(key, machine, params, alias, header, costs[key]) for key, alias in named.items()]
     write_rows(out, [*others, *new])
@@ -99,8 +100,8 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     latencies = [f"{alias} {costs[key].latency_ms.median:.1f}" for alias, key in keys.items()]
     unsteady = any(cost.latency_ms.q3 > UNSTEADY * cost.latency_ms.q1 for cost in costs.values())
     warning = (
-        "WARNING: latencies vary by half and more, so the machine was busy; delete its rows in "
-        f"{out} and run 'dvc repro measure' again when it is not\n"
+        "WARNING: latencies vary by half or more, so the machine was busy; when it is idle, delete "
+        f"its rows in {out} and run 'dvc repro measure' again\n"
     )
     return (warning if unsteady else "") + (
         f"one {image} of {header.width}x{header.height} on {machine}, in ms: "
@@ -109,7 +110,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
 
 
 def _untrained(candidate: Candidate) -> Candidate:
-    """The same network with random weights, which needs neither hub nor file."""
+    """The candidate with random weights, which need neither hub nor file."""
     changes = {"weights": "none", "weights_sha256": None, "input_scaling": "imagenet"}
     return candidate.model_copy(update=changes)
 
@@ -120,10 +121,10 @@ def _versions() -> str:
 
 
 def this_machine(resolved: ResolvedHardware) -> Machine:
-    """Where this process computes."""
+    """The machine that this process computes on."""
     processor = provenance.machine_tags()["machine.cpu"]
     if resolved.device == "cuda":
-        # Of one image alone, the processor's part can be the larger one.
+        # The CPU can dominate the latency of a single image.
         processor = f"{torch.cuda.get_device_name()} beside {processor}"
     return Machine(resolved.device, processor, resolved.threads)
 
@@ -132,7 +133,7 @@ def _measure(
     candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
 ) -> dict[str, Cost]:
     """Costs by key."""
-    # First, while this process has computed nothing that a new one could inherit.
+    # First, while this process has not allocated memory that a child could inherit.
     peaks = {} if resolved.device != "cpu" else _peaks_apart(candidates, params, header, resolved)
     prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # as evaluation
@@ -172,7 +173,7 @@ def _network(params: Params, candidate: Candidate, header: Header) -> nn.Module:
 
 
 def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
-    """Noise as images (N, C, H, W) uint8, channels last, as evaluation has them."""
+    """Random images (N, C, H, W) uint8, channels last as in evaluation."""
     shape = (count, header.height, header.width, header.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return torch.from_numpy(noise).to(resolved.device).permute(0, 3, 1, 2)
@@ -181,14 +182,14 @@ def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
 def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
     """Multiply-adds of a network for one image.
 
-    Those of convolutions, matrix products and attention, which is nearly all; normalisation,
-    activations, resizing and other element-wise work is not counted.
+    Counts convolutions, matrix products and attention, which are nearly all; normalisation,
+    activations, resizing and other element-wise operations are not counted.
 
     Args:
         network: in eval mode.
         image: (1, C, H, W).
     """
-    # What a device fuses counts as what it is made of, so that the number is the same everywhere.
+    # Count the parts of fused attention, so that the number is the same on every device.
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         network(image)
@@ -196,18 +197,18 @@ def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
 
 
 def weight_bytes(network: nn.Module) -> int:
-    """Bytes of parameters and buffers, as a weights file holds them."""
+    """Bytes of parameters and buffers in a weights file."""
     return sum(part.numel() * part.element_size() for part in network.state_dict().values())
 
 
 def time_interleaved(
     works: Mapping[tuple[str, int], Callable[[], object]], device: str
 ) -> dict[tuple[str, int], np.ndarray]:
-    """Time calls in rounds that go through all of them, so that a slow minute affects all alike.
+    """Time functions in interleaved rounds, so that a slow minute affects all of them equally.
 
     Args:
-        works: what to time, by name.
-        device: whose work is waited for.
+        works: functions to time, by name.
+        device: is synchronised after each call.
 
     Returns:
         (R,) seconds of each work in each round, the median of its calls in it.
@@ -248,12 +249,12 @@ def _quartiles(values: np.ndarray) -> Quartiles:
 
 
 def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:
-    """MiB that weights and a batch take at most; the network goes back to the CPU afterwards."""
-    # cuBLAS's workspace comes with its first product and stays; it is nobody's.
+    """Peak MiB of weights and one batch; the network is moved back to the CPU afterwards."""
+    # Allocate cuBLAS's workspace, which stays, before measuring: it belongs to no network.
     (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).sum().item()
     before = torch.cuda.memory_allocated()
     network.to("cuda")
-    network(batch)  # what is tried out once does not count
+    network(batch)  # exclude one-time work such as benchmarking kernels
     torch.cuda.reset_peak_memory_stats()
     network(batch)
     torch.cuda.synchronize()
@@ -265,9 +266,9 @@ def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:
 def _peaks_apart(
     candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
 ) -> dict[str, float]:
-    """MiB by which a process grows at most that predicts a batch, one process a network.
+    """Peak growth in MiB of a process that predicts one batch; one process per network.
 
-    They are forked from one that has imported everything and computed nothing.
+    They are forked from a server that has imported everything and computed nothing.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -279,7 +280,7 @@ def _peaks_apart(
             except BrokenProcessPool:
                 raise InputError(
                     f"candidates: a process that predicts {params.evaluate.batch_size} images at a "
-                    f"time with {candidate.encoder} was killed, likely for want of memory; halve "
+                    f"time with {candidate.encoder} was killed, probably out of memory; halve "
                     "evaluate.batch_size"
                 ) from None
     return peaks
@@ -291,7 +292,7 @@ def _growth(
     prepare(resolved)
     batch = _pixels(params.evaluate.batch_size, header, resolved)
     with torch.no_grad():
-        # What the libraries take with the first thing they compute is no network's.
+        # Memory that libraries allocate on first use belongs to no network.
         nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8))
         before = _most_resident()
         network = _network(params, candidate, header)
@@ -300,6 +301,6 @@ def _growth(
 
 
 def _most_resident() -> int:
-    """Bytes of memory that this process has had at most; a forked one begins with what it has."""
+    """Peak resident memory of this process in bytes; a forked one starts at its own size."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most

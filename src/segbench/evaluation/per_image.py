@@ -1,4 +1,4 @@
-"""Scores of single images: a row of a table for each, and what sets of rows come to."""
+"""Scores of single images, their table, and summaries of it."""
 
 import re
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ class ImageScores:
     """Scores of an image.
 
     Attributes:
-        row: by column; without what names the image.
-        pred_mask: (H, W) class ids, by the default rule.
+        row: scores by column, without the columns that identify the image.
+        pred_mask: (H, W) class ids from the default rule.
         counts: (F, 4) of that mask, see `counts.count_image`.
         correct: (2,), see `counts.count_image`.
         histogram: (F, 2, 256), see `probabilities.histogram`.
@@ -54,7 +54,7 @@ class Scorer:
     Attributes:
         num_classes: with the background.
         tolerance: of the surface dice, in pixels.
-        default, chosen: rules that masks are made by.
+        default, chosen: mask rules.
         extra: names in `OPTIONAL_METRICS`.
     """
 
@@ -68,12 +68,12 @@ class Scorer:
         """Score an image.
 
         Args:
-            default, chosen: what the network of either rule predicts of it.
+            default, chosen: predictions of the network under each rule.
         """
         ways, preds = [(default, self.default)], [default.pred_mask]
         if self.chosen != self.default:
             ways.append((chosen, self.chosen))
-            # Of several classes the largest is taken, whatever the threshold.
+            # With several classes the most probable wins, and the threshold has no effect.
             several = self.num_classes > 2
             pred = chosen.pred_mask if several else binarise(chosen.probs_u8, self.chosen.threshold)
             preds.append(remove_components(pred, self.chosen, 1.0))
@@ -123,7 +123,7 @@ def _of_truth(mask: Pixels) -> dict[str, float]:
 
 
 def image_table(samples: pd.DataFrame, name: str, found: list[ImageScores]) -> pd.DataFrame:
-    """A row an image: split, id, group, stratum, its scores, and the counts of each class."""
+    """One row per image: split, id, group, stratum, scores, and the counts of each class."""
     rows = pd.DataFrame([image.row for image in found])
     cells = np.stack([image.counts for image in found])  # (N, F, 4)
     columns = [f"{cell}_{at + 1}" for at in range(cells.shape[1]) for cell in counts.COUNTS]
@@ -136,13 +136,13 @@ def image_table(samples: pd.DataFrame, name: str, found: list[ImageScores]) -> p
 def summarise(
     table: pd.DataFrame, found: list[ImageScores], classes: tuple[str, ...], batch_size: int
 ) -> dict[str, float]:
-    """Scores of a split: pooled ones, those of each class, and means over images.
+    """Scores of a split: pooled, per class, and means over images.
 
     Args:
         table: of `image_table`.
-        found: the scores that it was made from.
-        classes: names, the background's first.
-        batch_size: of the soft dice, which pools a batch.
+        found: the scores in the table's order.
+        classes: names, background first.
+        batch_size: images that the soft dice pools.
     """
     cells, correct = (
         np.stack([getattr(image, name) for image in found]) for name in ("counts", "correct")

@@ -1,4 +1,4 @@
-"""Post-processing: probabilities to masks, by the rule that does best on validation."""
+"""Post-processing: probabilities to masks, and selection of the best rule on validation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from segbench.params.evaluate import Choose
 
 @dataclass(frozen=True)
 class MaskRule:
-    """How masks are made.
+    """How probabilities become masks.
 
     Attributes:
-        threshold: probability from which a pixel is foreground, where there is one class of it.
-        min_size: components of fewer pixels become background; counted at the network's size.
-        largest: all components of a class but the largest become background.
-        flips: the network sees an image and its three mirror images, and logits are averaged.
+        threshold: minimum foreground probability, if there is one foreground class.
+        min_size: smaller components become background; in pixels at the network's size.
+        largest: keep only the largest component of each class.
+        flips: average logits over an image and its three mirror images.
     """
 
     threshold: float
@@ -32,7 +32,7 @@ class MaskRule:
 
     @property
     def removes_components(self) -> bool:
-        """Whether it removes any."""
+        """Whether it can remove components."""
         return self.min_size > 1 or self.largest
 
 
@@ -49,10 +49,10 @@ def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
     Args:
         mask: (H, W) class ids.
         rule: what to remove; components are 8-connected.
-        scale: pixels of this mask for each of the network's, by which the smallest size grows.
+        scale: pixels of this mask per pixel of the network's; `min_size` is multiplied by it.
 
     Returns:
-        (H, W) class ids; the mask itself where the rule removes nothing.
+        (H, W) class ids; the same array if the rule removes nothing.
     """
     if not rule.removes_components:
         return mask
@@ -70,7 +70,7 @@ def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
 
 
 def enlarge(probs_u8: Pixels, height: int, width: int) -> NDArray[np.float32]:
-    """Resize probabilities (C, H, W) to (C, height, width), linear between pixels."""
+    """Resize probabilities (C, H, W) to (C, height, width) by linear interpolation."""
     return np.stack(
         [
             cv2.resize(channel.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -88,17 +88,17 @@ def select_rule(
 ) -> list[Choice]:
     """Try mask rules on validation images, best first.
 
-    First the threshold, by each image's counts at all 256 of them; then, at that threshold, which
-    components to remove; all of it with and without mirror images, as far as that is tried.
+    First the threshold, from each image's counts at all 256; then, at that threshold, which
+    components to remove; both with and without mirror images if `options` asks for that.
 
     Args:
-        default: stays where nothing else is better.
+        default: the rule to keep unless another is better.
         options: what to try.
-        predictions: of the validation images, by whether they are averaged over mirror images.
+        predictions: of the validation images, keyed by whether logits are averaged over flips.
 
     Returns:
-        All that was tried, best first; among equals the rule that changes least, and the threshold
-        nearest to the default. The default alone, with NaN, if no image has foreground.
+        All rules tried, best first. Ties go to the rule that changes least, and to the threshold
+        nearest to the default. Only the default, with NaN, if no image has foreground.
     """
     if not any(
         ((image.mask > 0) & (image.mask != IGNORE)).any() for image in predictions[default.flips]
@@ -117,12 +117,12 @@ def select_rule(
                 rule = replace(start, largest=largest, min_size=min_size)
                 if rule.removes_components:
                     tried.append((_dice_of(images, rule), rule))
-    # Sorting is stable: what was tried first, and changes less, stays ahead of its equals.
+    # Sorting is stable: among ties, rules tried earlier, which change less, stay first.
     return sorted(tried, key=lambda choice: -choice[0])
 
 
 def best_threshold(histograms: Histogram, default: float) -> float:
-    """The threshold with the highest mean dice per image; the nearest to the default of equals.
+    """The threshold with the highest mean dice per image; among ties, the nearest to the default.
 
     Args:
         histograms: (N, 1, 2, 256).
@@ -150,8 +150,9 @@ def _dice_of(images: Sequence[Prediction], rule: MaskRule) -> float:
 
 
 def _with_empty_as_right(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores in which an empty image that is predicted to be empty counts as right.
+    """Scores in which an empty image that is predicted empty counts as 1.
 
-    Rules are compared on the same images; left out, it would pay to find something there.
+    Rules must be compared on the same images: left out instead, such images would make a false
+    positive cheaper than an empty prediction.
     """
     return np.where(np.isnan(scores), 1.0, scores)

@@ -1,4 +1,4 @@
-"""Predictions: what a network makes of the whole images of a split."""
+"""Predictions of a network for the whole images of a split."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from segbench.models.network import predict_classes
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network predicts of an image, and the truth.
+    """A network's prediction for an image, and the ground truth.
 
     Attributes:
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
-        pred_mask: (H, W) class ids that the default rule makes of it.
+        pred_mask: (H, W) class ids from the default rule.
         mask: (H, W) class ids, 255 where ignored.
         soft: (F, 2), see `on_device.soft_sums`.
         original: reads the mask at the image's own size (H', W').
@@ -49,7 +49,7 @@ class Truths:
 
     def read(self, id: str) -> Pixels:
         """(H, W) class ids."""
-        return np.array(read_pixels(self._paths[id]))  # torch asks for what can be written to
+        return np.array(read_pixels(self._paths[id]))  # torch wants a writable array
 
 
 @torch.no_grad()
@@ -60,8 +60,8 @@ def predict(
 
     Args:
         network: (N, C, H, W) uint8 to logits, in eval mode, channels last.
-        split: images, or the windows that they were tiled into.
-        truths: the masks at their own size.
+        split: images, or the windows of tiled ones.
+        truths: masks at their original size.
         batch_size: of images or windows.
         threshold: of the default rule.
     """
@@ -84,7 +84,7 @@ def _stitched_logits(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (N, C, H, W) and masks (N, H, W) of whole images, some at a time.
+    """Yield logits (N, C, H, W) and masks (N, H, W) of whole images, a few at a time.
 
     On the device, or on the CPU where windows are stitched.
     """

@@ -1,7 +1,7 @@
-"""Where outlines lie: distances between them, and how much of them agrees.
+"""Boundary metrics: distances between outlines, and how far they agree.
 
-An outline is the pixels of a mask with one of their four neighbours outside it; beyond the image is
-outside. Pixels that are ignored are background in both masks.
+The outline of a mask is those of its pixels with one of their four neighbours outside the mask;
+beyond the image counts as outside. Ignored pixels are background in both masks.
 """
 
 from collections.abc import Sequence
@@ -61,10 +61,10 @@ MARGIN = 0.02
 def boundary_scores(
     pred_masks: Sequence[Pixels], mask: Pixels, num_classes: int, tolerance: float
 ) -> NDArray[np.float64]:
-    """Boundary scores of masks of one image, the mean over its foreground classes that have any.
+    """Boundary scores of masks of one image, averaged over the foreground classes that occur.
 
     Args:
-        pred_masks: P of (H, W) class ids; all at once, since the truth's part of the work is half.
+        pred_masks: P masks (H, W) of class ids, which share the work on the truth's outline.
         mask: (H, W) class ids, 255 where ignored.
         num_classes: with the background.
         tolerance: of the surface dice, in pixels.
@@ -89,11 +89,11 @@ def boundary_scores(
 
 
 def of_class(preds: Sequence[Pixels], truth: Pixels, tolerance: float) -> list[Boundary]:
-    """Boundary scores of one class, of masks (H, W) of 0 and 1."""
+    """Boundary scores of one class, from masks (H, W) of 0 and 1."""
     diagonal = float(np.hypot(*truth.shape))
-    # Nothing outside of all matters, and most masks are small.
+    # Crop to the bounding box of all masks, which are mostly small.
     left, top, width, height = cv2.boundingRect(np.bitwise_or.reduce([*preds, truth]))
-    # Cut at the image's edges only, beyond which is outside, as beyond the box.
+    # Safe, as beyond the box, like beyond the image, counts as outside.
     box = (slice(top, top + height), slice(left, left + width))
     reach = max(1, round(MARGIN * diagonal))
     real = _outline(truth[box], reach)
@@ -111,8 +111,8 @@ def of_class(preds: Sequence[Pixels], truth: Pixels, tolerance: float) -> list[B
 
 @dataclass(frozen=True)
 class _Outline:
-    """Of a mask: its outline (H, W); its inner margin (H, W); and how far each pixel lies from its
-    outline (H, W), in pixels."""
+    """A mask's outline (H, W), its inner margin (H, W), and the distance of each pixel (H, W) from
+    the outline, in pixels."""
 
     edge: NDArray[np.bool_]
     margin: Pixels
@@ -120,7 +120,7 @@ class _Outline:
 
 
 def _outline(mask: Pixels, reach: int) -> _Outline | None:
-    """What is compared of a mask of 0 and 1; None if it is empty."""
+    """Outline, margin and distances of a mask of 0 and 1; None if it is empty."""
     if not mask.any():
         return None
     mask = np.ascontiguousarray(mask)
@@ -133,7 +133,7 @@ def _outline(mask: Pixels, reach: int) -> _Outline | None:
 
 
 def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
-    """Pixels of a mask with one of its neighbours outside."""
+    """Pixels of a mask with a neighbour outside it."""
     eroded = cv2.erode(mask, neighbours, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return mask - eroded
 
@@ -150,13 +150,13 @@ def _compare(pred: _Outline, truth: _Outline, tolerance: float) -> Boundary:
 
 
 def _distances(edge: NDArray[np.bool_], field: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Distance of each pixel of an outline to the nearest of the other, in pixels."""
-    # Roots of whole numbers, up to the last digit, which depends on the code path that it takes.
+    """Distance of each outline pixel to the nearest pixel of the other outline."""
+    # Exactly, squares are whole numbers; rounding removes differences between code paths of OpenCV.
     return np.sqrt(np.rint(np.square(field[edge], dtype=np.float64)))
 
 
 def _percentile(values: NDArray[np.float64]) -> float:
-    """As np.percentile has it, linear between values, in a tenth of its time."""
+    """Same as np.percentile with linear interpolation, ten times as fast."""
     at = PERCENTILE / 100 * (len(values) - 1)
     below = int(at)
     above = min(below + 1, len(values) - 1)

@@ -1,12 +1,12 @@
-"""The metrics there are, by name: which every mask has, which are optional, and who shows which.
+"""All metrics by name: those of every mask, optional ones, and which tool shows which.
 
 An optional metric is a module in `metrics/optional`, named as `evaluate.extra_metrics` names it. It
-offers `DEFINITIONS`, a `Definition` for each column that it adds, and `of_image(evidence)`, their
-values; nothing else has to know of it.
+provides `DEFINITIONS`, a `Definition` for each column that it adds, and `of_image(evidence)`, their
+values; it needs no other registration.
 
 Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
-in no count. Where truth and prediction of a class are both empty, a score is NaN: it is left out of
-means, and counted. What holds where one of them is empty, each definition says.
+never counted. If truth and prediction of a class are both empty, the score is NaN: left out of
+means, and reported as undefined. Each definition says what holds if only one is empty.
 """
 
 import pkgutil
@@ -17,14 +17,14 @@ from segbench.metrics import boundary, counts, optional, probabilities
 from segbench.metrics.definition import Definition, Evidence
 
 MASK_METRICS = (*counts.SCORES, "accuracy", *boundary.NAMES)
-"""Metrics of a mask, however it is made; see `VARIANTS`."""
+"""Metrics computed for each variant of a mask; see `VARIANTS`."""
 
 VARIANTS = ("", "_chosen", "_original", "_original_chosen")
-"""Ways to make a mask, as endings of column names: at `evaluate.threshold`, or by the rule that was
-chosen on validation; at the network's size, or at the image's own."""
+"""Variants of a mask, as suffixes of column names: by the default rule or by the one chosen on
+validation; at the network's size or at the image's original size."""
 
 TRUTH_COLUMNS = ("object_size", "num_objects")
-"""What subgroups are made by: share of the pixels that is foreground, and number of components."""
+"""Columns that define subgroups: foreground's share of the pixels, and number of components."""
 
 _OPTIONAL = {
     module.name: import_module(f"{optional.__name__}.{module.name}")
@@ -34,7 +34,7 @@ _OPTIONAL = {
 OPTIONAL_METRICS: dict[str, Callable[[Evidence], dict[str, float]]] = {
     name: module.of_image for name, module in _OPTIONAL.items()
 }
-"""What `evaluate.extra_metrics` may name: columns of an image from what is known of it."""
+"""Optional metrics by their name in `evaluate.extra_metrics`; each computes an image's columns."""
 
 DEFINITIONS: dict[str, Definition] = {
     **counts.DEFINITIONS,
@@ -42,17 +42,17 @@ DEFINITIONS: dict[str, Definition] = {
     **probabilities.DEFINITIONS,
     **{name: one for module in _OPTIONAL.values() for name, one in module.DEFINITIONS.items()},
 }
-"""Of every metric there is, by its name in tables."""
+"""Definitions of all metrics, by column name."""
 
 SUMMARY_METRICS = ("dice", "iou")
-"""Metrics that the scores file has in every variant; the rows of images have all."""
+"""Metrics in the scores file, in every variant; the table of images has all metrics."""
 
 MLFLOW_METRICS = (
     *("dice", "iou", "precision", "recall", "accuracy"),
     *("boundary_iou", "surface_dice", "hausdorff95"),
     *(name for module in _OPTIONAL.values() for name in module.DEFINITIONS),
 )
-"""Metrics whose means over images MLflow gets: few, so that its page of two runs can be read."""
+"""Metrics whose means are logged to MLflow: few, so that its comparison view stays readable."""
 
 DVC_METRICS = ("dice", "iou", "precision", "recall", "hausdorff95")
-"""Metrics that DVC shows of each candidate, whichever it is that ranks them."""
+"""Metrics that DVC shows for each candidate, whichever metric ranks them."""

@@ -1,4 +1,4 @@
-"""Counts of pixels that are right and wrong, and their ratios."""
+"""Pixel counts (the confusion matrix of each class) and the scores that are ratios of them."""
 
 from collections.abc import Callable
 
@@ -15,10 +15,10 @@ Ratios = NDArray[np.float64]
 
 
 def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Counts, Counts]:
-    """What `count` and `count_correct` say of one image, by one core.
+    """`count` and `count_correct` for one image, on a single core.
 
-    torch would share each of many small sums among all cores, which then wait for each other, and
-    for those that a network is using.
+    torch would split each of these small sums over all cores, and lose more time to
+    synchronisation, also with the network's threads, than it gains.
 
     Args:
         pred_mask: (H, W) class ids.
@@ -41,7 +41,7 @@ def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Coun
 
 
 def accuracy(correct: Counts) -> Ratios:
-    """Share of pixels that are right, of (..., 2): (...) float64 in [0, 1], NaN without pixels."""
+    """Share of correct pixels, (..., 2) to (...): float64 in [0, 1], NaN without pixels."""
     right, counted = correct[..., 0], correct[..., 1]
     return np.divide(right, counted, out=np.full(right.shape, np.nan), where=counted > 0)
 
@@ -108,24 +108,24 @@ def _ratio(part: Counts, whole: Counts, counts: Counts) -> Ratios:
 
 
 def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:
-    """Score of each image, the mean over its foreground classes: (N, F, 4) to (N,), NaN if none."""
+    """Mean score over the foreground classes of each image: (N, F, 4) to (N,), NaN if none."""
     return mean_of_defined(score(counts))
 
 
 def mean_of_defined(values: Ratios) -> Ratios:
-    """Mean over the last axis of what is no NaN; NaN where all is."""
+    """Mean over the last axis, ignoring NaN; NaN where all values are."""
     defined = ~np.isnan(values)
     total, number = np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1)
     return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
 
 
 def summarise(counts: Counts, correct: Counts) -> dict[str, float]:
-    """All scores of a set of images, and how many images had none.
+    """All scores of a set of images, and for how many images each is undefined.
 
-    `<score>_micro` pools the pixels of all images and classes before the ratio; `<score>_macro`
-    pools those of all images, class by class, and is the mean over the classes; `<score>_per_image`
-    is the mean over images of the mean over classes. With one foreground class, micro and macro are
-    the same, and macro is left out. Accuracy is of all pixels.
+    `<score>_micro` pools the counts of all images and classes before taking the ratio;
+    `<score>_macro` pools over images for each class, then averages over classes;
+    `<score>_per_image` averages over the classes of each image, then over images. With one
+    foreground class macro equals micro and is left out. Accuracy pools all pixels.
     """
     pooled = counts.sum(axis=0)
     summary = {f"{name}_micro": float(score(pooled.sum(axis=0))) for name, score in SCORES.items()}

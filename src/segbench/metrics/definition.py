@@ -1,4 +1,4 @@
-"""What a metric is, and what it is computed from."""
+"""Definition of a metric, and the input of optional ones."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Definition:
-    """What a report tells of a metric.
+    """Definition of a metric, as shown in the report.
 
     Attributes:
         formula: in words and symbols.
-        empty: what holds where truth, prediction, or both are empty.
-        lower_is_better: as of a distance.
+        empty: its value if truth, prediction, or both are empty.
+        lower_is_better: true for distances and errors.
     """
 
     formula: str
@@ -23,7 +23,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the optional metrics of an image are computed from.
+    """Input of the optional metrics of an image.
 
     Attributes:
         pred_mask: (H, W) class ids.

@@ -1,4 +1,4 @@
-"""What metrics need of a batch on the device that computed it: counts, probabilities, soft sums."""
+"""Counts, probabilities and soft sums of a batch, computed on its device."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from segbench.metrics.probabilities import LEVELS
 
 
 def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Pixels of each foreground class that are true / false positives / negatives.
+    """Count true and false positives and negatives of each foreground class.
 
     Args:
         pred_mask: (N, H, W) integer class ids.
@@ -33,7 +33,7 @@ def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
 
 
 def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
-    """Pixels of any class that are right, and pixels that count.
+    """Count correct pixels of any class, and pixels that are not ignored.
 
     Args:
         pred_mask: (N, H, W) integer class ids.
@@ -49,14 +49,14 @@ def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
 def to_probs_u8(logits: Tensor) -> Tensor:
     """Probabilities of logits (N, C, H, W) as bytes of the same shape: floor(256 p), at most 255.
 
-    C is 1 for a single foreground class, else one a class, the background's first.
+    C is 1 for a single foreground class, else the number of classes, background first.
     """
     probs = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
     return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
 
 
 def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
-    """What the soft dice is made of, of each image and foreground class.
+    """The sums that make up the soft dice of each image and foreground class.
 
     Args:
         logits: (N, C, H, W), see `to_probs_u8`.
@@ -77,10 +77,10 @@ def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def soft_dice_batch(sums: Tensor, batch_size: int) -> float:
-    """Soft dice as a loss sees it: of the pixels of a batch together, the mean over batches.
+    """Soft dice as in a loss: pooled over the pixels of a batch, then averaged over batches.
 
-    It depends on the batch size and on the order of the images; it stands here to be set beside
-    published numbers that were measured so.
+    It depends on batch size and order of the images; it is here only for comparison with published
+    numbers that were measured this way.
 
     Args:
         sums: (N, F, 2) of `soft_sums`.

@@ -1,7 +1,7 @@
-"""Scores that need no threshold: histograms of probabilities, and what follows from them.
+"""Threshold-free scores, from histograms of probabilities.
 
-A probability is kept as a byte, floor(256 p): a histogram of bytes, of foreground and of the rest,
-gives the counts at each of 256 thresholds exactly, without the network.
+Probabilities are stored as bytes, floor(256 p): histograms over true foreground and over the rest
+give exact counts at each of 256 thresholds, without the network.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from segbench.metrics.definition import Definition
 
 LEVELS = 256
 Histogram = NDArray[np.int64]
-"""(..., 2, 256): how many pixels of the rest (0) and of the class (1) have each probability."""
+"""(..., 2, 256): number of pixels at each probability, outside (0) and inside (1) the class."""
 
 DEFINITIONS = {
     "average_precision": Definition(
@@ -29,12 +29,12 @@ DEFINITIONS = {
 
 
 def foreground(probs_u8: Pixels) -> Pixels:
-    """Probabilities of the foreground classes (F, H, W), of (C, H, W)."""
+    """Probabilities (F, H, W) of the foreground classes, from (C, H, W)."""
     return probs_u8 if len(probs_u8) == 1 else probs_u8[1:]
 
 
 def histogram(probs_u8: Pixels, mask: Pixels) -> Histogram:
-    """Count the probabilities of an image.
+    """Histograms of the probabilities of an image.
 
     Args:
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
@@ -53,7 +53,7 @@ def histogram(probs_u8: Pixels, mask: Pixels) -> Histogram:
 
 
 def counts_at(histograms: Histogram) -> NDArray[np.int64]:
-    """Counts (..., 256, 4) at every threshold: from level k on, a pixel is foreground."""
+    """Counts (..., 256, 4) at every threshold k, at which bytes >= k are foreground."""
     above = histograms[..., ::-1].cumsum(axis=-1)[..., ::-1]
     counts = np.empty((*histograms.shape[:-2], LEVELS, 4), np.int64)
     counts[..., TP], counts[..., FP] = above[..., 1, :], above[..., 0, :]
@@ -63,7 +63,7 @@ def counts_at(histograms: Histogram) -> NDArray[np.int64]:
 
 
 def average_precision(histograms: Histogram) -> NDArray[np.float64]:
-    """Area under the steps of precision over recall, of (..., 2, 256): (...) in [0, 1] or NaN."""
+    """Area under the precision-recall step curve: (..., 2, 256) to (...), in [0, 1] or NaN."""
     counts = counts_at(histograms)[..., ::-1, :]  # from the highest threshold down
     hits, found = counts[..., TP], counts[..., TP] + counts[..., FP]
     positives = hits[..., -1]

@@ -1,4 +1,4 @@
-"""Which architectures and encoders there are, and which of them go together."""
+"""Architectures and encoders, and which of them are compatible."""
 
 import inspect
 from collections.abc import Callable
@@ -30,7 +30,7 @@ PUBLISHED: dict[str, ModuleType] = {
     "flood-vgg19": flood_vgg19,
     "hgr1-resnet50": hgr1_resnet50,
 }
-"""The published U-Nets, a module each."""
+"""The published U-Nets by name."""
 
 LIBRARY: dict[str, Callable[..., Any]] = {
     kind.__name__.lower(): kind
@@ -41,9 +41,9 @@ LIBRARY: dict[str, Callable[..., Any]] = {
 }
 """The architectures of segmentation-models-pytorch."""
 
-_ONE_STRIDE = "all its features are of one stride"
-_OTHER_STRIDES = "its features are not of the strides 2 or 4, 8, 16, 32"
-_ITS_OWN = "the library names features of it that it does not have"
+_ONE_STRIDE = "all its features have the same stride"
+_OTHER_STRIDES = "its features lack the strides 2 or 4, 8, 16, 32"
+_ITS_OWN = "features are listed for it that it does not have"
 INCOMPATIBLE_ENCODERS: dict[str, str] = {
     **dict.fromkeys(
         (
@@ -56,11 +56,10 @@ INCOMPATIBLE_ENCODERS: dict[str, str] = {
     **dict.fromkeys(("levit_*", "visformer_*", "shvit_*"), _OTHER_STRIDES),
     "nest_*": _ITS_OWN,
 }
-"""Families of timm, by pattern, that no architecture but DPT can be built on, and why. All encoders
-of segmentation-models-pytorch itself can. Some that can be built take images of certain sizes only;
-`segbench.models.check_size` tells."""
+"""Patterns of timm encoders that work only with DPT, and why. All of segmentation-models-pytorch's
+own encoders work. Some take only certain image sizes; see `models.network.check_size`."""
 
-# Architecture arguments that segbench itself decides.
+# Architecture arguments that segbench sets itself.
 RESERVED_ARGS = {
     *("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"),
     *("encoder", "num_outputs"),
@@ -70,7 +69,7 @@ RESERVED_ARGS = {
 def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
     """Raise InputError for an architecture, an encoder or a weights file that does not exist.
 
-    All at once, and of all candidates before the first is trained.
+    Reports all problems of all candidates at once, before the first is trained.
     """
     problems = _of_architecture(model)
     for alias, candidate in candidates.items():
@@ -80,7 +79,7 @@ def check_names(model: Model, candidates: dict[str, Candidate]) -> None:
 
 
 def why_incompatible(encoder: str) -> str | None:
-    """Why a timm encoder (`tu-...`) cannot be used, None if nothing is known against it."""
+    """Why a timm encoder (`tu-...`) cannot be used; None if no reason is known."""
     name = encoder.removeprefix("tu-")
     return next(
         (why for pattern, why in INCOMPATIBLE_ENCODERS.items() if fnmatchcase(name, pattern)), None
@@ -115,14 +114,14 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
                 f"encoder: '{name}' goes with {', '.join(PUBLISHED)}, not with {model.architecture}"
             )
         if candidate.weights != "none":
-            problems.append(f"weights: nobody trained an encoder '{name}' before; set none")
+            problems.append(f"weights: encoder '{name}' has no pretrained weights; set none")
     elif name.startswith("tu-"):
         if not timm.is_model(name[3:].split(".")[0]):
             near = did_you_mean(name, [f"tu-{known}" for known in timm.list_models()])
             problems.append(f"encoder: timm has no '{name[3:]}'{near}")
         elif model.architecture.lower() != "dpt" and (reason := why_incompatible(name)) is not None:
             problems.append(
-                f"encoder: {model.architecture} cannot stand on {name}, {reason}; take another "
+                f"encoder: {model.architecture} cannot be built on {name}, {reason}; take another "
                 "encoder or architecture dpt"
             )
         elif "." in name and name[3:] not in timm.list_pretrained():
@@ -140,7 +139,7 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
         problems.append("encoder_args: only encoders that begin with tu- take any")
     if model.in_channels == 1 and candidate.weights != "none":
         problems.append(
-            f"weights: '{candidate.weights}' are of a network for three channels; set none, or "
+            f"weights: '{candidate.weights}' are for three channels; set none, or "
             "model.in_channels: 3, which shows grey images as three equal channels"
         )
     if candidate.weights_sha256 is not None:

@@ -15,16 +15,16 @@ from segbench.models.network import STRIDE
 
 
 class _StaticSame(nn.Module):
-    """'Same' padding, then the convolution; for inputs whose size is a multiple of the stride.
+    """Convolution with constant 'same' padding, for inputs whose size is a multiple of the stride.
 
-    There the padding is a constant, (kernel - stride) split with the larger half right and below;
-    the library computes it from the size at run time, which an exported program cannot hold.
+    For these the padding is (kernel - stride), with the larger half right and below; the library
+    computes it from the size at run time, which cannot be exported.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         pads: list[int] = []
-        for axis in (1, 0):  # nn.functional.pad starts with the last axis
+        for axis in (1, 0):  # nn.functional.pad takes the last axis first
             reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
             total = max(reach - conv.stride[axis], 0)
             pads += [total // 2, total - total // 2]
@@ -40,10 +40,10 @@ class _StaticSame(nn.Module):
 
 
 def export_network(network: nn.Module, channels: int, path: Path) -> None:
-    """Write a network as `pt2`: any batch, height and width in multiples of 32 from 64 up.
+    """Export a network as `pt2`: any batch size, height and width multiples of 32 from 64 up.
 
     Args:
-        network: is copied, moved to the CPU and set to eval mode.
+        network: left unchanged; a copy on the CPU in eval mode is exported.
         channels: of the images, 3 or 1.
         path: the exported program takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W)
             float32 logits.
@@ -54,7 +54,7 @@ def export_network(network: nn.Module, channels: int, path: Path) -> None:
             if isinstance(child, Conv2dSame):
                 setattr(parent, name, _StaticSame(child))
     example = torch.zeros((2, channels, 2 * STRIDE, 3 * STRIDE), dtype=torch.uint8)
-    # From 2 on: a size of 1 is taken for a constant.
+    # At least 2, as a size of 1 would be exported as a constant.
     height, width = Dim("height", min=2, max=1024), Dim("width", min=2, max=1024)
     shapes = {0: Dim("batch", min=1, max=2**16), 2: STRIDE * height, 3: STRIDE * width}
     with torch.no_grad(), _without_a_known_warning():
@@ -71,7 +71,7 @@ def load_exported(path: Path) -> nn.Module:
 
 @contextmanager
 def _without_a_known_warning() -> Iterator[None]:
-    """torch warns of weights that share memory, and goes on to store them rightly."""
+    """Suppress torch's warning about weights that share memory, which it stores correctly."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No complete tensor")
         yield

@@ -1,4 +1,4 @@
-"""Averaging over an image and its mirror images."""
+"""Test-time augmentation by flips."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ class FlipAveraged(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """As the network: (N, C, H, W) to (N, num_outputs, H, W)."""
+        """Averaged logits: (N, C, H, W) to (N, num_outputs, H, W)."""
         axes: tuple[list[int], ...] = ([], [2], [3], [2, 3])
         logits = [self.network(images.flip(turned)).flip(turned) for turned in axes]
         return torch.stack(logits).mean(dim=0)

@@ -1,4 +1,4 @@
-"""Freezing: which layers of an encoder keep their weights while the rest learns."""
+"""Freezing of encoder layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +12,17 @@ from segbench.params.section import did_you_mean
 
 
 def freeze(network: SegmentationNetwork, up_to: str, height: int, width: int) -> list[nn.Module]:
-    """Choose which of the encoder's weights learn; everything behind the encoder does.
+    """Freeze the encoder up to a layer; everything after the encoder stays trainable.
 
     Args:
         network: its parameters' `requires_grad` are set.
-        up_to: `none`, `all`, or the name of the last layer that stays as it is. What comes before
-            it is found by a forward pass, not by the order in which a library lists its layers.
-        height, width: of images that the network takes.
+        up_to: `none`, `all`, or the last layer to freeze. The order of layers is that of a forward
+            pass, not the order in which a library lists them.
+        height, width: an image size that the network accepts.
 
     Returns:
-        The modules that must be held in eval mode, so that batch norm uses the statistics it came
-        with, and keeps them.
+        The modules to keep in eval mode, so that batch norm uses and keeps its pretrained
+        statistics.
 
     Raises:
         InputError: if the encoder has no layer of that name.
@@ -40,7 +40,7 @@ def freeze(network: SegmentationNetwork, up_to: str, height: int, width: int) ->
         raise InputError(
             f"freeze_encoder: {network.blueprint.encoder} has no layer '{up_to}'"
             f"{did_you_mean(up_to, order)}; it begins with {', '.join(order[:3])} and ends with "
-            f"{', '.join(order[-3:])}; or take none or all"
+            f"{', '.join(order[-3:])}; or set none or all"
         )
     frozen = [modules[name] for name in order[: reached[-1] + 1]]
     for module in frozen:
@@ -52,7 +52,7 @@ def freeze(network: SegmentationNetwork, up_to: str, height: int, width: int) ->
 def _order_of_calls(
     network: SegmentationNetwork, modules: dict[str, nn.Module], height: int, width: int
 ) -> list[str]:
-    """Names of modules in the order in which an image reaches them."""
+    """Names of modules in the order of a forward pass."""
     order: dict[str, None] = {}
     hooks = [
         module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))

@@ -1,4 +1,4 @@
-"""Networks: an encoder with its weights and a decoder, by name, from raw pixels to logits."""
+"""Networks from raw pixels to logits: encoder and decoder by name, with weights."""
 
 import json
 import warnings
@@ -20,17 +20,17 @@ from segbench.models.scaling import Channels, input_scaling
 from segbench.params.model import Candidate, Model
 
 STRIDE = 32
-"""Height and width of a network's input are multiples of this many pixels."""
+"""Height and width of a network's input must be multiples of this."""
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All it takes to build a network, but its weights; it travels in the weights file.
+    """Everything needed to build a network except its weights; stored in the weights file.
 
     Attributes:
         architecture, architecture_args, encoder, encoder_args: as in params.yaml.
         num_outputs: channels of the logits.
-        mean, std: of the network's input, for pixel values in [0, 255], a number a channel.
+        mean, std: normalisation of pixel values in [0, 255], one value per channel.
     """
 
     architecture: str
@@ -45,7 +45,7 @@ class Blueprint:
 class SegmentationNetwork(nn.Module):
     """Raw pixels in, logits out: input scaling is part of the network.
 
-    Where the network takes three channels, it sees grey images as three equal ones.
+    Grey images are repeated if the network takes three channels.
     """
 
     def __init__(self, blueprint: Blueprint, network: nn.Module) -> None:
@@ -74,7 +74,7 @@ class SegmentationNetwork(nn.Module):
 
 
 def build_network(model: Model, candidate: Candidate, num_outputs: int) -> SegmentationNetwork:
-    """Build a candidate's network: its encoder with the weights asked for, the rest random.
+    """Build a candidate's network: its encoder with the given weights, the rest random.
 
     Random weights come from torch's generator, so seed it first.
 
@@ -84,7 +84,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
         num_outputs: channels of the logits.
 
     Raises:
-        InputError: for names or arguments that do not exist, and weights that cannot be had.
+        InputError: for unknown names or arguments, and weights that cannot be loaded.
     """
     mean, std = (values[: model.in_channels] for values in input_scaling(candidate))
     blueprint = Blueprint(
@@ -106,7 +106,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
 
 
 def check_size(network: SegmentationNetwork, height: int, width: int) -> None:
-    """Raise InputError if a network does not take images of that size; some take only one."""
+    """Raise InputError if a network does not accept images of this size; some accept only one."""
     training = network.training
     image = torch.zeros(1, len(network.blueprint.mean), height, width)
     try:
@@ -123,7 +123,7 @@ def check_size(network: SegmentationNetwork, height: int, width: int) -> None:
 
 
 def encoder_of(network: SegmentationNetwork) -> nn.Module:
-    """The encoder as its library made it, so that names in it are the library's."""
+    """The encoder as built by its library, with the library's module names."""
     encoder: Any = network.network.encoder
     if isinstance(network.network, PublishedUNet):
         encoder = encoder.body
@@ -147,14 +147,14 @@ def load_network(path: Path) -> SegmentationNetwork:
     """Build a network from a weights file that `save_network` wrote.
 
     Raises:
-        InputError: if the file is missing, torn or of another kind.
+        InputError: if the file is missing, incomplete or of another kind.
     """
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["blueprint"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a whole weights file of segbench ({error})") from None
+        raise InputError(f"{path}: not a complete weights file of segbench ({error})") from None
     for name in ("mean", "std"):
         header[name] = tuple(header[name])
     network = _build(Blueprint(**header), pretrained=False)
@@ -163,14 +163,14 @@ def load_network(path: Path) -> SegmentationNetwork:
 
 
 def num_parameters(module: nn.Module) -> int:
-    """How many weights a module learns."""
+    """Number of weights of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
     try:
         with warnings.catch_warnings():
-            # smp warns that tu- encoders take True, not 'imagenet'; both mean the same to it.
+            # smp warns that tu- encoders take True, not 'imagenet', but treats them the same.
             warnings.filterwarnings("ignore", message="For 'tu-'")
             network = _network(blueprint, pretrained)
     except (
@@ -182,11 +182,11 @@ def _build(blueprint: Blueprint, pretrained: bool) -> SegmentationNetwork:
         AssertionError,
     ) as error:
         if pretrained:
-            raise  # it was built without weights before, so this is the hub's
+            raise  # it could be built without weights, so this is the hub's error
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{blueprint.architecture} with {blueprint.encoder} cannot be built: {reason}; "
-            "fix encoder_args or architecture_args, or take another pair"
+            "fix encoder_args or architecture_args, or choose another combination"
         ) from None
     return SegmentationNetwork(blueprint, network)
 

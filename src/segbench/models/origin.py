@@ -1,4 +1,4 @@
-"""Where an encoder comes from, so that a report can say it and a reader can check it."""
+"""Origin of an encoder's weights, for the report."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from segbench.params.model import Candidate
 
 @dataclass(frozen=True)
 class Origin:
-    """What an encoder was before it was trained here.
+    """An encoder's state before training.
 
     Attributes:
-        source: of its weights: a file, or the hub's name of them; `from scratch`.
-        sha256: of the file; of the hub's weights as they lie in the encoder; None from scratch.
-        mean, std: of its input, for pixel values in [0, 1], a number a channel.
+        source: of its weights: a file, their name on the hub, or `from scratch`.
+        sha256: of the file, or of weights from the hub as loaded; None if from scratch.
+        mean, std: normalisation of pixel values in [0, 1], one value per channel.
     """
 
     source: str
@@ -27,7 +27,7 @@ class Origin:
 
 
 def origin_of(candidate: Candidate, network: SegmentationNetwork) -> Origin:
-    """Where the encoder of a network comes from that was built and not yet trained."""
+    """The origin of the encoder in a network that has not been trained yet."""
     mean, std = (
         [round(value / 255, 6) for value in values]
         for values in (network.blueprint.mean, network.blueprint.std)

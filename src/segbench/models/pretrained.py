@@ -1,4 +1,4 @@
-"""Pretrained encoder weights: from the hub, or from a local file that is checked first."""
+"""Pretrained encoder weights, from the hub or from a verified local file."""
 
 import logging
 import pickle
@@ -15,17 +15,17 @@ from segbench.errors import InputError
 from segbench.files import sha256_of
 from segbench.params.model import Candidate
 
-# What torch and safetensors raise for files that are torn or something else.
+# Errors of torch and safetensors for incomplete files or other formats.
 UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, IndexError, KeyError),
     *(ValueError, AttributeError),
 )
-# What other tools put before the names of an encoder's weights.
+# Prefixes that other tools put before an encoder's weight names.
 PREFIXES = ("", "encoder.", "encoder.model.", "model.", "module.", "backbone.")
 
 
 def check_file(path: Path, sha256: str) -> None:
-    """Raise InputError unless the file is there and is the one named by its hash."""
+    """Raise InputError unless the file exists and matches its hash."""
     if not path.is_file():
         raise InputError(f"{path}: no such weights file; fix candidates.<alias>.weights")
     found = sha256_of(path)
@@ -37,19 +37,19 @@ def check_file(path: Path, sha256: str) -> None:
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str) -> None:
-    """Load a file into an encoder; every weight of the encoder must be in it.
+    """Load a file into an encoder; it must contain every weight of the encoder.
 
-    What the file holds beyond the encoder (a classifier, say) is left out.
+    Other weights in the file, such as a classifier, are ignored.
 
     Raises:
-        InputError: if the file is missing, is not the one named by `sha256`, or does not fit.
+        InputError: if the file is missing, does not match `sha256`, or does not fit.
     """
     check_file(path, sha256)
     offered = _read(path)
     wanted = encoder.state_dict()
     prefix = max(PREFIXES, key=lambda prefix: sum(prefix + name in offered for name in wanted))
     state = {name: offered[prefix + name] for name in wanted if prefix + name in offered}
-    # Files of old torch versions lack these counters, which only matter to momentum-less BN.
+    # Files of old torch versions lack these counters, which only BN without momentum uses.
     missing = [
         name for name in wanted if name not in state and not name.endswith("num_batches_tracked")
     ]
@@ -71,7 +71,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # weights_only: a file of weights must not be able to run code.
+        # weights_only, so that a weights file cannot run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise InputError(
@@ -87,10 +87,10 @@ T = TypeVar("T")
 
 
 def ask_hub(candidate: Candidate, ask: Callable[[], T]) -> T:
-    """Call what downloads from the hub; whatever goes wrong becomes an InputError of one line."""
+    """Call a function that downloads from the hub; turn any error into a one-line InputError."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it retries five times, aloud
+    logger.setLevel(logging.ERROR)  # its five retries are logged
     try:
         return ask()
     except (OSError, RuntimeError, KeyError, ValueError) as error:

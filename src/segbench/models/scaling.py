@@ -1,4 +1,4 @@
-"""Input scaling: what an encoder's weights expect of pixel values."""
+"""Input scaling: the pixel values that an encoder's weights expect."""
 
 import segmentation_models_pytorch as smp
 import torch
@@ -8,14 +8,14 @@ from segbench.models.pretrained import ask_hub
 from segbench.params.model import Candidate
 
 Channels = tuple[float, ...]
-"""A number for each channel of a network's input."""
+"""One value per channel of a network's input."""
 
 
 def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
     """Mean and std of an encoder's input, for pixel values in [0, 255].
 
     Raises:
-        InputError: if what the params say contradicts the hub's ImageNet weights.
+        InputError: if the params contradict the hub's ImageNet weights.
     """
     known = {
         "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),

@@ -1,4 +1,4 @@
-"""The section `augment`: the size that networks see, patches, and how training images vary."""
+"""The section `augment`: input size, patches and augmentation."""
 
 from typing import Annotated, Self
 
@@ -25,13 +25,13 @@ class Transform(BaseModel):
 
 
 class Patches(Section):
-    """Windows that images are cut into after the split, before they are resized."""
+    """Windows cut from images after the split and before resizing."""
 
     height: PositiveInt
     width: PositiveInt
     overlap: NonNegativeInt
-    """Pixels that neighbouring windows share at least; windows are spread evenly, so that they
-    cover the image."""
+    """Minimum overlap of neighbouring windows, in pixels; windows are spread evenly over the
+    image."""
 
     @model_validator(mode="after")
     def _overlap_less_than_all(self) -> Self:
@@ -41,16 +41,16 @@ class Patches(Section):
 
 
 class Augment(Section):
-    """The size the networks see, and how training images are varied."""
+    """Input size of the networks, and augmentation of training images."""
 
     height: Multiple32
     width: Multiple32
     patches: Patches | None
     """null: whole images."""
     copies: NonNegativeInt
-    """Augmented copies of each training image that are stored beside it."""
+    """Augmented copies stored for each training image."""
     online: bool
-    """Draw new variations of every training image in every epoch."""
+    """Augment every training image anew in each epoch."""
     seed: NonNegativeInt
     transforms: list[Transform]
     preview_samples: PositiveInt

@@ -1,4 +1,4 @@
-"""The section `dataset`: what each dataset of the catalogue lets one choose."""
+"""The section `dataset`: the settings of each dataset in the catalogue."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +21,7 @@ Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:
 
 
 REPLACED = {"flood-area": "recipes/flood-vgg19.yaml", "hgr1": "recipes/hgr1-resnet50.yaml"}
-"""Former datasets of the catalogue, and the recipe that shows how their files are read now."""
+"""Datasets removed from the catalogue, and the recipe that shows how to read their files now."""
 
 
 def catalogue() -> list[str]:
@@ -41,17 +41,17 @@ class SyntheticPolyps(Section):
 
 
 class Limits(Section):
-    """What is taken for a mistake in files that come from elsewhere."""
+    """What counts as an error in external files."""
 
     megapixels: PositiveFloat
-    """Of one image; a larger one is refused before it is decoded."""
+    """Maximum size of an image; larger ones are refused before they are decoded."""
     unpacked_gib: PositiveFloat
-    """Of all that comes out of a dataset's archives."""
+    """Maximum total size of a dataset's archives when unpacked."""
     size_difference: NonNegativeInt
-    """Pixels by which a mask may be wider or higher than its image, or less so; it is then resized
-    with nearest neighbour, and counted. 0: sizes must agree."""
+    """Maximum difference in pixels between the width or height of a mask and its image; such masks
+    are resized by nearest neighbour, and counted. 0: sizes must agree."""
     on_bad_pair: Literal["error", "skip"]
-    """Stop at a pair that cannot be used, or leave it out and list it in the audit."""
+    """Stop at an unusable pair, or leave it out and list it in the audit."""
 
 
 class Published(Section):
@@ -59,9 +59,9 @@ class Published(Section):
 
     name: str
     source: str | None
-    """A folder or an archive here; null: fetch it."""
+    """A local folder or archive; null: fetch it."""
     checksums: dict[str, Checksum]
-    """Of archives by name, where the catalogue knows none: `{images.zip: "sha256:..."}`."""
+    """Of archives for which the catalogue has none, by name: `{images.zip: "sha256:..."}`."""
     limits: Limits
 
     @model_validator(mode="before")
@@ -146,13 +146,13 @@ Label = FromName | FromTable
 
 
 class Folder(Section):
-    """One's own images and masks."""
+    """The user's own images and masks."""
 
     name: Literal["folder"]
     title: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
-    """What the dataset is called in the report and in MLflow."""
+    """The dataset's name in the report and in MLflow."""
     source: str
-    """A folder, or an archive of one."""
+    """A folder or an archive."""
     images: str
     """Pattern below `source`, with `*`, `**` and one `{id}`: `images/{id}.jpg`."""
     masks: str
@@ -160,23 +160,23 @@ class Folder(Section):
     """Names by class id, background first."""
     mask: MaskThreshold | MaskValues | MaskColours
     group: Label | None
-    """What a split keeps together (patient, video, tile). null: every image stands alone."""
+    """What a split keeps together (patient, video, tile). null: every image is its own group."""
     stratum: Label | None
-    """What a split balances (site, camera, diagnosis). null: nothing but the number of images."""
+    """What a split balances (site, camera, diagnosis). null: only the number of images."""
     split: Label | None
     """For `split.by: predefined`: train, val or test of each image."""
     value_range: tuple[NonNegativeInt, PositiveInt] | None
-    """Of 16-bit images, the values that become 0 and 255. null: 8-bit images only."""
+    """Values of 16-bit images that are mapped to 0 and 255. null: 8-bit images only."""
     foreground: tuple[float, float] | None
-    """Between which shares the foreground of all images should lie; outside, the audit suspects
-    inverted masks. null: between 0 and 0.5."""
+    """Plausible range of the foreground's share of all pixels; outside it, the audit suspects
+    inverted masks. null: 0 to 0.5."""
     licence: str
     redistributable: bool
-    """May pictures of it be passed on, that is, be embedded in a report that enters git?"""
+    """Whether its images may be redistributed, hence embedded in a report that is kept in git."""
     citation: str
-    """What to cite; the report repeats it. Empty: nothing."""
+    """Reference shown in the report; empty: none."""
     published: NonNegativeInt
-    """Number of samples that were published, so that missing ones are noticed. 0: unknown."""
+    """Number of published samples, so that missing ones are noticed. 0: unknown."""
     limits: Limits
 
     @model_validator(mode="after")

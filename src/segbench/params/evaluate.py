@@ -15,35 +15,36 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Choose(Section):
-    """What is tried on validation, to make better masks of the same network; what is best there
-    is scored on test beside the plain masks."""
+    """Post-processing options to try on validation; the best is scored on test beside the default
+    rule."""
 
     threshold: bool
-    """All of 256 thresholds, for datasets of one foreground class."""
+    """Try all 256 thresholds; only for datasets with one foreground class."""
     min_sizes: list[PositiveInt]
-    """Components of fewer pixels (at the network's size) become background: sizes to try."""
+    """Minimum component sizes to try, in pixels at the network's size; smaller components become
+    background."""
     largest: bool
-    """Keep the largest component of each class alone."""
+    """Try keeping only the largest component of each class."""
     flips: bool
-    """The other of `evaluate.flips`; if it is chosen, the exported model has it."""
+    """Also try the opposite of `evaluate.flips`; the exported model uses whichever is chosen."""
 
 
 class Evaluate(Section):
     """How a finished model is scored."""
 
     threshold: Probability
-    """Probability from which a pixel is foreground, for datasets of one foreground class."""
+    """Minimum foreground probability; only for datasets with one foreground class."""
     batch_size: PositiveInt
     flips: bool
-    """Average the logits of an image and its three mirror images, in the exported model too."""
+    """Average logits over an image and its three mirror images, also in the exported model."""
     choose: Choose
     tolerance: Annotated[float, Field(ge=0)]
-    """Pixels that outlines may lie apart, for the surface dice."""
+    """Distance in pixels up to which outlines agree, for the surface dice."""
     extra_metrics: list[str]
-    """What is scored besides: expected calibration error; mean over thresholds as PraNet has it;
-    the Rand score of ISBI 2012."""
+    """Optional metrics by module name in `metrics/optional`: calibration (expected calibration
+    error), pranet (means over thresholds, as in PraNet) and v_rand (Rand score of ISBI 2012)."""
     num_triptychs: NonNegativeInt
-    """Test images, evenly picked, that are drawn with truth and prediction, a file each."""
+    """Evenly spaced test images drawn with truth and prediction, one file each."""
 
     @model_validator(mode="after")
     def _know_every_metric(self) -> Self:

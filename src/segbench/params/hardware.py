@@ -1,4 +1,4 @@
-"""The section `hardware`: what trains and scores, and how."""
+"""The section `hardware`: devices, precision, and how data reach them."""
 
 from typing import Literal
 
@@ -12,22 +12,22 @@ from segbench.params.section import Section
 
 
 class Hardware(Section):
-    """What trains and scores, and how; another choice gives other bits, workers apart."""
+    """Devices for training and scoring. Any change but `workers` can change results bit for bit."""
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     devices: PositiveInt
-    """Of that kind, which share each batch: a process each."""
+    """Number of devices; each runs one process, and every batch is split among them."""
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"]
-    """Lightning's, for several devices."""
+    """Lightning's strategy for several devices."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     threads: PositiveInt | Literal["auto"]
-    """CPU threads of torch in each process."""
+    """CPU threads that torch uses in each process."""
     workers: NonNegativeInt | Literal["auto"]
-    """Processes that make batches, for each process that trains; 0: it makes them itself."""
+    """Data-loading processes per training process; 0: load in the training process itself."""
     resident_gib: NonNegativeFloat
-    """A split up to this size stays in a GPU's memory, unless it is varied on the way there."""
+    """Splits up to this size are kept in GPU memory, unless they are augmented online."""
     channels_last: bool
     compile: bool
-    """By torch.compile, which takes minutes before the first step."""
+    """Use torch.compile, which takes minutes before the first step."""
     deterministic: bool
-    """false: cuDNN tries out which kernels are fastest, and the same run may end in other bits."""
+    """false: cuDNN benchmarks kernels for speed, and reruns may differ in the last bits."""

@@ -1,4 +1,4 @@
-"""The sections `model` and `candidates`: what all networks share, and what tells them apart."""
+"""The sections `model` and `candidates`: what all networks share, and how they differ."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,25 +19,25 @@ class Model(Section):
     architecture_args: dict[str, Any]
     """Further arguments of that architecture, such as decoder_channels or dropout."""
     in_channels: Literal[1, 3]
-    """1: the network sees grey images as one channel, which pretrained weights do not know.
-    3: as three equal ones."""
+    """1: grey images as a single channel, for which there are no pretrained weights.
+    3: RGB images, or grey ones repeated three times."""
 
 
 class Candidate(Section):
     """One contender: an encoder with its weights."""
 
     encoder: str
-    """Encoder of segmentation-models-pytorch by name, or `tu-` and a timm name; with a published
-    U-Net also `unet`, the contracting path of 2015."""
+    """An encoder of segmentation-models-pytorch, or `tu-` and a timm name; published U-Nets also
+    take `unet`, the contracting path of 2015."""
     encoder_args: dict[str, Any]
     """Further arguments of a timm encoder, such as pad_type."""
     weights: str
     """`none` (from scratch), `imagenet` (from the hub), or a .safetensors / .pth file."""
     weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None
-    """Of the weights file; null for `none` and `imagenet`."""
+    """sha256 of the weights file; null for `none` and `imagenet`."""
     input_scaling: Literal["imagenet", "symmetric", "unit", "pretrained"]
-    """What the weights expect: ImageNet mean and std, [-1, 1], [0, 1], or what the encoder's
-    library says of its pretrained weights."""
+    """Pixel values that the weights expect: ImageNet mean and std, [-1, 1], [0, 1], or whatever
+    the encoder's library states for its pretrained weights."""
 
     @model_validator(mode="after")
     def _hash_for_files_only(self) -> Self:

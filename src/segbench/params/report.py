@@ -1,4 +1,4 @@
-"""The sections `report` and `tracking`: what is shown, and how long to wait for MLflow."""
+"""The sections `report` and `tracking`: what to show, and how long to wait for MLflow."""
 
 from typing import Literal
 
@@ -14,8 +14,8 @@ class Report(Section):
     """What the report shows."""
 
     pictures: Literal["auto", "embed", "link", "none"]
-    """Sample predictions in the report, which enters git. auto: embed where the dataset may be
-    passed on, else link to the local files."""
+    """Sample predictions in the report, which is kept in git. auto: embed them if the dataset may
+    be redistributed, else link to the local files."""
     num_samples: PositiveInt
 
 
@@ -23,4 +23,4 @@ class Tracking(Section):
     """How long a stage waits for MLflow."""
 
     max_wait_s: PositiveFloat
-    """Seconds that MLflow may take to catch up after a stage has finished."""
+    """Maximum time for MLflow to catch up after a stage has finished."""

@@ -1,4 +1,4 @@
-"""What every part of params.yaml is made of."""
+"""Base class and helpers of all sections of params.yaml."""
 
 import difflib
 import pkgutil
@@ -13,20 +13,20 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: frozen, and closed to keys it does not know."""
+    """A section of params.yaml: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """' (did you mean a, b?)' with up to three near names, or nothing."""
+    """' (did you mean a, b?)' with up to three close matches; empty if there are none."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" (did you mean {', '.join(near)}?)" if near else ""
 
 
 def modules_of(folder: str) -> list[str]:
-    """Names of the modules in a folder of this package, none of which is imported.
+    """Names of the modules in a folder of this package, without importing them.
 
-    Where a folder is a catalogue, a new file in it is all it takes for params to know its name.
+    A new file in such a folder is all it takes for params to accept its name.
     """
     return sorted(module.name for module in pkgutil.iter_modules([str(PACKAGE / folder)]))

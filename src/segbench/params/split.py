@@ -1,4 +1,4 @@
-"""The section `split`: how samples are divided, and what is taken for a leak."""
+"""The section `split`: how samples are divided, and what counts as a leak."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,27 +13,27 @@ from segbench.params.section import Section, Share
 
 
 class Split(Section):
-    """How samples are divided, and what is taken for a leak."""
+    """How samples are divided, and what counts as a leak."""
 
     by: Literal["group", "random", "predefined"]
-    """Whole groups, single images whatever their group, or as the dataset's publishers did."""
+    """Keep groups together, split single images regardless of group, or use the published split."""
     stratify: bool
-    """Give every split its share of each stratum too."""
+    """Balance the strata across splits."""
     num_folds: PositiveInt
-    """1: a single split. K: cross-validation, each sample is tested in one of K folds; name those
-    to be run in `comparison.folds`."""
+    """1: a single split. K: cross-validation, where each sample is in the test split of one of K
+    folds; `comparison.folds` names those to run."""
     val_share: Share
     test_share: Share | None
-    """null where it follows: with folds (1 / num_folds) and predefined."""
+    """null where it is implied: with folds (1 / num_folds) and by: predefined."""
     seed: NonNegativeInt
     sticky: bool
-    """Leave samples that were split before where they are, and only place new ones."""
+    """Keep earlier assignments, and assign only new samples."""
     on_leak: Literal["error", "warn"]
-    """What a group, a duplicate or a near duplicate on both sides of a split does."""
+    """What to do if a group, duplicates or near duplicates cross splits: stop or warn."""
     near_duplicate: Annotated[float, Field(gt=0.5, lt=1)]
-    """Correlation of two thumbnails from which they show the same."""
+    """Minimum correlation of two thumbnails to count as near duplicates."""
     merge_duplicates: bool
-    """Merge the groups of duplicates: equal or nearly equal samples and annotated copies."""
+    """Merge the groups of duplicates, near duplicates and annotated copies."""
 
     @model_validator(mode="after")
     def _agree_on_the_test_share(self) -> Self:
@@ -41,10 +41,10 @@ class Split(Section):
             raise ValueError("by: predefined has one fold; set num_folds: 1")
         if self.merge_duplicates and self.by != "group":
             raise ValueError(
-                f"merge_duplicates makes groups, which by: {self.by} tears; set it false"
+                f"merge_duplicates merges groups, but by: {self.by} ignores them; set it false"
             )
         if self.sticky and self.by == "predefined":
-            raise ValueError("sticky keeps what was drawn, by: predefined draws nothing; set false")
+            raise ValueError("sticky has no effect with by: predefined; set it false")
         follows = self.by == "predefined" or self.num_folds > 1
         if follows != (self.test_share is None):
             need = "null, since it follows" if follows else "a share, such as 0.1"

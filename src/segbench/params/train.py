@@ -1,4 +1,4 @@
-"""The sections `train` and `checkpoints`: the recipe, and when a training is saved."""
+"""The sections `train` and `checkpoints`: the recipe, and how often to save."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ class Optimizer(Section):
     """Which optimiser, and its arguments."""
 
     name: str
-    """Of torch, in lower case: adam, adamw, nadam, rmsprop, sgd, ..."""
+    """An optimiser of torch in lower case: adam, adamw, nadam, rmsprop, sgd, ..."""
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     args: dict[str, Any]
@@ -27,30 +27,30 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """How the learning rate moves over the steps of a run."""
+    """How the learning rate changes over a run."""
 
     name: Literal["constant", "cosine", "one_cycle", "plateau"]
     warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    """Share of all steps over which the rate rises from near zero (cosine, one_cycle)."""
+    """Share of all steps spent warming up from near zero (cosine, one_cycle)."""
     factor: Share
-    """Plateau: what the rate is multiplied by."""
+    """Plateau: factor by which the rate is lowered."""
     patience: NonNegativeInt
-    """Plateau: epochs without a better validation loss that are let pass; the next one lowers the
-    rate."""
+    """Plateau: epochs without improvement of the validation loss to tolerate; the next one lowers
+    the rate."""
 
 
 class EarlyStopping(Section):
     """When a run ends before num_epochs."""
 
     patience: PositiveInt | None
-    """Epochs without a better validation loss; null: never stop early."""
+    """Stop after this many epochs without improvement of the validation loss; null: never."""
     min_delta: NonNegativeFloat
     min_epochs: NonNegativeInt
-    """Epochs that are run whatever the loss does."""
+    """Never stop before this many epochs."""
 
 
 class LossTerm(BaseModel):
-    """A loss that is not taken as it comes: its weight; all further keys are its arguments."""
+    """A loss with arguments: its weight; all further keys are passed to it."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -58,16 +58,16 @@ class LossTerm(BaseModel):
 
 
 class GradientClip(Section):
-    """What is done to gradients before each step."""
+    """Gradient clipping before each step."""
 
     by: Literal["global_norm", "parameter_norm", "value"]
-    """Scale all gradients to one norm, each parameter's to a norm of its own (Keras's clipnorm), or
-    cut single values."""
+    """Limit the norm of all gradients together, the norm of each parameter's gradient (Keras's
+    clipnorm), or each value."""
     limit: PositiveFloat
 
 
 class FineTune(Section):
-    """A second phase: from the weights that the first one kept, with a fresh optimiser."""
+    """A second phase, starting from the first phase's selected weights with a new optimiser."""
 
     freeze_encoder: str
     """As in `train`."""
@@ -80,10 +80,10 @@ class OnNonFinite(Section):
     """What happens when a loss or a gradient is not finite."""
 
     rollbacks: NonNegativeInt
-    """How often a training may roll back to its last checkpoint and continue at a lower learning
-    rate; after that it stops with an error. The report names trainings that did."""
+    """Times that a training may roll back to its last checkpoint and continue at a lower learning
+    rate before it stops with an error. The report names trainings that rolled back."""
     factor: Share
-    """What the learning rate is multiplied by each time."""
+    """Factor applied to the learning rate at each rollback."""
 
 
 class Train(Section):
@@ -91,7 +91,7 @@ class Train(Section):
 
     num_epochs: PositiveInt
     steps_per_epoch: PositiveInt | None
-    """null: as many as whole batches fit into the training split."""
+    """null: one pass over the training split, in whole batches."""
     batch_size: PositiveInt
     loss: Annotated[dict[str, PositiveFloat | LossTerm], Field(min_length=1)]
     """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
@@ -102,20 +102,20 @@ class Train(Section):
     early_stopping: EarlyStopping
     gradient_clip: GradientClip | None
     freeze_encoder: str
-    """What stays as it came, batch norm's statistics included: `none`, `all`, or the name of the
-    last layer of the encoder that does."""
+    """Freeze the encoder, batch-norm statistics included: `none`, `all`, or up to and including the
+    layer of this name."""
     fine_tune: FineTune | None
     ema_decay: Share | None
-    """Validate and keep the exponential moving average of the weights, with this decay a step;
-    null: the weights themselves."""
+    """Decay per step of an exponential moving average of the weights, which is then validated and
+    kept; null: no averaging."""
     keep: Literal["best", "best_loss", "last"]
-    """Weights of the epoch with the best validation dice, with the lowest validation loss, or of
-    the last epoch."""
+    """Keep the weights of the epoch with the best validation dice, of the one with the lowest
+    validation loss, or of the last epoch."""
     on_non_finite: OnNonFinite
 
 
 class Checkpointing(Section):
-    """When, beside the end of each epoch, it is written where a training stands."""
+    """How often to write a checkpoint within an epoch; one is written after each epoch anyway."""
 
     steps: PositiveInt | None
     minutes: PositiveFloat | None

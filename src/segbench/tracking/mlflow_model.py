@@ -19,9 +19,9 @@ def log_model(model: ModelFile, program: Path, run_id: str) -> None:
     """Log a run's exported program under the name `model`, in the active experiment.
 
     Args:
-        model: what it takes and gives.
-        program: the file.
-        run_id: of MLflow.
+        model: its signature.
+        program: path of the exported program.
+        run_id: MLflow's id of the run.
     """
     Model.log(
         artifact_path=None,
@@ -34,7 +34,7 @@ def log_model(model: ModelFile, program: Path, run_id: str) -> None:
 
 
 def _signature(model: ModelFile) -> ModelSignature:
-    # Without names: with them, MLflow hands the model a dict, which an exported program refuses.
+    # No names in the signature: with them MLflow passes a dict, which an exported program rejects.
     images = TensorSpec(np.dtype(np.uint8), (-1, model.channels, -1, -1))
     logits = TensorSpec(np.dtype(np.float32), (-1, model.num_outputs, -1, -1))
     return ModelSignature(Schema([images]), Schema([logits]))
@@ -45,8 +45,8 @@ def _save_exported(
 ) -> None:
     """Write an MLflow model around an exported program.
 
-    `mlflow.pytorch.save_model` would export anew, and with its automatic shapes fix the height and
-    width of the images; the layout written here is the one that `mlflow.pytorch.load_model` reads.
+    `mlflow.pytorch.save_model` would export again and fix height and width to those of its example;
+    this writes the layout that `mlflow.pytorch.load_model` reads.
     """
     root = Path(path)
     (root / "data").mkdir(parents=True)

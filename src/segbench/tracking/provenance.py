@@ -1,4 +1,4 @@
-"""Provenance: which code, which data and which machine a run came from."""
+"""Provenance: the code, data and machine behind a run."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albume
 
 
 def tags() -> dict[str, str]:
-    """Tags that tie a run to git, to its DVC stage and inputs, and to the machine."""
+    """Tags that identify git state, DVC stage and inputs, and machine."""
     found = {**git_tags(), **dvc_tags(), **machine_tags()}
     if "dvc.stage" in found:
         found |= {"mlflow.source.name": found["dvc.stage"], "mlflow.source.type": "PROJECT"}
@@ -20,7 +20,7 @@ def tags() -> dict[str, str]:
 
 
 def git_tags() -> dict[str, str]:
-    """Commit, branch, and whether tracked files differ from it; empty outside a repository."""
+    """Commit, branch, and whether tracked files are modified; empty outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if not commit:
         return {}
@@ -39,7 +39,7 @@ def _git(*arguments: str) -> str:
 
 
 def dvc_tags() -> dict[str, str]:
-    """The running DVC stage, and the hashes of the data made so far by path."""
+    """The current DVC stage, and the hashes of its data by path, as far as they exist."""
     root, stage = os.environ.get("DVC_ROOT"), os.environ.get("DVC_STAGE")
     if not root or not stage:
         return {}
@@ -57,12 +57,12 @@ def dvc_tags() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that compute."""
+    """Versions of the libraries that can affect results."""
     return {name: version(name) for name in PACKAGES}
 
 
 def machine_tags() -> dict[str, str]:
-    """Versions of what computes, and the processor."""
+    """Versions of these libraries, and the processor."""
     found = {f"version.{name}": number for name, number in versions().items()}
     found["version.python"] = platform.python_version()
     found["machine.system"] = f"{platform.system()} {platform.machine()}"

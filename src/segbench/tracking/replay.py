@@ -1,8 +1,8 @@
 """Replays records into MLflow, which only this module and `mlflow_model` import.
 
-Replaying is idempotent: a run is found again by the id in its record, a metric point by its time
-stamp, an artifact by its name. So the same function serves while a stage runs (a process follows
-the growing record) and after it (whoever has a record can replay it into their own MLflow).
+Replaying is idempotent: a run is identified by the id in its record, a metric point by its time
+stamp, an artifact by its name. So the same function works while a stage runs (a process follows
+the growing record) and afterwards (anyone with a record can replay it into their own MLflow).
 """
 
 import json
@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-# Before the import, which would otherwise report usage and retry a dead server for minutes.
+# Set before importing MLflow, which would else send telemetry and retry a dead server for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -32,16 +32,16 @@ from segbench.tracking.records import read_run
 
 RUN_TAG = "segbench.run"
 DATABASE = "mlflow.db"
-# The name that MLflow itself gives to its folder of artifacts.
+# MLflow's own name for its artifact folder.
 ARTIFACTS = "mlruns"
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
-# What a server that is gone, ill or locked can raise; requests' errors are OSErrors.
+# Errors of a server that is down, failing or locked; those of requests are OSErrors.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
 
 def repository_root(folder: Path) -> Path:
-    """The repository that a folder belongs to; of a DVC experiment's copy, the original."""
+    """Root of the repository that holds a folder; in a DVC experiment's copy, of the original."""
     folder = folder.resolve()
     for parent in (folder, *folder.parents):
         if parent.parts[-3:-1] == ("tmp", "exps") and parent.parts[-4] == ".dvc":
@@ -59,11 +59,11 @@ def tracking_uri(folder: Path) -> str:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the tracking server; of a database that is made if it is not there."""
+    """A client of the tracking server; a missing database is created."""
     mlflow.set_tracking_uri(uri)
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri)
-    # A fresh database, initialised by two processes at once, is broken by its migrations.
+    # Two processes that initialise a new database at once break its migrations.
     with FileLock(f"{uri.removeprefix('sqlite:///')}.lock"):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -87,10 +87,10 @@ class Replay:
         self._sent_bytes = 0
 
     def advance(self) -> None:
-        """Send what the record holds and MLflow lacks; sets `done` once all of an ended one is in.
+        """Send what MLflow lacks; set `done` once the record has ended and all of it is sent.
 
         Raises:
-            UNREACHABLE: if the server does not take it; call again later.
+            UNREACHABLE: if the server does not accept it; call again later.
         """
         lock = Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock"
         with FileLock(lock):  # two processes may replay one record
@@ -116,14 +116,14 @@ class Replay:
         return f"segbench.replayed.{self.run.stage}"
 
     def _open(self, client: MlflowClient, end: dict[str, Any] | None) -> str:
-        """Find or create the run, and send what is known at its start."""
+        """Find or create the run, and send its params and tags."""
         run = self.run
         experiment_id = self._experiment(client)
         found = _find(client, [experiment_id], run.id)
         if found is not None:
             run_id = found.info.run_id
             if end is None and run.stage == "train":
-                client.update_run(run_id, "RUNNING")  # it was interrupted, and goes on
+                client.update_run(run_id, "RUNNING")  # an interrupted run that continues
             elif end and found.data.tags.get(self._replayed_tag()) == str(end["time_ms"]):
                 self.done = True
                 return str(run_id)
@@ -160,7 +160,7 @@ class Replay:
         found = client.get_experiment_by_name(self.run.experiment)
         if found is not None:
             return str(found.experiment_id)
-        place = None  # a server knows where its artifacts go
+        place = None  # a server decides where artifacts go
         if self.uri.startswith("sqlite:///"):
             place = (
                 Path(self.uri.removeprefix("sqlite:///")).resolve().parent / ARTIFACTS
@@ -172,13 +172,13 @@ class Replay:
             found = client.get_experiment_by_name(self.run.experiment)
             if found is None:
                 raise
-            return str(found.experiment_id)  # another process was faster
+            return str(found.experiment_id)  # another process created it first
 
     def _send_metrics(self, client: MlflowClient) -> None:
         with open(self.folder / "metrics.jsonl", "rb") as file:
             file.seek(self._sent_bytes)
             new = file.read()
-        new = new[: new.rfind(b"\n") + 1]  # a line may be on its way
+        new = new[: new.rfind(b"\n") + 1]  # the last line may be incomplete
         points = []
         for line in new.splitlines():
             step = json.loads(line)
@@ -198,9 +198,9 @@ class Replay:
                 client.log_artifact(self._run_id, str(path), name.parent.as_posix())
 
     def _send_image(self, client: MlflowClient, path: Path) -> None:
-        """Log a picture so that the UI's grid of images shows it.
+        """Log a picture under a name that the UI's image grid recognises.
 
-        `log_image` would do it under a random name and a new time stamp, hence twice if replayed.
+        `log_image` uses a random name and a new time stamp, so a replay would log it twice.
         """
         fixed = uuid.uuid5(uuid.UUID(self.run.id), path.stem)
         stem = f"{path.stem}+step+0+timestamp+{self.run.started_ms}+{fixed}"
@@ -222,13 +222,13 @@ class Replay:
         sent = client.get_run(self._run_id).data.tags.get("segbench.model")
         if sent == str(self.run.started_ms):
             return
-        # Else the model would go to the experiment "Default", whatever its run belongs to.
+        # Otherwise the model would go to the experiment "Default" instead of its run's.
         mlflow.set_experiment(experiment_id=self._experiment(client))
         log_model(model, (self.folder / model.path).resolve(), self._run_id)
         client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
 
     def _link_children(self, client: MlflowClient) -> None:
-        """Make this run the parent of those it compares."""
+        """Make this run the parent of the runs it compares."""
         experiments = [self._experiment(client)]
         for child in self.run.children:
             found = _find(client, experiments, child)
@@ -236,7 +236,7 @@ class Replay:
                 client.set_tag(found.info.run_id, "mlflow.parentRunId", self._run_id)
 
     def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
-        # An evaluation adds to a run that its training has ended, unless it comes first.
+        # An evaluation adds to a run that training has already ended, unless it is replayed first.
         running = client.get_run(self._run_id).info.status == "RUNNING"
         if running or self.run.stage != "evaluate":
             client.set_terminated(self._run_id, end["status"], end["time_ms"])
@@ -251,10 +251,10 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
     """Replay records, trainings first, so that comparisons find their runs.
 
     Returns:
-        The records that have not ended; what they hold so far is sent.
+        The records that have not ended; their content so far is sent.
 
     Raises:
-        UNREACHABLE: if the server does not take them.
+        UNREACHABLE: if the server does not accept them.
     """
     order = {"train": 0, "evaluate": 1, "compare": 2}
     for folder in sorted(folders, key=lambda folder: order[read_run(folder).stage]):
@@ -263,12 +263,12 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
 
 
 def follow(folder: Path, uri: str, stage: int) -> None:
-    """Replay a record while it grows, until it has ended and all of it is in MLflow.
+    """Replay a growing record until it has ended and MLflow has all of it.
 
     Args:
         folder: of the record.
-        uri: of the tracking server; when it does not answer, the next try waits longer.
-        stage: process that writes the record, of which this one is a child.
+        uri: of the tracking server; the wait between attempts grows while it does not answer.
+        stage: process id of the parent, which writes the record.
     """
     current = Replay(folder, uri)
     pause = POLL_S
@@ -287,13 +287,13 @@ def follow(folder: Path, uri: str, stage: int) -> None:
             if ended:
                 raise
         if os.getppid() != stage:
-            return  # the stage was killed; nothing will be added
+            return  # the stage was killed; the record is final
         if not current.done:
             _sleep_until_ended(folder, pause)
 
 
 def _sleep_until_ended(folder: Path, seconds: float) -> None:
-    """Sleep, but wake when the record ends: the stage is waiting then."""
+    """Sleep, but wake up when the record ends, since the stage then waits."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not (folder / "end.json").exists():
         time.sleep(0.1)

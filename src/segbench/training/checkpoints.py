@@ -1,4 +1,4 @@
-"""Checkpoints on disk, from the last of which a killed training goes on."""
+"""Checkpoints on disk; a killed training resumes from the latest."""
 
 import os
 import pickle
@@ -18,11 +18,10 @@ from segbench.files import atomic_file
 from segbench.tracking.records import Run, read_run, write_run
 
 KEPT = 3
-"""How many lie on disk: the last; the one before it, should the last be damaged; and one whose file
-the next is written into, since fresh memory for a file's pages can take longer than all the rest.
-"""
+"""Checkpoints kept on disk: the latest, the one before it in case the latest is damaged, and one
+whose file is reused for the next, since allocating fresh pages can take longer than writing."""
 LOCK_TIMEOUT_S = 20
-"""Wait this long for the lock: worker processes of a killed training may hold it for a while."""
+"""Wait this long for the lock, which workers of a killed training may hold for a while."""
 
 
 class Checkpoints:
@@ -31,11 +30,11 @@ class Checkpoints:
     They lie outside DVC's outputs, since DVC removes those before a stage runs.
 
     Args:
-        folder: of the run's name; what lies there under other keys is stale, and goes.
+        folder: named like the run; checkpoints in it under other keys are stale and deleted.
         key: hash of everything that determines the run.
 
     Attributes:
-        folder: the one of that key.
+        folder: the subfolder of that key.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -43,14 +42,14 @@ class Checkpoints:
         self.folder = folder / key
         for other in folder.iterdir() if folder.exists() else ():
             if other != self.folder and other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)  # of several processes, all try
+                shutil.rmtree(other, ignore_errors=True)  # several processes may try at once
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training the same run; remove all once the block has succeeded.
+        """Lock the run against other processes; delete its checkpoints when the block succeeds.
 
         Raises:
-            InputError: if one does.
+            InputError: if another process holds the lock.
         """
         self._all.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._all / "lock")
@@ -66,16 +65,16 @@ class Checkpoints:
             self.clear()
 
     def same_run(self, run: Run) -> Run:
-        """The run as it was described when it first began, if that was not now."""
+        """The description saved when the run first started; saves the given one on first start."""
         if not (self.folder / "run.json").exists():
             write_run(self.folder, run)
         return read_run(self.folder)
 
     def save(self, state: dict[str, Any], step: int) -> None:
-        """Write a state, whole or not at all, in place of the oldest.
+        """Write a state atomically, in place of the oldest.
 
         Raises:
-            OSError: if the disk is full; the last two still are there.
+            OSError: if the disk is full; the last two checkpoints are kept.
         """
         with atomic_file(self.folder / f"{step:09d}.pt") as partial:
             for old in self._newest_first()[KEPT - 1 :]:
@@ -87,17 +86,17 @@ class Checkpoints:
                     with config.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
                         torch.save(state, file)
                 except RuntimeError as error:
-                    # How torch says that a file could not be written: the system's word is below.
+                    # torch wraps the OSError of a failed write; raise that instead.
                     if isinstance(error.__context__, OSError):
                         raise error.__context__ from None
                     raise
                 file.truncate()
 
     def load_latest(self) -> dict[str, Any] | None:
-        """The last state that can be read; None if there is none."""
+        """The latest readable state; None if there is none."""
         for path in self._newest_first():
             try:
-                # Not mapped: the file will be written into again.
+                # Not mapped, since the file will be overwritten.
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.PickleError) as problem:
                 reason = " ".join(str(problem).split())[:160]
@@ -108,7 +107,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove them all."""
+        """Delete all checkpoints of the run."""
         shutil.rmtree(self._all, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:

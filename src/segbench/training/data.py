@@ -1,4 +1,4 @@
-"""The data of one training: its batches, its validation split, and the sample that is previewed."""
+"""The data of one training: batches, validation split and preview sample."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +18,14 @@ from segbench.params import Params
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training reads.
+    """The data that a training reads.
 
     Attributes:
         header: of the packed dataset.
         batches: to train on.
         val: to validate on after each epoch.
-        held_out: the validation split as it lies on disk.
-        preview_index: the validation sample whose predictions are kept.
+        held_out: the validation split on disk.
+        preview_index: validation sample whose predictions are recorded after each epoch.
     """
 
     header: Header
@@ -69,7 +69,7 @@ def open_data(
 
 
 def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> None:
-    """Raise InputError for images or devices that do not go with the params."""
+    """Raise InputError for images or devices that contradict the params."""
     if header.channels > params.model.in_channels:
         raise InputError(
             f"model.in_channels: {params.model.in_channels}, but the images of "
@@ -83,7 +83,7 @@ def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> No
 
 
 def _preview_index(arrays: Arrays) -> int:
-    """The first sample with foreground from the middle of a split on; the middle if none has."""
+    """Index of the first sample with foreground from the middle on; the middle if none has any."""
     middle = len(arrays.masks) // 2
     for index in (*range(middle, len(arrays.masks)), *range(middle)):
         if not np.isin(arrays.masks[index], (0, IGNORE)).all():

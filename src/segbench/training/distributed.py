@@ -1,7 +1,7 @@
-"""Processes that train together: how they start, and what they exchange.
+"""Distributed training: launch and collective operations.
 
-Each computes the loss of the whole batch from gathered tensors. Once DistributedDataParallel has
-averaged their gradients, these are what one process with the whole batch would have.
+Each process computes the loss of the whole batch from gathered tensors. After
+DistributedDataParallel has averaged gradients, they equal those of a single process.
 """
 
 import logging
@@ -17,10 +17,10 @@ from segbench.devices import ResolvedHardware
 
 
 def make_fabric(resolved: ResolvedHardware) -> Fabric:
-    """Launch Lightning Fabric, which brings devices, precision and processes."""
+    """Launch Lightning Fabric, which handles devices, precision and processes."""
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Lightning's own use of torch.
+    # Caused by Lightning's own code.
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     fabric = Fabric(
         accelerator={"cuda": "gpu"}.get(resolved.device, resolved.device),

@@ -1,4 +1,4 @@
-"""What a training is: the key of its checkpoints, and how its record opens."""
+"""Identity of a training: the key of its checkpoints, and the description in its record."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ CODE = (
     *("arrays", "models", "metrics", "training"),
     *("datasets/canonical.py", "devices.py", "images.py", "parallel.py"),
 )
-"""Source that determines a training: a checkpoint of other code is not resumed."""
+"""Source code that determines a training; checkpoints of other code are not resumed."""
 
 
 def checkpoint_key(
@@ -45,7 +45,7 @@ def _tuning(params: Params) -> dict[str, Any] | None:
 def describe_run(
     params: Params, alias: str, fold: int, seed: int, resolved: ResolvedHardware, arrays: Path
 ) -> Run:
-    """The run as the record opens with it: every choice that made it, and where it comes from."""
+    """Description of the run for its record: all settings, and provenance."""
     header = read_header(arrays)
     chosen = params.model_dump(mode="json", exclude={"candidates", "comparison", "report"})
     chosen["hardware"] = asdict(resolved)
@@ -54,11 +54,11 @@ def describe_run(
         "fold": fold,
         "seed": seed,
     }
-    for section in ("evaluate", "tracking", "checkpoints"):  # do not shape a training
+    for section in ("evaluate", "tracking", "checkpoints"):  # do not affect training
         del chosen[section]
     chosen["tuning"] = _tuning(params)
     if chosen["tuning"]:
-        # Not what params.yaml has there, which looks like the rate it was trained at; see the tags.
+        # The value in params.yaml would look like the rate in use, which is in the tags.
         for part in filter(None, (chosen["train"]["optimizer"], chosen["train"]["fine_tune"])):
             part["learning_rate"] = "tuned"
     candidate = params.candidates[alias]

@@ -22,20 +22,21 @@ from segbench.training.step_checks import PendingCheck, finite_only_if_all
 
 
 class Learner:
-    """A network with the optimiser, schedule and average of weights of one phase.
+    """A network with the optimiser, schedule and weight average of one phase.
 
     Args:
         fabric: launched.
-        network: on its device; is trained in place, what the phase freezes is frozen.
-        recipe: of the whole training.
-        phase: which part of it.
+        network: on its device; trained in place, with the layers that the phase freezes frozen.
+        recipe: the training's.
+        phase: the current one.
         num_steps: of the phase.
         image_size: height and width of the images, in pixels.
 
     Attributes:
-        network: the one that is trained.
-        loss: of logits and masks.
-        follows_loss: is the schedule told the validation loss, instead of stepping with each batch?
+        network: the network in training.
+        loss: function of logits and masks.
+        follows_loss: whether the schedule steps on the validation loss after each epoch, instead of
+            after each batch.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Learner:
         self._averaged: AveragedModel | None = None
         if recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-            # Batch norm's statistics too: averaged weights need those that go with them.
+            # Average batch-norm statistics too, so that they match the averaged weights.
             self._averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         optimizer = make_optimizer(network, recipe.optimizer, phase.learning_rate)
         self._schedule = make_schedule(optimizer, recipe.schedule, phase.learning_rate, num_steps)
@@ -64,19 +65,19 @@ class Learner:
 
     @property
     def eval_network(self) -> nn.Module:
-        """The network that is validated and kept: the average of the weights, if there is one."""
+        """The network to validate and keep: the averaged one, if there is one."""
         return self.network if self._averaged is None else self._averaged.module
 
     @property
     def learning_rate(self) -> float:
-        """What the schedule says now, of the first parameter group."""
+        """The schedule's current learning rate of the first parameter group."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     def train_mode(self) -> None:
-        """Put the network into training mode, but hold what is frozen in eval mode.
+        """Put the network into training mode, except frozen modules, which stay in eval mode.
 
-        A traced encoder has a graph for each mode and changes it only when its mode changes, hence
-        to eval mode first.
+        A traced encoder has one graph per mode and switches only when its mode changes, so set eval
+        mode first.
         """
         self.network.train(False)
         self.network.train(True)
@@ -86,31 +87,31 @@ class Learner:
             module.training = False
 
     def backward(self, batch: Batch) -> Tensor:
-        """Compute the gradients of a batch; its loss, a scalar on the device."""
+        """Compute the gradients of a batch, and return its loss, a scalar on the device."""
         images, masks = batch
         self._optimizer.zero_grad()
         logits = self._model(images)
         if self._fabric.world_size > 1:
-            # The loss of a whole batch is not the mean of its parts' losses.
+            # Gather first: the loss of a batch is not the mean of its parts' losses.
             logits, masks = all_gather_cat(logits), all_gather_cat(masks)
         loss = self.loss(logits, masks)
         self._fabric.backward(loss)
         return loss.detach()
 
     def update(self, loss: Tensor, step: int, lr_scale: float) -> PendingCheck:
-        """Let the optimiser, the schedule and the average take one step.
+        """Take one step of the optimiser, the schedule and the weight average.
 
         Args:
-            loss: of `backward`.
-            step: number of the step in its epoch.
-            lr_scale: what the schedule's learning rate is multiplied by.
+            loss: from `backward`.
+            step: index of the step in its epoch.
+            lr_scale: factor on the schedule's learning rate.
 
         Returns:
-            The check of loss and gradients, on its way from the device.
+            The pending check of loss and gradients.
         """
         gradients = [one.grad for one in self.network.parameters() if one.grad is not None]
         if self._fabric.strategy.precision.precision == "16-mixed":
-            watched = loss  # the gradient scaler skips steps whose gradients overflow
+            watched = loss  # the gradient scaler skips steps with overflowing gradients
         else:
             watched = torch.stack([loss, finite_only_if_all(gradients).to(loss)])
         rates = [group["lr"] * lr_scale for group in self._optimizer.param_groups]
@@ -127,22 +128,22 @@ class Learner:
         return check
 
     def end_epoch(self, val_loss: float) -> None:
-        """Tell a schedule that follows the validation loss what it is."""
+        """Step a schedule that follows the validation loss."""
         if self.follows_loss:
             self._schedule.step(val_loss)
 
     def drop_gradients(self) -> None:
-        """Free the gradients, and what the device holds for them."""
+        """Free the gradients and their cached device memory."""
         self._optimizer.zero_grad()
         if self._fabric.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def state_dict(self) -> dict[str, Any]:
-        """State of all parts, by name."""
+        """State of all components, by name."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -159,7 +160,7 @@ class Learner:
 
 @contextmanager
 def _learning_rates(optimizer: Any, rates: list[float]) -> Iterator[None]:
-    """Let an optimiser step at other learning rates than its schedule says."""
+    """Temporarily override an optimiser's learning rates."""
     planned = [group["lr"] for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate

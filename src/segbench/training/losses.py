@@ -18,12 +18,12 @@ class WeightedLoss(nn.Module):
     """A weighted sum of losses.
 
     Args:
-        terms: weight of each loss by its name, or weight and arguments.
-        num_outputs: channels of the logits; 1 means one foreground class through a sigmoid.
+        terms: by name, the weight of each loss, or its weight and arguments.
+        num_outputs: channels of the logits; 1 means one foreground class with a sigmoid.
 
     Raises:
-        InputError: for a name that is unknown or does not go with `num_outputs`, and for arguments
-            that a loss does not take.
+        InputError: for a name that is unknown or does not fit `num_outputs`, and for arguments that
+            a loss does not take.
     """
 
     def __init__(self, terms: dict[str, float | LossTerm], num_outputs: int) -> None:
@@ -54,14 +54,14 @@ class WeightedLoss(nn.Module):
             mask = mask.unsqueeze(1)
         total = torch.zeros((), device=logits.device)
         for weight, loss in zip(self.weights, self.losses, strict=True):
-            # BCE is the one that wants its target as floats; to the others it makes no difference.
+            # BCE needs float targets; the others accept them.
             target = mask.float() if isinstance(loss, smp_losses.SoftBCEWithLogitsLoss) else mask
             total = total + weight * loss(logits, target)
         return total
 
 
 class _MCC(smp_losses.MCCLoss):  # type: ignore[misc]
-    """smp's takes probabilities and knows no ignored pixels; here they are true negatives."""
+    """smp's MCC loss, which takes probabilities; ignored pixels count as true negatives."""
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         kept = mask != IGNORE
@@ -70,10 +70,10 @@ class _MCC(smp_losses.MCCLoss):  # type: ignore[misc]
 
 
 def _dice(mode: str, smooth: float = 0.0, **arguments: Any) -> nn.Module:
-    """1 - (2TP + smooth) / (2TP + FP + FN + smooth) of the pixels of a batch, as it is published.
+    """1 - (2TP + smooth) / (2TP + FP + FN + smooth) over the pixels of a batch, as published.
 
-    smp writes it (TP + smooth) / (TP + (FP + FN) / 2 + smooth), which counts smooth twice. Of a
-    batch without a pixel of the class it makes 0, whatever is predicted.
+    smp uses (TP + smooth) / (TP + (FP + FN) / 2 + smooth), which counts smooth twice, and gives 0
+    for a batch without a pixel of the class, whatever is predicted.
     """
     loss: nn.Module = smp_losses.DiceLoss(mode, smooth=smooth / 2, **arguments)
     return loss

@@ -1,6 +1,6 @@
-"""Search for a learning rate: the trials of a run before it is trained, and which of them wins.
+"""Learning-rate search: trials before a run's training, and selection of the best.
 
-Each seed and fold searches for itself, so that the spread over them has what the choice adds to it
+Each seed and fold searches separately, so that their spread includes the variance of the search
 (Bouthillier et al. 2021, Accounting for Variance in Machine Learning Benchmarks).
 """
 
@@ -28,14 +28,14 @@ from segbench.training.trainer import Progress, Trainer
 
 @dataclass(frozen=True)
 class Trial:
-    """What a learning rate came to.
+    """The result of a trial.
 
     Attributes:
         learning_rate: of the first phase.
-        epochs: how many were begun.
-        val_dice_per_image: of the epoch whose weights are kept; None where no image has a score,
-            and of a trial that diverged.
-        diverged: did it end without weights?
+        epochs: number started.
+        val_dice_per_image: of the selected epoch; None if no image has a score or the trial
+            diverged.
+        diverged: whether it ended without weights.
     """
 
     learning_rate: float
@@ -45,7 +45,7 @@ class Trial:
 
 
 def recipes_to_try(params: Params) -> list[Train]:
-    """The recipe at each rate of the grid: its first phase, over a share of the epochs."""
+    """Recipes of the trials: the first phase at each rate of the grid, shortened."""
     tuning, recipe = params.comparison.tuning, params.train
     if tuning is None:
         return []
@@ -57,9 +57,9 @@ def recipes_to_try(params: Params) -> list[Train]:
 
 
 def with_learning_rate(recipe: Train, rate: float) -> Train:
-    """The recipe as if it had named that learning rate.
+    """The recipe with another learning rate.
 
-    The rate of fine-tuning keeps its ratio to that of the first phase: trials do not reach it.
+    The rate of fine-tuning, which trials do not reach, keeps its ratio to that of the first phase.
     """
     optimizer, then = recipe.optimizer, recipe.fine_tune
     if then is not None:
@@ -76,15 +76,15 @@ def search_learning_rate(
     saved: Checkpoints,
     name: str,
 ) -> list[Trial]:
-    """Train at each learning rate of the grid for a while.
+    """Run a trial at each learning rate of the grid.
 
-    Trials that were over before the process was killed are not done again.
+    Trials that finished before the process was killed are not repeated.
 
     Args:
-        make_trainer: gives a training of a recipe, before its first step.
+        make_trainer: makes a new trainer for a recipe.
         params: all of them.
-        steps_per_epoch: of a training.
-        saved: checkpoints of the run; those of a trial lie within, until it is over.
+        steps_per_epoch: optimiser steps per epoch.
+        saved: checkpoints of the run; those of trials are kept in its folder meanwhile.
         name: of the run, for the progress bar.
 
     Returns:
@@ -108,7 +108,7 @@ def search_learning_rate(
             with atomic_file(results) as partial:
                 partial.write_text(json.dumps([asdict(trial) for trial in trials]) + "\n")
         del trainer
-        # Parts that refer to each other wait for the collector, and their memory with them.
+        # Reference cycles keep device memory until they are collected.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -117,9 +117,9 @@ def search_learning_rate(
 
 
 def best_recipe(recipe: Train, trials: list[Trial]) -> Train:
-    """The recipe at the learning rate with the best validation dice; as it is without trials.
+    """The recipe at the learning rate with the best validation dice; unchanged without trials.
 
-    Among equal scores the lowest rate wins; no score is the worst.
+    Ties go to the lowest rate; trials without a score rank last.
 
     Raises:
         InputError: if all trials diverged.
@@ -143,7 +143,7 @@ def best_recipe(recipe: Train, trials: list[Trial]) -> Train:
 
 
 def trial_tags(recipe: Train, trials: list[Trial]) -> dict[str, str]:
-    """What the record says of the trials and of the rates that the recipe has by them."""
+    """Tags for the record: the trials, and the recipe's resulting learning rates."""
     if not trials:
         return {}
     rates = {"learning_rate": recipe.optimizer.learning_rate}
@@ -166,15 +166,15 @@ def _check_length(recipe: Train, steps_per_epoch: int) -> None:
 
 
 def _read(path: Path) -> list[Trial]:
-    """The trials that are over."""
+    """The finished trials."""
     return [Trial(**trial) for trial in json.loads(path.read_text())] if path.exists() else []
 
 
 def _try(trainer: Trainer, checkpoints: Checkpoints) -> Trial:
-    """Run a trial to its end, from where it stands."""
+    """Run a trial to its end, resuming from its latest checkpoint."""
     rate, fabric = trainer.recipe.optimizer.learning_rate, trainer.fabric
     latest = checkpoints.load_latest()
-    fabric.barrier()  # all have read before one writes
+    fabric.barrier()  # everyone has read before anyone writes
     scaler = fabric.strategy.precision.state_dict()
     try:
         trainer.run(TrainingState.from_checkpoint(latest) if latest else None)
@@ -183,10 +183,10 @@ def _try(trainer: Trainer, checkpoints: Checkpoints) -> Trial:
         trial = Trial(rate, len(state.history), None if np.isnan(dice) else dice, diverged=False)
     except DivergedError as error:
         if fabric.is_global_zero:
-            said = f"learning rate {rate:g} loses: {error.found}"
+            said = f"learning rate {rate:g} discarded: {error.found}"
             print(f"warning: comparison.tuning: {said}", file=sys.stderr)
         trial = Trial(rate, trainer.state.epoch + 1, None, diverged=True)
-    # The gradient scaler of 16-mixed is all that a trial would hand on to the next.
+    # Only the gradient scaler of 16-mixed would carry state over to the next trial.
     fabric.strategy.precision.load_state_dict(scaler)
     fabric.barrier()  # the last checkpoint is written before anyone removes it
     return trial

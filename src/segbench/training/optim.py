@@ -15,7 +15,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type)
     and issubclass(kind, torch.optim.Optimizer)
-    # Not those whose step wants a closure, or gradients that are sparse.
+    # Except those that need a closure or sparse gradients.
     and kind not in (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
 }
 """The optimisers of torch, by their name in lower case."""
@@ -24,10 +24,10 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 def make_optimizer(
     network: nn.Module, params: Optimizer, learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimiser of torch that the params name, over all weights that are not frozen.
+    """Build the optimiser over all weights that are not frozen.
 
     Args:
-        network: whose weights it updates.
+        network: the network to train.
         params: its name and arguments.
         learning_rate: of the phase.
 
@@ -44,11 +44,11 @@ def make_optimizer(
     try:
         return OPTIMIZERS[params.name](learning, **{**common, **params.args})  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
-        raise InputError(f"train.optimizer.args: {params.name} says: {error}; fix them") from None
+        raise InputError(f"train.optimizer.args: {params.name}: {error}; fix them") from None
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], params: GradientClip) -> None:
-    """Limit gradients in place: all together, each parameter's, or each value."""
+    """Clip gradients in place: by global norm, by each parameter's norm, or by value."""
     learning = [parameter for parameter in parameters if parameter.grad is not None]
     match params.by:
         case "global_norm":
@@ -72,9 +72,9 @@ def check_steps(params: Schedule, total_steps: int) -> None:
 def make_schedule(
     optimizer: torch.optim.Optimizer, params: Schedule, learning_rate: float, total_steps: int
 ) -> Any:
-    """The learning-rate schedule that the params name; None if the rate is constant.
+    """Build the learning-rate schedule; None if the rate is constant.
 
-    A plateau's is told the validation loss after each epoch, others step after each batch.
+    `plateau` steps on the validation loss after each epoch, the others after each batch.
     """
     schedulers = torch.optim.lr_scheduler
     warmup = max(1, round(params.warmup_share * total_steps)) if params.warmup_share else 0

@@ -1,4 +1,4 @@
-"""Phases of a training, and when one ends."""
+"""Phases of a training, and early stopping."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from segbench.params.train import EarlyStopping, Train
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a training with an optimiser of its own; see `Train` and `FineTune`."""
+    """A part of a training with its own optimiser; see `Train` and `FineTune`."""
 
     freeze_encoder: str
     num_epochs: int
@@ -30,26 +30,26 @@ def phases_of(recipe: Train) -> list[Phase]:
 
 @dataclass
 class EarlyStopper:
-    """How many epochs the validation loss has not improved.
+    """Early stopping on the validation loss.
 
     Attributes:
         best: the lowest loss so far.
-        waited: epochs since.
+        waited: epochs since it was reached.
     """
 
     best: float = np.inf
     waited: int = 0
 
     def should_stop(self, params: EarlyStopping, loss: float, epochs: int) -> bool:
-        """Take the validation loss of an epoch.
+        """Register the validation loss of an epoch.
 
         Args:
-            params: patience, least improvement and least number of epochs.
+            params: patience, minimum improvement and minimum number of epochs.
             loss: of the epoch.
-            epochs: done in this phase.
+            epochs: finished in this phase.
 
         Returns:
-            True if that was the phase's last epoch.
+            True if the phase should stop.
         """
         improved = loss < self.best - params.min_delta
         self.best = loss if improved else self.best

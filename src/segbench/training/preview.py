@@ -1,4 +1,4 @@
-"""An animation of what a training predicted for one sample, epoch by epoch."""
+"""Animation of the predictions for one sample over the epochs."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ FRAME_SIZE = 256
 
 
 def save_preview(path: Path, data: TrainingData, state: TrainingState) -> None:
-    """Write a GIF, a frame an epoch: image, ground truth, prediction.
+    """Write a GIF with one frame per epoch: image, ground truth, prediction.
 
     Args:
         path: of the file.
-        data: of the training.
-        state: where it ended.
+        data: the training's.
+        state: final state.
     """
     info, index = data.header.dataset, data.preview_index
     colours = class_colours(info.colours, len(info.classes))

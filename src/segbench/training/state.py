@@ -1,4 +1,4 @@
-"""Where a training stands: everything that its next step depends on."""
+"""The state of a training: everything that its next step depends on."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -10,24 +10,24 @@ from segbench.training.phases import EarlyStopper
 
 @dataclass
 class TrainingState:
-    """What a checkpoint holds, field by field: a field that is added here is saved and restored.
+    """Contents of a checkpoint; every field here is saved and restored.
 
     Attributes:
-        phase: index of the phase that runs.
-        phase_start: epoch in which it began.
-        phase_ended: is it over?
-        epoch, step: the next to be done; steps count from the epoch's beginning.
-        total_steps: done since the training began.
-        losses: of the steps of this epoch.
-        history: a row for each finished epoch of all phases.
-        lines: what the record has, or is about to have, of each of them.
-        preview_masks: class ids (H, W) predicted for one validation sample after each of them.
-        selected_epoch: the row of the epoch whose weights are kept; empty before the first.
-        selected_weights: those weights.
-        stopper: how long the validation loss has not improved.
-        rollbacks: how often the training went back to a checkpoint, since a step was not finite.
-        lr_scale: what the schedule's learning rate is multiplied by since.
-        learner: state of network, optimiser, schedule, average and gradient scaler.
+        phase: index of the current phase.
+        phase_start: epoch in which it started.
+        phase_ended: whether it has ended.
+        epoch, step: the next ones; steps count from the start of the epoch.
+        total_steps: done since the start of the training.
+        losses: of the finished steps of this epoch.
+        history: a row per finished epoch, over all phases.
+        lines: their lines in the record, the last of which may not have been written yet.
+        preview_masks: class ids (H, W) predicted for the preview sample after each epoch.
+        selected_epoch: row of the epoch whose weights are kept; empty before the first.
+        selected_weights: its weights.
+        stopper: early stopping.
+        rollbacks: number of rollbacks after steps that were not finite.
+        lr_scale: factor on the schedule's learning rate, lowered by each rollback.
+        learner: state of network, optimiser, schedule, weight average and gradient scaler.
     """
 
     phase: int = 0
@@ -48,11 +48,11 @@ class TrainingState:
     learner: dict[str, Any] = field(default_factory=dict)
 
     def to_checkpoint(self) -> dict[str, Any]:
-        """As plain values and tensors, which `torch.load(weights_only=True)` reads back."""
+        """Plain values and tensors, readable by `torch.load(weights_only=True)`."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**values, "stopper": asdict(self.stopper)}
 
     @classmethod
     def from_checkpoint(cls, saved: dict[str, Any]) -> Self:
-        """The state that `to_checkpoint` gave."""
+        """Restore a state from the result of `to_checkpoint`."""
         return cls(**{**saved, "stopper": EarlyStopper(**saved["stopper"])})

@@ -1,4 +1,4 @@
-"""Checks of a training step that the host does not wait for."""
+"""Asynchronous checks that loss and gradients are finite."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from segbench.errors import InputError
 
 
 class DivergedError(InputError):
-    """A loss or a gradient is not finite, and the training may not roll back any more.
+    """A loss or gradient is not finite, and no rollbacks are left.
 
     Attributes:
-        found: what was seen, without the way out.
+        found: the message without its advice.
     """
 
     def __init__(self, found: str, way_out: str) -> None:
@@ -24,11 +24,11 @@ class DivergedError(InputError):
 
 @dataclass(frozen=True)
 class PendingCheck:
-    """Whether a step's loss and gradients are finite, on its way from the device.
+    """Result of a check that is still being copied from the device.
 
     Attributes:
-        step: which step of its epoch.
-        learning_rate: it was done with, of the first parameter group.
+        step: index of the step in its epoch.
+        learning_rate: of that step, in the first parameter group.
     """
 
     step: int
@@ -38,10 +38,10 @@ class PendingCheck:
 
     @classmethod
     def start(cls, watched: Tensor, step: int, learning_rate: float) -> Self:
-        """Queue the copy of what is watched.
+        """Start copying the values to check.
 
         Args:
-            watched: the loss, alone or with a number that is finite only if all gradients are.
+            watched: the loss, optionally with a number that is finite only if all gradients are.
             step, learning_rate: see the attributes.
         """
         finite = torch.isfinite(watched).to("cpu", non_blocking=True)
@@ -49,7 +49,7 @@ class PendingCheck:
         return cls(step, learning_rate, finite, copied)
 
     def not_finite(self) -> str | None:
-        """Wait for the copy; `the loss`, `a gradient`, or None if all is finite."""
+        """Wait for the copy; return what is not finite, `the loss` or `a gradient`, or None."""
         if self._copied is not None:
             self._copied.synchronize()
         if bool(self._finite.all()):
@@ -58,7 +58,7 @@ class PendingCheck:
 
 
 def finite_only_if_all(gradients: Sequence[Tensor]) -> Tensor:
-    """A number that is finite only if all gradients are, on their device."""
+    """A scalar on the device that is finite only if all gradients are."""
     if gradients[0].is_cuda:
-        return nn.utils.get_total_norm(gradients)  # a few kernels for all of them
+        return nn.utils.get_total_norm(gradients)  # a few kernels for all tensors
     return torch.stack([gradient.sum() for gradient in gradients]).sum()  # half the time of a norm

@@ -1,6 +1,6 @@
-"""Batch norm over the batches of all processes, so that a run is the same on one device and on two.
+"""Synchronised batch norm, so that runs agree between one device and several.
 
-On CUDA it is torch's, as timm puts it in place; torch has none for the CPU.
+On CUDA it is torch's, inserted by timm; torch has none for the CPU.
 """
 
 import torch
@@ -12,7 +12,7 @@ from segbench.training.distributed import all_reduce_sum
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Let every batch norm of a network, in place, see the whole batch."""
+    """Replace every batch norm in a network by a synchronised one, in place."""
     if next(network.parameters()).is_cuda:
         convert_sync_batchnorm(network)
         return
@@ -23,13 +23,13 @@ def synchronise_batch_norm(network: nn.Module) -> None:
             module.__class__ = _GlobalBatchNorm
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise InputError(
-                f"hardware.devices: {type(module).__name__} cannot see the batches of several CPU "
+                f"hardware.devices: {type(module).__name__} cannot be synchronised between CPU "
                 "processes; set 1, or train on CUDA"
             )
 
 
 class _GlobalBatchNorm(nn.BatchNorm2d):
-    """Of images (N, C, H, W), N of this process, with the moments of all processes' images."""
+    """Normalise (N, C, H, W) of this process with moments over all processes."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -54,7 +54,7 @@ class _GlobalBatchNorm(nn.BatchNorm2d):
 
 
 class _GlobalBatchNormAct(BatchNormAct2d):  # type: ignore[misc]
-    """timm's, which has its dropout and its activation with it."""
+    """Synchronised version of timm's batch norm with built-in dropout and activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

@@ -44,37 +44,36 @@ def train(
     run: Path,
     checkpoints: Path,
 ) -> str:
-    """Fit one candidate with one seed on one fold.
+    """Train one candidate with one seed on one fold.
 
-    A training that was killed goes on from its last checkpoint, as the same run, and ends as if it
-    had not been.
+    A killed training resumes from its latest checkpoint as the same run, with the same result.
 
     Args:
         params: all of them, for the record.
         candidate: its alias.
-        fold, seed: which repetition.
+        fold, seed: the repetition.
         arrays: folder that the augment stage wrote; the test split is not opened.
         out: receives weights.safetensors and record/.
-        history: a CSV file with a row for each epoch; no times, so that it repeats.
-        run: a JSON file with what later stages read of the run: its id on the tracking server, its
-            learning rate and the trials that chose it, its rollbacks, its encoder's origin.
-        checkpoints: folder for checkpoints of all runs, no output of DVC.
+        history: a CSV file with a row per epoch; without times, so that it is reproducible.
+        run: a JSON file for later stages: the run's id on the tracking server, its learning rate
+            and trials, its rollbacks, and the origin of its encoder.
+        checkpoints: folder for checkpoints of all runs, not a DVC output.
 
     Returns:
-        A line that says what was made; nothing in all but the first of several processes.
+        A summary line; empty in all processes but the first.
 
     Raises:
         InputError: for names, weights or devices that do not exist, a batch that does not fit into
             memory, and a training that diverges.
     """
     started = time.perf_counter()
-    # All candidates, so that a misspelt last one is found before the first has trained.
+    # Check all candidates, so that a misspelt one is found before any is trained.
     aliases = dict.fromkeys([candidate, *params.comparison.candidates])
     check_names(params.model, {alias: params.candidates[alias] for alias in aliases})
     resolved = resolve(params.hardware)
     check_data(params, read_header(arrays), resolved)
     fabric = make_fabric(resolved)
-    prepare(resolved)  # after Lightning, which sets threads of its own
+    prepare(resolved)  # after Lightning, which sets its own number of threads
     described = describe_run(params, candidate, fold, seed, resolved, arrays)
     key = checkpoint_key(params, candidate, fold, seed, resolved, arrays)
     saved = Checkpoints(checkpoints / described.name, key)
@@ -116,7 +115,7 @@ def train(
 
 
 def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
-    """What to do where a batch does not fit into memory."""
+    """Message for a batch that does not fit into memory."""
     size, share = params.train.batch_size, params.train.batch_size // resolved.devices
     return (
         f"{share} images {params.augment.width}x{params.augment.height} at a time do not fit; try "
@@ -125,10 +124,10 @@ def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
 
 
 def _load_state(saved: Checkpoints, fabric: Fabric) -> TrainingState | None:
-    """The state of the last checkpoint, the same in all processes; None if there is none."""
-    fabric.barrier()  # all read when nobody else writes
+    """The state of the latest checkpoint, the same in all processes; None if there is none."""
+    fabric.barrier()  # nobody writes while anyone reads
     latest = saved.load_latest()
-    fabric.barrier()  # all have read before one writes
+    fabric.barrier()  # everyone has read before anyone writes
     return TrainingState.from_checkpoint(latest) if latest else None
 
 
@@ -142,23 +141,23 @@ def _make_trainer(
     recipe: Train,
     progress: Progress,
 ) -> Trainer:
-    """A trial or the training itself, before its first step: the seed alone determines it."""
+    """A trainer before its first step, for a trial or the training itself; seeds torch first."""
     seed_everything(seed, verbose=False)
     header = data.header
     network = build_network(params.model, params.candidates[candidate], header.num_outputs)
     network = network.to(memory_format=resolved.memory_format)
     check_size(network, header.height, header.width)
-    # Of all phases, before anything has trained.
+    # Check the layer names of all phases before training.
     for phase in phases_of(params.train):
         freeze(network, phase.freeze_encoder, header.height, header.width)
     if resolved.compile:
-        torch.compiler.reset()  # after too many graphs of trials it would give up compiling
+        torch.compiler.reset()  # graphs of trials count towards the recompile limit
         network.compile()
     return Trainer(fabric, network, recipe, data, params.evaluate.threshold, progress)
 
 
 def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], origin: Origin) -> None:
-    """Add what is known at the end of a training."""
+    """Add the results of a training to its record."""
     state = trainer.state
     save_preview(record.artifact("pictures/progress.gif"), trainer.data, state)
     record.tags |= {
@@ -173,7 +172,7 @@ def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], orig
 def _write_results(
     trainer: Trainer, run_id: str, trials: list[Trial], origin: Origin, history: Path, run: Path
 ) -> None:
-    """Write what later stages read of a run, beside its weights; see `train`."""
+    """Write the run's results for later stages, except its weights; see `train`."""
     with atomic_file(history) as file:
         pd.DataFrame(trainer.state.history).to_csv(file, index=False, lineterminator="\n")
     outcome = {

@@ -1,7 +1,7 @@
 """The epochs and phases of one training.
 
-The loop is written out, on Lightning Fabric, which brings devices, precision and processes: a
-training then goes on from any step with one value, its `TrainingState`, which is the checkpoint.
+A hand-written loop on Lightning Fabric, which handles devices, precision and processes. Training
+can resume at any step from a single value, its `TrainingState`, which is the checkpoint.
 """
 
 import copy
@@ -32,18 +32,18 @@ CLOCK_STEPS = 8
 
 
 class _RolledBackError(Exception):
-    """The training was rolled back to its last checkpoint, with a lower learning rate."""
+    """The training was rolled back to its latest checkpoint, with a lower learning rate."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training reports how far it is.
+    """Where a training reports its progress.
 
     Attributes:
-        name: of the progress bar; empty: none is shown.
-        record: receives a line for each epoch; None: nothing is recorded.
-        checkpoints: receive its state; None: none is written.
-        often: when, beside the end of each epoch.
+        name: of the progress bar; empty: no bar.
+        record: receives a line per epoch; None: no record.
+        checkpoints: where states are saved; None: nowhere.
+        often: when to save within epochs; a state is saved after each epoch anyway.
     """
 
     name: str = ""
@@ -53,19 +53,19 @@ class Progress:
 
 
 class Trainer:
-    """A training; `run` takes it from where it stands to its end.
+    """A training; `run` runs or resumes it to its end.
 
     Args:
         fabric: launched.
-        network: is trained in place.
-        recipe: how.
-        data: what it reads.
-        threshold: probability from which a pixel is foreground in validation.
-        progress: where it reports.
+        network: trained in place.
+        recipe: the section `train`.
+        data: training and validation data.
+        threshold: minimum foreground probability in validation.
+        progress: where to report.
 
     Attributes:
-        state: where it stands.
-        learner: of the current phase.
+        state: the current state.
+        learner: the learner of the current phase.
         train_seconds: of the last epoch, without validation.
     """
 
@@ -103,10 +103,10 @@ class Trainer:
         """Train to the end; the network then has the weights of the selected epoch.
 
         Args:
-            state: of the checkpoint to go on from.
+            state: from the checkpoint to resume; None: start anew.
 
         Raises:
-            DivergedError: if a loss or gradient is not finite, and it may not roll back any more.
+            DivergedError: if a loss or gradient is not finite, and no rollbacks are left.
         """
         if state is not None:
             self._restore(state)
@@ -131,7 +131,7 @@ class Trainer:
             self.start_phase(self.state.phase + 1)
 
     def start_phase(self, phase: int) -> None:
-        """Begin a phase, from the weights that the network has."""
+        """Start a phase from the network's current weights."""
         self.state.phase, self.state.phase_start = phase, self.state.epoch
         self.state.phase_ended, self.state.stopper = False, EarlyStopper()
         self.learner = self._make_learner(phase)
@@ -143,13 +143,13 @@ class Trainer:
         return Learner(self.fabric, self.network, self.recipe, plan, num_steps, size)
 
     def train_epoch(self) -> None:
-        """Do the steps of an epoch, from the next one on."""
+        """Do the remaining steps of an epoch."""
         self.learner.train_mode()
         state, batches = self.state, self.data.batches
         started, first = time.perf_counter(), state.step
         for batch in prefetch_to_device(batches.of(state.epoch, state.step), self.fabric.device):
-            # A function of the step, not of the process: a resumed run draws what an unbroken one
-            # draws.
+            # Seeded by the step, so that a resumed run draws the same numbers as an uninterrupted
+            # one.
             key = (batches.seed, state.total_steps, self.fabric.global_rank)
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
             self.train_step(batch)
@@ -168,7 +168,7 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """Do one step."""
         loss = self.learner.backward(batch)
-        self._check_last_step()  # which the device has done by now
+        self._check_last_step()  # its check has arrived by now
         self._pending = self.learner.update(loss, self.state.step, self.state.lr_scale)
         self.state.losses.append(loss)
 
@@ -178,7 +178,7 @@ class Trainer:
         One step late, so that the host never waits for the device.
 
         Raises:
-            DivergedError: if the training may not roll back (any more).
+            DivergedError: if no rollbacks are left.
             _RolledBackError: if it was rolled back.
         """
         if self._pending is None:
@@ -209,7 +209,7 @@ class Trainer:
         )
 
     def validate(self) -> Validation:
-        """Score the network as it is now."""
+        """Validate the current network."""
         return validate(
             self.fabric,
             self.learner.eval_network,
@@ -221,7 +221,7 @@ class Trainer:
         )
 
     def end_epoch(self, found: Validation) -> None:
-        """Take stock of an epoch: history, weights to keep, early stopping, checkpoint, record."""
+        """Finish an epoch: history, weights to keep, early stopping, checkpoint, record."""
         state = self.state
         losses = torch.stack([loss.cpu() for loss in state.losses])
         row = {
@@ -249,30 +249,30 @@ class Trainer:
         if record is not None:
             values = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
             values["images_per_second"] = self._images_per_second
-            # Of the whole epoch, also where this process trained only its last part.
+            # For the whole epoch, even if this process trained only the end of it.
             images = len(self.data.batches) * self.data.batches.batch_size
             values["train_seconds"] = images / self._images_per_second
             state.lines.append(metrics_line(state.epoch - 1, values))
-        # First the checkpoint, which holds the line: no epoch is ever recorded at two times.
+        # First the checkpoint, which holds the line: no epoch is recorded with two time stamps.
         self._save()
         if record is not None:
             record.write(state.lines[-1])
         self._bar.set_postfix(val_dice=f"{row['val_dice_per_image']:.3f}")
 
     def _is_better(self, row: dict[str, float]) -> bool:
-        """Are the weights of this epoch the ones to keep?"""
+        """Whether this epoch's weights replace those kept so far."""
         best = self.state.selected_epoch
         if not best or self.recipe.keep == "last":
             return True
         return self._selection_score(row) > self._selection_score(best)
 
     def _selection_score(self, row: dict[str, float]) -> float:
-        """What the epoch to keep has the most of; an epoch without any score is the worst."""
+        """The score that `keep` maximises; epochs without a score rank last."""
         score = -row["val_loss"] if self.recipe.keep == "best_loss" else row["val_dice_per_image"]
         return -np.inf if np.isnan(score) else score
 
     def _checkpoint_due(self) -> bool:
-        """Is a checkpoint to be written within the epoch?"""
+        """Whether to write a checkpoint within the epoch."""
         often, done = self.progress.often, self.state.total_steps
         if self.progress.checkpoints is None or often is None:
             return False
@@ -282,7 +282,7 @@ class Trainer:
             return True
         if often.minutes is None or done % CLOCK_STEPS:
             return False
-        # The same in all processes, whose clocks differ.
+        # Broadcast, since the clocks of the processes differ.
         due = time.monotonic() - self._saved > 60 * often.minutes
         return bool(self.fabric.broadcast(due))
 
@@ -296,7 +296,7 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _restore_last(self) -> None:
-        """Go back to the last checkpoint."""
+        """Restore the latest checkpoint."""
         checkpoints = self.progress.checkpoints
         saved = checkpoints.load_latest() if checkpoints else None
         assert saved is not None, "run() saves one at the start wherever rolling back is allowed"

@@ -1,4 +1,4 @@
-"""Validation after an epoch: loss and scores of a split."""
+"""Validation: loss and scores of a network on a split."""
 
 from dataclasses import dataclass, replace
 
@@ -18,9 +18,9 @@ class Validation:
     """Loss and scores of a network on a split.
 
     Attributes:
-        loss: mean over images of their batches' losses.
-        scores: of `metrics.counts.summarise`.
-        preview: class ids (H, W) predicted for one sample.
+        loss: batch losses, weighted by batch size.
+        scores: from `metrics.counts.summarise`.
+        preview: class ids (H, W) predicted for the preview sample.
     """
 
     loss: float
@@ -30,7 +30,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is known of a batch, and the prediction to return if it lies in it."""
+    """Results of a batch, and the preview if its sample is in the batch."""
 
     number: int
     size: int
@@ -50,18 +50,18 @@ def validate(
     num_classes: int,
     preview_index: int,
 ) -> Validation:
-    """Score a network by all processes together.
+    """Validate a network on all processes together.
 
-    Whole batches are dealt out to the processes, so that each sample counts once.
+    Whole batches are distributed to the processes, so that each sample counts once.
 
     Args:
         fabric: launched.
-        network: (N, C, H, W) to logits; is put into eval mode.
+        network: (N, C, H, W) to logits; put into eval mode.
         loss: of logits and masks.
         batches: of the split.
-        threshold: probability from which a pixel is foreground.
+        threshold: minimum foreground probability.
         num_classes: with the background.
-        preview_index: of the sample whose prediction is returned.
+        preview_index: index of the sample whose prediction is returned.
     """
     network.eval()
     rows: list[_Batch] = []
@@ -81,7 +81,7 @@ def validate(
                 pred[at].cpu() if 0 <= at < len(images) else None,
             )
         )
-    # Not before the last batch is on its way: on a GPU each copy would wait for its batch.
+    # Copy only after the last batch was launched: on a GPU each copy waits for its batch.
     rows = [
         replace(row, loss=row.loss.cpu(), counts=row.counts.cpu(), correct=row.correct.cpu())
         for row in rows

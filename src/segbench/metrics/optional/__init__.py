@@ -1,1 +1,1 @@
-"""Metrics that are computed only where params name them."""
+"""Optional metrics, computed only if `evaluate.extra_metrics` names them."""

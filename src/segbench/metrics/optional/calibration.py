@@ -1,4 +1,4 @@
-"""How far probabilities can be believed."""
+"""Calibration: how well probabilities match frequencies."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from segbench.metrics.definition import Definition, Evidence
 from segbench.metrics.probabilities import LEVELS
 
 BINS = 16
-"""Of equal width; a divisor of the 256 levels, so that each level is in one."""
+"""Number of bins of equal width; a divisor of 256, so that each byte value falls into one."""
 
 DEFINITIONS = {
     "calibration_error": Definition(
@@ -19,12 +19,12 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Calibration error of an image, the mean over its foreground classes."""
+    """Calibration error of an image, averaged over its foreground classes."""
     middle = (np.arange(LEVELS) + 0.5) / LEVELS
     binned = evidence.histogram.reshape(len(evidence.histogram), 2, BINS, -1)
     number, positives = binned.sum(axis=(1, 3)), binned[:, 1].sum(axis=-1)
     said = (binned.sum(axis=1) * middle.reshape(BINS, -1)).sum(axis=-1)
     total = number.sum(axis=-1)
     if not total.all():
-        return {"calibration_error": np.nan}  # no pixel counts
+        return {"calibration_error": np.nan}  # all pixels are ignored
     return {"calibration_error": float((abs(said - positives).sum(axis=-1) / total).mean())}

@@ -1,7 +1,7 @@
-"""Mean over thresholds, as PraNet's evaluation has it (Fan et al. 2020), and papers that follow it.
+"""Mean scores over thresholds, as in PraNet (Fan et al. 2020) and papers that follow it.
 
-Each image's probabilities are stretched to [0, 1], which no single threshold in use does; it stands
-here to be set beside numbers that were measured so.
+Probabilities are stretched to [0, 1] for each image, which cannot be done with a fixed threshold in
+deployment; it is here only for comparison with published numbers that were measured this way.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Scores of an image, the mean over its foreground classes that are there."""
+    """Scores of an image, averaged over the foreground classes in its truth."""
     rows = []
     for histogram in evidence.histogram:
         if not histogram[1].any():

@@ -1,4 +1,4 @@
-"""How well objects are kept apart: the foreground-restricted Rand score of the ISBI 2012 challenge.
+"""Separation of objects: the foreground-restricted Rand score of the ISBI 2012 challenge.
 
 Arganda-Carreras et al. 2015, "Crowdsourcing the creation of image segmentation algorithms for
 connectomics".
@@ -22,7 +22,7 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Rand score of an image, the mean over its foreground classes that are there."""
+    """Rand score of an image, averaged over the foreground classes in its truth."""
     scores = []
     counted = evidence.mask != IGNORE
     for class_id in range(1, len(evidence.histogram) + 1):
@@ -36,7 +36,7 @@ def of_image(evidence: Evidence) -> dict[str, float]:
         cells = np.ravel_multi_index((truth[1][inside], pred[1][inside]), (truth[0], pred[0]))
         table = np.bincount(cells, minlength=truth[0] * pred[0]).reshape(truth[0], pred[0])
         table = table.astype(float)
-        alone = table[:, 0].sum()  # each an object of its own
+        alone = table[:, 0].sum()  # each pixel its own object
         joint = (table[:, 1:] ** 2).sum() + alone
         found = (table[:, 1:].sum(axis=0) ** 2).sum() + alone
         true = (table.sum(axis=1) ** 2).sum()
