@@ -127,7 +127,7 @@ def test_a_damaged_file_is_refused(content: str | bytes, params: Params, tmp_pat
     path.write_text(f"{HEAD}\n{GOOD}\n")
     read_rows(path)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match=r"costs.csv: not a table of costs .*; bring") as caught:
+    with pytest.raises(InputError, match=r"costs.csv: not a table of costs .*; restore") as caught:
         read_costs(path, params, HEADER)
     assert "\n" not in str(caught.value)
 

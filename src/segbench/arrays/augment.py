@@ -96,7 +96,7 @@ def _open_places(
     params: Augment,
     closing: ExitStack,
 ) -> dict[str, list["_Place"]]:
-    """Open the arrays of every fold and split until `closing` closes; return places by sample id."""
+    """Open the arrays of every fold and split until `closing` closes; return places by id."""
     places: defaultdict[str, list[_Place]] = defaultdict(list)
     for (fold, name), rows in table.groupby(["fold", "split"], sort=True):
         assert name in SPLITS

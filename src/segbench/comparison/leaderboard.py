@@ -29,7 +29,7 @@ POOLED = (
     "dice_soft_batch",
 )
 RANDOM_SEED = 0
-"""Of resampling and permutations; a result must not change when it is looked at again."""
+"""Seed of resampling and permutations, fixed so that results are reproducible."""
 
 
 @dataclass(frozen=True)

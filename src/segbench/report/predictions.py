@@ -37,7 +37,7 @@ class PredictedSplit:
     colours: Sequence[str]
 
     def small(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
-        """Image, ground truth and prediction, shrunk alike to a size for a page."""
+        """Image, ground truth and prediction, shrunk to the same size for a page."""
         image, truth, pred = shrink(self.image(index), self.mask(index), self.pred_masks[index])
         return image, truth, pred
 
