@@ -30,6 +30,14 @@ class NoFollower:
         pass
 
 
+LONGEST = ("test_end_to_end.py", "test_recipes.py", "test_resume.py", "test_statistics.py")
+"""Begun first, since a file is one worker's: one that is begun last is waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _no_follower(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are not replayed, unless a test is marked `mlflow`."""
