@@ -122,8 +122,16 @@ def test_a_precision_that_a_cpu_does_not_have(tree: dict[str, Any]) -> None:
 
 def test_arguments_an_optimiser_does_not_take() -> None:
     params = Optimizer(name="adamw", learning_rate=1.0, weight_decay=0.0, args={"momentum": 0.9})
-    with pytest.raises(InputError, match=r"train\.optimizer\.args: adamw says"):
+    with pytest.raises(InputError, match=r"train\.optimizer\.args: adamw: .*momentum"):
         make_optimizer(torch.nn.Linear(1, 1), params, 1.0)
+
+
+def test_optimisers_are_those_of_torch_by_name() -> None:
+    rate = Optimizer(name="nadm", learning_rate=1.0, weight_decay=0.0, args={})
+    with pytest.raises(InputError, match=r"no optimiser 'nadm' \(did you mean nadam"):
+        make_optimizer(torch.nn.Linear(1, 1), rate, 1.0)
+    other = rate.model_copy(update={"name": "radam"})
+    assert isinstance(make_optimizer(torch.nn.Linear(1, 1), other, 1.0), torch.optim.RAdam)
 
 
 @pytest.mark.parametrize(
