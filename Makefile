@@ -6,7 +6,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe test test-all test-exhaustive check ui plan bench sync lock
+.PHONY: repro recipe test test-all test-exhaustive check ui plan bench test-device bench-device sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@python -m segbench.params params.yaml && dvc repro && cat data/compare/leaderboard.txt
@@ -32,6 +32,12 @@ ui: $(READY)  ## MLflow's pages, for this machine only
 
 plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk
 	@python -m segbench.plan params.yaml
+
+test-device: $(READY)  ## what an accelerator must do; skipped where there is none (5 minutes)
+	@python -m pytest -n 0 -m device -rs tests/test_device.py
+
+bench-device: $(READY)  ## training speed on one GPU, by how kernels are launched
+	@python benchmarks/device.py params.yaml
 
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@set -e; for name in training startup pipeline ingest comparison; do python benchmarks/$$name.py params.yaml; done

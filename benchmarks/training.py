@@ -132,7 +132,9 @@ class Bench:
             data = TrainingData(header, batches, PlainBatches(few, 8), few, 0)
             checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
             progress = Progress(run.name, record, checkpoints, self.params.checkpoints)
-            trainer = _Timed(self.fabric, self.fast_network(), recipe, data, 0.5, progress)
+            graphs = self.resolved.cuda_graphs
+            network = self.fast_network()
+            trainer = _Timed(self.fabric, network, recipe, data, 0.5, progress, graphs)
             trainer.between = between
             trainer.run()
             self._trained = trainer.network.state_dict()
@@ -142,14 +144,17 @@ class Bench:
     def trained(self) -> tuple[float, float]:
         """As shipped, and the limit: forward, backward and step on one resident batch, which is
         what the arithmetic alone allows."""
-        kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(
-            self.resolved.precision
-        )
         resident = self.resident()
-        limit = self._step(self.fast_network(), lambda: resident, kind)
+        limit = self.step(self.fast_network(), lambda: resident, self.kind)
         if self.alternates:
             return self.shipped(limit)
         return self.shipped()[0], self._per_second(limit)
+
+    @property
+    def kind(self) -> torch.dtype | None:
+        """What autocast computes in."""
+        kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+        return kinds.get(self.resolved.precision)
 
     def plain(self) -> float:
         """Decode, resize and vary each sample when it is needed; float32, NCHW."""
@@ -170,17 +175,20 @@ class Bench:
             device = self.resolved.device
             return torch.stack(images).to(device), torch.stack(masks).to(device)
 
-        return self._per_second(self._step(self.network(), load, None))
+        return self._per_second(self.step(self.network(), load, None))
 
-    def _step(
+    def step(
         self,
         network: SegmentationNetwork,
         load: Callable[[], tuple[torch.Tensor, torch.Tensor]],
         kind: torch.dtype | None,
+        **arguments: bool,
     ) -> Callable[[], None]:
+        """A step with nothing beside it; the arguments are further ones of the optimiser."""
         loss_of = WeightedLoss(self.params.train.loss, 1)
-        rate = self.params.train.optimizer.learning_rate
-        optimizer = make_optimizer(network, self.params.train.optimizer, rate)
+        recipe = self.params.train.optimizer
+        recipe = recipe.model_copy(update={"args": {**recipe.args, **arguments}})
+        optimizer = make_optimizer(network, recipe, recipe.learning_rate)
 
         def step() -> None:
             images, masks = load()

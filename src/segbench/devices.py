@@ -36,6 +36,7 @@ class ResolvedHardware:
     workers: int
     channels_last: bool
     compile: bool
+    cuda_graphs: bool
     deterministic: bool
 
     @property
@@ -94,8 +95,22 @@ def resolve(params: Hardware) -> ResolvedHardware:
         workers=workers,
         channels_last=params.channels_last,
         compile=params.compile,
+        cuda_graphs=_replays(params, device),
         deterministic=params.deterministic,
     )
+
+
+def _replays(params: Hardware, device: str) -> bool:
+    """Whether steps are replayed as CUDA graphs."""
+    alone = device == "cuda" and params.devices == 1
+    if params.cuda_graphs == "auto":
+        return alone and not params.compile
+    if params.cuda_graphs and not alone:
+        raise InputError(
+            "hardware.cuda_graphs: true needs a single CUDA device; set auto, which takes graphs "
+            "where they can be had"
+        )
+    return params.cuda_graphs
 
 
 def prepare(resolved: ResolvedHardware) -> None:

@@ -113,7 +113,7 @@ class _BatchDataset(Dataset[Batch]):
     def __getitem__(self, step: Step) -> Batch:
         epoch, number = step
         indices = self.indices(epoch, number)[self.rank :: self.world_size]
-        images, masks = self.arrays.images[indices], self.arrays.masks[indices]
+        images, masks = _take(self.arrays, indices)
         if self.augment_sample is not None:
             for at, index in enumerate(indices):
                 key: tuple[int, ...] = (self.seed, epoch, int(index))
@@ -137,6 +137,15 @@ class _BatchDataset(Dataset[Batch]):
         return self._orders[epoch]
 
 
+def _take(arrays: Arrays, indices: NDArray[np.int64]) -> tuple[Any, Any]:
+    """Images and masks at these indices."""
+    where: Any = indices
+    if isinstance(arrays.images, Tensor) and arrays.images.is_cuda:
+        # By way of pinned memory, or the host would wait for all that the device still has to do.
+        where = torch.from_numpy(indices).pin_memory().to(arrays.images.device, non_blocking=True)
+    return arrays.images[where], arrays.masks[where]
+
+
 class PlainBatches:
     """A split in its stored order, without augmentation."""
 
@@ -155,7 +164,7 @@ class PlainBatches:
         for number in range(rank, len(self), world_size):
             part = slice(number * self.batch_size, (number + 1) * self.batch_size)
             indices = np.arange(len(self.arrays.masks))[part]
-            yield number, to_batch(self.arrays.images[indices], self.arrays.masks[indices])
+            yield number, to_batch(*_take(self.arrays, indices))
             self.arrays.drop_page_cache()
 
 

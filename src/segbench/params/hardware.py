@@ -29,5 +29,8 @@ class Hardware(Section):
     channels_last: bool
     compile: bool
     """Use torch.compile, which takes minutes before the first step."""
+    cuda_graphs: bool | Literal["auto"]
+    """Replay each step as a CUDA graph: the same kernels, and so the same bits, launched at once.
+    auto: on a single CUDA device, unless compiled."""
     deterministic: bool
     """false: cuDNN benchmarks kernels for speed, and reruns may differ in the last bits."""

@@ -14,6 +14,7 @@ from segbench.arrays.batches import Batch
 from segbench.models.freezing import freeze
 from segbench.models.network import SegmentationNetwork
 from segbench.params.train import Train
+from segbench.training.cuda_graph import CapturedStep
 from segbench.training.distributed import all_gather_cat
 from segbench.training.losses import WeightedLoss
 from segbench.training.optim import clip_gradients, make_optimizer, make_schedule
@@ -31,6 +32,7 @@ class Learner:
         phase: the current one.
         num_steps: of the phase.
         image_size: height and width of the images, in pixels.
+        cuda_graphs: whether to replay steps as a CUDA graph.
 
     Attributes:
         network: the network in training.
@@ -47,6 +49,7 @@ class Learner:
         phase: Phase,
         num_steps: int,
         image_size: tuple[int, int],
+        cuda_graphs: bool = False,
     ) -> None:
         self.network = network
         self.loss = WeightedLoss(recipe.loss, network.blueprint.num_outputs)
@@ -62,6 +65,9 @@ class Learner:
         optimizer = make_optimizer(network, recipe.optimizer, phase.learning_rate)
         self._schedule = make_schedule(optimizer, recipe.schedule, phase.learning_rate, num_steps)
         self._model, self._optimizer = fabric.setup(network, optimizer)
+        self._captured = None
+        if cuda_graphs:
+            self._captured = CapturedStep(self._optimizer.zero_grad)
 
     @property
     def eval_network(self) -> nn.Module:
@@ -88,8 +94,12 @@ class Learner:
 
     def backward(self, batch: Batch) -> Tensor:
         """Compute the gradients of a batch, and return its loss, a scalar on the device."""
-        images, masks = batch
+        if self._captured is not None:
+            return self._captured(self._backward, batch)
         self._optimizer.zero_grad()
+        return self._backward(*batch)
+
+    def _backward(self, images: Tensor, masks: Tensor) -> Tensor:
         logits = self._model(images)
         if self._fabric.world_size > 1:
             # Gather first: the loss of a batch is not the mean of its parts' losses.

@@ -153,7 +153,8 @@ def _make_trainer(
     if resolved.compile:
         torch.compiler.reset()  # graphs of trials count towards the recompile limit
         network.compile()
-    return Trainer(fabric, network, recipe, data, params.evaluate.threshold, progress)
+    threshold = params.evaluate.threshold
+    return Trainer(fabric, network, recipe, data, threshold, progress, resolved.cuda_graphs)
 
 
 def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], origin: Origin) -> None:

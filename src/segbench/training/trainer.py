@@ -62,6 +62,7 @@ class Trainer:
         data: training and validation data.
         threshold: minimum foreground probability in validation.
         progress: where to report.
+        cuda_graphs: whether to replay steps as a CUDA graph.
 
     Attributes:
         state: the current state.
@@ -77,6 +78,7 @@ class Trainer:
         data: TrainingData,
         threshold: float,
         progress: Progress | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         self.fabric = fabric
         self.network = network.to(fabric.device)
@@ -86,6 +88,7 @@ class Trainer:
         self.data = data
         self.threshold = threshold
         self.progress = progress or Progress()
+        self.cuda_graphs = cuda_graphs
         self.phases = phases_of(recipe)
         self.state = TrainingState()
         self.learner = self._make_learner(0)
@@ -140,7 +143,9 @@ class Trainer:
         plan, header = self.phases[phase], self.data.header
         num_steps = plan.num_epochs * len(self.data.batches)
         size = (header.height, header.width)
-        return Learner(self.fabric, self.network, self.recipe, plan, num_steps, size)
+        return Learner(
+            self.fabric, self.network, self.recipe, plan, num_steps, size, self.cuda_graphs
+        )
 
     def train_epoch(self) -> None:
         """Do the remaining steps of an epoch."""
