@@ -49,7 +49,8 @@ from training import ENCODERS, INFO, SIZE, Bench, configured, generate
 
 BATCHES = (16, 64)
 PAIRS = 512
-WARM, STEPS, ROUNDS = 8, 20, 3
+WARM, STEPS, ROUNDS = 6, 12, 3
+SHIPPED_STEPS = 20
 COMPILED = ("compiled", "reduced")
 
 
@@ -175,7 +176,7 @@ def shipped(bench: Bench, arrays: Arrays, online: bool, graphs: bool) -> float:
         bench.batch,
         partial(augment_sample, build_pipeline(params.augment)) if online else None,
         0,
-        max(30, len(arrays.images) // bench.batch),
+        SHIPPED_STEPS,
         resolved.workers if online else 0,
         pinned=online,
     )

@@ -109,7 +109,8 @@ def test_a_replayed_step_has_the_bits_of_an_eager_one(
     tree["hardware"].update(precision=precision, cuda_graphs=False)
     eager, history = fit(tree, packed, tmp_path / "eager")
     assert not replayed
-    tree["hardware"]["cuda_graphs"] = "auto"
+    # Workers, since a thread that pins their batches goes on during the capture.
+    tree["hardware"].update(cuda_graphs="auto", workers=2)
     graph, again = fit(tree, packed, tmp_path / "graph")
     assert replayed == 2 * (3 * [False] + 9 * [True])
     assert same(eager, graph)

@@ -314,6 +314,7 @@ def test_the_exported_program_is_the_network(chosen: Candidate, tmp_path: Path) 
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
         with torch.no_grad():
             assert torch.allclose(exported(images), network(images), atol=1e-5)
+    assert exported.to("meta")(images.to("meta")).device.type == "meta"  # so any device will do
 
 
 @pytest.mark.filterwarnings("ignore")

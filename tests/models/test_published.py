@@ -312,10 +312,10 @@ def test_they_ship(architecture: str, tmp_path: Any) -> None:
     channels = SYSTEMS[architecture][3]
     export_network(network, channels, tmp_path / "model.pt2")
     images = torch.randint(0, 256, (3, channels, 64, 128), dtype=torch.uint8)
+    exported = load_exported(tmp_path / "model.pt2")
     with torch.no_grad():
-        assert torch.allclose(
-            load_exported(tmp_path / "model.pt2")(images), network(images), atol=1e-4
-        )
+        assert torch.allclose(exported(images), network(images), atol=1e-4)
+    assert exported.to("meta")(images.to("meta")).device.type == "meta"
 
 
 def test_dropout_is_where_and_as_strong_as_asked() -> None:

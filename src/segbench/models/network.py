@@ -68,7 +68,8 @@ class SegmentationNetwork(nn.Module):
         Returns:
             (N, num_outputs, H, W).
         """
-        scaled = (images.float() - self.mean) / self.std
+        # Not `images.float()`, which would tie an exported program to the device it was made on.
+        scaled = (images - self.mean) / self.std
         logits: Tensor = self.network(scaled)
         return logits
 

@@ -5,6 +5,7 @@ than the GPU takes to run them. A graph launches all of them at once; they are t
 the same order, so no bit changes.
 """
 
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -95,6 +96,13 @@ class CapturedStep:
         self._forget()  # so that gradients lie in the graph's memory, and replays overwrite them
         static = (torch.empty_like(batch[0]), torch.empty_like(batch[1]))
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            loss = work(*static)
+        # A capture breaks if the garbage collector frees another graph meanwhile, or, unless it is
+        # told to look at this thread only, if another thread pins memory for the next batch.
+        gc.collect()
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                loss = work(*static)
+        finally:
+            gc.enable()
         return _Recorded(graph, static, loss)
