@@ -8,7 +8,7 @@ import pytest
 
 from support.imports import SOURCE, imported
 
-FOUNDATIONS = {"errors", "files", "images", "parallel", "devices", "params"}
+FOUNDATIONS = {"errors", "files", "images", "parallel", "progress", "devices", "params"}
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
@@ -20,7 +20,7 @@ ALLOWED = {
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
 }
 """What a package may import, beside itself and the foundations."""
-COMMANDS = {"plan", "recipes", "stage"}
+COMMANDS = {"__main__", "cli", "commands", "plan", "recipes", "stage", "workspace"}
 """May import everything."""
 
 

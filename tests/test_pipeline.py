@@ -13,10 +13,14 @@ from support.params import ROOT, STAGES
 # What watches, checks or words, but changes no number; a change here must not retrain.
 OBSERVERS = {
     "__init__.py",
+    "__main__.py",  # is cli.py
+    "cli.py",  # what people call
+    "commands",  # what people call
     "errors.py",  # wording
     "files.py",  # names what was made
     "params",  # checks values that DVC itself follows
     "plan.py",  # foretells
+    "progress.py",  # tells how far a loop is
     "recipes.py",  # runs all of it elsewhere
     "report/animation.py",  # draws
     "report/drawing.py",  # draws
@@ -24,6 +28,7 @@ OBSERVERS = {
     "report/predictions.py",  # draws
     "stage.py",  # parses paths
     "tracking",  # watches, writes down, replays
+    "workspace.py",  # runs DVC
 }
 
 

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TypeVar
 
 import cv2
-from tqdm import tqdm
+
+from segbench.progress import ProgressBar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ def thread_map(
     total: int | None,
     overlap: bool = True,
 ) -> Iterator[Result]:
-    """Yield `work(item)` for every item, in their order, under a progress bar.
+    """Yield `work(item)` for every item, in their order, and report the progress.
 
     Threads suffice, since decoding, encoding and resizing release the GIL. OpenCV's own are turned
     off meanwhile, so that there is one thread per core. The first exception ends the map.
@@ -51,7 +52,7 @@ def thread_map(
     pool = ThreadPoolExecutor(num_cores())
     waiting: deque[Future[Result]] = deque()
     try:
-        with tqdm(total=total, desc=description, unit="image", disable=None) as bar:
+        with ProgressBar(description, total) as bar:
             remaining = iter(items)
             while taken := list(islice(remaining, at_a_time)):
                 waiting.extend(pool.submit(work, item) for item in taken)

@@ -1,5 +1,6 @@
 """What a recipe asks of a training is what happens: phases, freezing, clipping, what is kept."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from segbench import progress
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
@@ -182,6 +184,47 @@ def test_early_stopping_waits_for_the_least_number_of_epochs(
     short["train"].update(num_epochs=12)
     short["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0, "min_epochs": 5}
     assert len(Training(short, packed).history) == 5
+
+
+def test_the_log_says_where_a_training_is(
+    short: dict[str, Any],
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also in a second phase after a first that ended early, and there after a resume."""
+    short["train"].update(num_epochs=6, steps_per_epoch=3)
+    short["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0, "min_epochs": 2}
+    short["train"]["fine_tune"] = {
+        "freeze_encoder": "none",
+        "num_epochs": 2,
+        "learning_rate": 1e-4,
+        "early_stopping": NEVER,
+    }
+    params = Params.model_validate(short)
+    monkeypatch.setattr(progress, "PERIOD_S", 0.0)  # a line is always due
+    step = Trainer.train_step
+
+    def interrupted(self: Trainer, batch: Batch) -> None:
+        if self.state.total_steps == 7:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit_one(params, packed, tmp_path)
+    places = [line.split(": ")[1].split(" %")[0] for line in capsys.readouterr().err.splitlines()]
+    assert places[:2] == ["epoch 1 of 8, step 1 of 3, 4", "epoch 1 of 8, step 2 of 3, 8"]
+    assert "epoch 1 of 8, validation, 12" in places
+    assert places[-1] == "epoch 3 of 4, step 1 of 3, 58"
+    fit_one(params, packed, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    first = r"mobilenetv2_035-fold0-seed0: epoch 3 of 4, step 1 of 3, 58 %, \S+ images/s, .* s left"
+    assert re.fullmatch(first, lines[0])
+    assert ": epoch 4 of 4, validation, 100 %," in lines[-1]
+    assert "val dice 0." in lines[-1]
 
 
 def test_a_plateau_before_that_is_forgotten(

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 import tarfile
 import time
 import zipfile
@@ -22,6 +21,7 @@ from filelock import FileLock
 
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
+from segbench.progress import ProgressBar
 
 CHECKSUM = "md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
 BLOCK = 1 << 20
@@ -187,12 +187,13 @@ def _download(url: str, path: Path, expected: str | None) -> None:
     """Download a file to `path`; InputError says why it could not be done."""
     # The downloader without pooch.retrieve, whose files none but the user may read (mode 0600)
     # and whose temporary files, left by a killed process, cannot be told from others.
-    download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(), chunk_size=BLOCK, timeout=TIMEOUT, headers=AS_IT_IS
-    )
     for pause in (*PAUSES, None):
+        bar = ProgressBar(path.name, None, "MB", scale=1e6)
+        download = pooch.HTTPDownloader(
+            progressbar=bar, chunk_size=BLOCK, timeout=TIMEOUT, headers=AS_IT_IS
+        )
         try:
-            with atomic_file(path) as partial:
+            with bar, atomic_file(path) as partial:
                 download(url, str(partial), None)
                 _checked(partial, path.name, expected)
                 if not (expected or zipfile.is_zipfile(partial) or tarfile.is_tarfile(partial)):

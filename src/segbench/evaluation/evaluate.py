@@ -32,6 +32,7 @@ from segbench.models.network import load_network, num_parameters
 from segbench.parallel import thread_map
 from segbench.params import Params
 from segbench.params.evaluate import Evaluate
+from segbench.progress import with_progress
 from segbench.report.drawing import class_colours
 from segbench.report.predictions import (
     PredictedSplit,
@@ -189,15 +190,29 @@ def select_and_score(
         f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
         "halve it, or set hardware.device: cpu"
     ):
+        totals = {name: len(StitchedImages(split)) for name, split in splits.items()}
         tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
-        val = {flips: list(predict_split("val", flips)) for flips in tried}
+        val = {
+            flips: [*with_progress(predict_split("val", flips), "predict val", totals["val"])]
+            for flips in tried
+        }
         choices = select_rule(default, params.choose, val)
         chosen = choices[0][1]
         scorer = Scorer(num_classes, params.tolerance, default, chosen, params.extra_metrics)
         other = None if chosen.flips == default.flips else predict_split("test", chosen.flips)
         return choices, {
-            "val": score(scorer, val[default.flips], val[chosen.flips]),
-            "test": score(scorer, predict_split("test", default.flips), other, overlap),
+            "val": score(
+                scorer,
+                val[default.flips],
+                val[chosen.flips],
+                label="score val",
+                total=totals["val"],
+            ),
+            "test": score(
+                *(scorer, predict_split("test", default.flips), other, overlap),
+                label="evaluate test",
+                total=totals["test"],
+            ),
         }
 
 
@@ -206,6 +221,9 @@ def score(
     default: Iterable[Prediction],
     chosen: Iterable[Prediction] | None = None,
     overlap: bool = False,
+    *,
+    label: str = "evaluate",
+    total: int | None = None,
 ) -> list[ImageScores]:
     """Score images on all cores.
 
@@ -214,9 +232,11 @@ def score(
         default: what the default rule's network predicts of each.
         chosen: what the chosen rule's does, if that is another.
         overlap: score while the network predicts the next images, on a device of its own.
+        label: of the progress bar.
+        total: number of images, None if it is unknown.
     """
     pairs = ((one, one) for one in default) if chosen is None else zip(default, chosen, strict=True)
-    return [*thread_map(lambda pair: scorer.score(*pair), pairs, "evaluate", None, overlap)]
+    return [*thread_map(lambda pair: scorer.score(*pair), pairs, label, total, overlap)]
 
 
 def tracked(summary: Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from segbench.arrays.store import Header, read_header
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
@@ -36,6 +35,7 @@ from segbench.models.flips import FlipAveraged
 from segbench.models.network import build_network, check_size, num_parameters
 from segbench.params import Params
 from segbench.params.model import Candidate
+from segbench.progress import with_progress
 from segbench.tracking import provenance
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
@@ -101,7 +101,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     unsteady = any(cost.latency_ms.q3 > UNSTEADY * cost.latency_ms.q1 for cost in costs.values())
     warning = (
         "WARNING: latencies vary by half or more, so the machine was busy; when it is idle, delete "
-        f"its rows in {out} and run 'dvc repro measure' again\n"
+        f"its rows in {out} and run 'segbench repro measure' again\n"
     )
     return (warning if unsteady else "") + (
         f"one {image} of {header.width}x{header.height} on {machine}, in ms: "
@@ -219,7 +219,7 @@ def time_interleaved(
         calls[name] = min(MOST_CALLS, max(1, round(TURN_S / quickest)))
     found: dict[tuple[str, int], list[float]] = {name: [] for name in works}
     started = time.perf_counter()
-    for number in tqdm(range(ROUNDS), desc="measure", unit="round", disable=None):
+    for number in with_progress(range(ROUNDS), "measure time", ROUNDS, "rounds"):
         if number >= FEWEST_ROUNDS and time.perf_counter() - started > ENOUGH_S:
             break
         for name, work in works.items():
@@ -273,7 +273,8 @@ def _peaks_apart(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     peaks = {}
-    for key, candidate in candidates.items():
+    named = with_progress(candidates.items(), "measure memory", len(candidates), "networks")
+    for key, candidate in named:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
                 peaks[key] = pool.submit(_growth, candidate, params, header, resolved).result()

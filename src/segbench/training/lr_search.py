@@ -98,10 +98,11 @@ def search_learning_rate(
         _check_length(recipes[0], steps_per_epoch)
     results, folder = saved.folder / "trials.json", saved.folder / "trials"
     trials = _read(results)
-    for recipe in recipes[len(trials) :]:
+    for number, recipe in enumerate(recipes[len(trials) :], len(trials) + 1):
         rate = recipe.optimizer.learning_rate
         checkpoints = Checkpoints(folder, str(rate))
-        progress = Progress(f"{name} at {rate:g}", None, checkpoints, params.checkpoints)
+        trial = f"{name}, trial {number} of {len(recipes)} at {rate:g}"
+        progress = Progress(trial, None, checkpoints, params.checkpoints)
         trainer = make_trainer(recipe, progress)
         trials.append(_try(trainer, checkpoints))
         if trainer.fabric.is_global_zero:

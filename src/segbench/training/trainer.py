@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from tqdm import tqdm
 
 from segbench.arrays.batches import Batch, prefetch_to_device
 from segbench.models.network import SegmentationNetwork
 from segbench.params.train import Checkpointing, Train
+from segbench.progress import ProgressBar
 from segbench.tracking.records import Record, metrics_line
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.data import TrainingData
@@ -40,7 +40,7 @@ class Progress:
     """Where a training reports its progress.
 
     Attributes:
-        name: of the progress bar; empty: no bar.
+        name: of what trains, for the progress bar; empty: no bar.
         record: receives a line per epoch; None: no record.
         checkpoints: where states are saved; None: nowhere.
         often: when to save within epochs; a state is saved after each epoch anyway.
@@ -96,10 +96,13 @@ class Trainer:
         self._images_per_second = 0.0
         self._pending: PendingCheck | None = None
         self._saved = time.monotonic()
-        total = len(data.batches) * sum(phase.num_epochs for phase in self.phases)
-        shows = bool(self.progress.name) and fabric.is_global_zero
-        self._bar = tqdm(
-            total=total, desc=self.progress.name, unit="step", disable=None if shows else True
+        self._bar = ProgressBar(
+            self.progress.name,
+            self._total_steps(),
+            "steps",
+            place=self._place,
+            speed=("images", data.batches.batch_size),
+            shown=bool(self.progress.name) and fabric.is_global_zero,
         )
 
     def run(self, state: TrainingState | None = None) -> None:
@@ -138,6 +141,7 @@ class Trainer:
         self.state.phase, self.state.phase_start = phase, self.state.epoch
         self.state.phase_ended, self.state.stopper = False, EarlyStopper()
         self.learner = self._make_learner(phase)
+        self._bar.total = self._total_steps()  # the last phase may have ended early
 
     def _make_learner(self, phase: int) -> Learner:
         plan, header = self.phases[phase], self.data.header
@@ -223,6 +227,7 @@ class Trainer:
             self.threshold,
             len(self.data.header.dataset.classes),
             self.data.preview_index,
+            self._bar.remind,
         )
 
     def end_epoch(self, found: Validation) -> None:
@@ -262,7 +267,7 @@ class Trainer:
         self._save()
         if record is not None:
             record.write(state.lines[-1])
-        self._bar.set_postfix(val_dice=f"{row['val_dice_per_image']:.3f}")
+        self._bar.note(f"val dice {row['val_dice_per_image']:.3f} after epoch {state.epoch}")
 
     def _is_better(self, row: dict[str, float]) -> bool:
         """Whether this epoch's weights replace those kept so far."""
@@ -314,4 +319,23 @@ class Trainer:
         self.learner.load_state_dict(state.learner)
         self.state = state
         state.learner = {}
-        self._bar.update(state.total_steps - self._bar.n)
+        self._bar.total = self._total_steps()
+        self._bar.go_on_from(state.total_steps)
+
+    def _epochs_left(self) -> int:
+        """Epochs that are not over, if none of their phases ends early."""
+        now, *later = self.phases[self.state.phase :]
+        done = self.state.epoch - self.state.phase_start
+        rest = 0 if self.state.phase_ended else now.num_epochs - done
+        return rest + sum(phase.num_epochs for phase in later)
+
+    def _total_steps(self) -> int:
+        """Steps of the whole training, if no phase that is not over ends early."""
+        left = self._epochs_left() * len(self.data.batches) - self.state.step
+        return self.state.total_steps + left
+
+    def _place(self) -> str:
+        """Where the training is, in words."""
+        step, steps = self.state.step, len(self.data.batches)
+        doing = f"step {step} of {steps}" if step < steps else "validation"
+        return f"epoch {self.state.epoch + 1} of {self.state.epoch + self._epochs_left()}, {doing}"

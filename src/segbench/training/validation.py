@@ -1,5 +1,6 @@
 """Validation: loss and scores of a network on a split."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +50,7 @@ def validate(
     threshold: float,
     num_classes: int,
     preview_index: int,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> Validation:
     """Validate a network on all processes together.
 
@@ -62,6 +64,7 @@ def validate(
         threshold: minimum foreground probability.
         num_classes: with the background.
         preview_index: index of the sample whose prediction is returned.
+        after_batch: is called after each.
     """
     network.eval()
     rows: list[_Batch] = []
@@ -81,6 +84,7 @@ def validate(
                 pred[at].cpu() if 0 <= at < len(images) else None,
             )
         )
+        after_batch()
     # Copy only after the last batch was launched: on a GPU each copy waits for its batch.
     rows = [
         replace(row, loss=row.loss.cpu(), counts=row.counts.cpu(), correct=row.correct.cpu())
