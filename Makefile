@@ -1,4 +1,5 @@
-# Every target first sets up .venv from requirements.lock, if need be.
+# Every target first sets up .venv from requirements.lock, if need be. What else the commands take:
+# .venv/bin/segbench --help
 # Needs Python 3.11 to 3.13 and git; another interpreter: make PYTHON=python3.12 ...
 PYTHON ?= python3
 PORT ?= 5000
@@ -9,11 +10,11 @@ READY := .venv/.ready
 .PHONY: repro recipe test test-all test-exhaustive check ui plan bench test-device bench-device sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
-	@python -m segbench.params params.yaml && dvc repro && cat data/compare/leaderboard.txt
+	@segbench repro
 
 # To make itself, AS is the assembler.
 recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1
-	@python -m segbench.recipes $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
+	@segbench recipe $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
 
 test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
 	@python -m pytest
@@ -28,10 +29,10 @@ check: $(READY)  ## style and types
 	ruff check . && ruff format --check . && mypy
 
 ui: $(READY)  ## MLflow's pages, for this machine only
-	@python -m segbench.tracking --serve $(PORT)
+	@segbench ui --port $(PORT)
 
 plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk
-	@python -m segbench.plan params.yaml
+	@segbench plan
 
 test-device: $(READY)  ## what an accelerator must do; skipped where there is none (5 minutes)
 	@python -m pytest -n 0 -m device -rs tests/test_device.py
@@ -43,7 +44,7 @@ bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@set -e; for name in training startup pipeline ingest comparison; do python benchmarks/$$name.py params.yaml; done
 
 sync: $(READY)  ## replay records into MLflow that it has missed
-	@python -m segbench.tracking $$(find data $$(ls -d runs/*/data 2>/dev/null) -type d -name record)
+	@segbench sync
 
 lock:  ## resolve the dependencies anew, for Linux and macOS, Python 3.11 to 3.13
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \

@@ -109,7 +109,7 @@ def test_a_second_time_nothing_runs(author: Workspace) -> None:
     before = len(author.runs())
     assert author.repro() == []
     assert len(author.runs()) == before
-    said = author.run(sys.executable, "-m", "segbench.plan", "params.yaml")
+    said = author.run(sys.executable, "-m", "segbench", "plan")
     assert "nothing to run" in said
 
 
@@ -236,7 +236,7 @@ def test_adding_and_removing_candidates(
     tree = shrink(read_params())
     tree["comparison"]["candidates"].append("resnet18")
     author.change(tree)
-    said = author.run(sys.executable, "-m", "segbench.plan", "params.yaml")
+    said = author.run(sys.executable, "-m", "segbench", "plan")
     assert re.search(r"train resnet18 +1 ", said)
     assert "mobilenetv2_035" not in said
     new = ["train@resnet18-0-0", "evaluate@resnet18-0-0"]
@@ -265,10 +265,7 @@ def test_adding_and_removing_candidates(
         assert "up to date" in workspace.run("dvc", "status")
     # Whoever pulls the records can fill an MLflow of their own.
     records = sorted(newcomer.path("data").rglob("record"))
-    newcomer.run(
-        *(sys.executable, "-m", "segbench.tracking"),
-        *(str(path.relative_to(newcomer.folder)) for path in records),
-    )
+    newcomer.run(sys.executable, "-m", "segbench", "sync")
     assert {run.info.run_name for run in newcomer.runs()} == {
         read_run(path).name for path in records
     }

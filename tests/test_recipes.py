@@ -1,9 +1,7 @@
 """Recipes: complete, named after themselves, and run in a copy that leaves the workspace alone."""
 
-import os
 import re
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from filelock import FileLock
 
 from segbench.errors import InputError
 from segbench.params import load_params
-from segbench.recipes import describe, run_recipe
+from segbench.recipes import run_recipe
 from support.params import ROOT
 from support.workspace import Workspace
 
@@ -36,14 +34,9 @@ def test_every_system_has_its_recipe() -> None:
 def test_a_recipe_opens_with_command_runtime_and_score(path: Path) -> None:
     assert load_params(path).comparison.name == path.stem
     header = path.read_text().split("dataset:")[0]
-    assert f"make recipe NAME={path.stem}\n" in header
+    assert f"segbench recipe {path.stem}\n" in header
     for said in ("#   command:", "#   runtime:", "#   expected:"):
         assert said in header
-
-
-def test_recipes_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert [line.split()[0] for line in describe().splitlines()] == [path.stem for path in RECIPES]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +104,7 @@ def make_hgr1(folder: Path, people: int, gestures: int) -> None:
 
 
 def run(workspace: Workspace, name: str, *changes: str) -> str:
-    return workspace.run(sys.executable, "-m", "segbench.recipes", name, *changes)
+    return workspace.run(sys.executable, "-m", "segbench", "recipe", name, *changes)
 
 
 @pytest.mark.slow
@@ -197,33 +190,16 @@ def test_a_copy_is_used_by_one_at_a_time(
         run_recipe("best-cvc", "busy", [])
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        (["NAME=best-cvc"], "best-cvc"),
-        (["NAME=best-cvc", "AS=mine"], "best-cvc --as mine"),
-        (["NAME=a", "FRESH=1", "SET=x=1 y=[0]"], "a --fresh x=1 y=[0]"),
-        ([], ""),
-    ],
-)
-def test_what_make_runs(asked: list[str], expected: str) -> None:
-    """To make itself, AS is the name of the assembler."""
-    command = ["make", "--dry-run", "--no-print-directory", "recipe", *asked]
-    environment = {name: value for name, value in os.environ.items() if name != "AS"}
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment
-    )
-    line = " ".join(done.stdout.replace("\\\n", " ").split())
-    assert line.endswith(f"python -m segbench.recipes {expected}".strip())
-
-
 @pytest.mark.slow
 def test_a_recipe_that_fails_says_what_to_do(workspace: Workspace) -> None:
-    command = (sys.executable, "-m", "segbench.recipes", "isbi-unet", "train.num_epochs=1")
+    command = (sys.executable, "-m", "segbench", "recipe", "isbi-unet", "train.num_epochs=1")
     said = workspace.run(*command, fails=True)
     assert "datasets/isbi-2012" in said
     last = said.strip().splitlines()[-1]
-    assert last.startswith("error: recipe: isbi-unet: a stage failed or was stopped, see above")
+    assert last.startswith(
+        "error: a stage or DVC failed, see above; mend the cause and run the same"
+    )
+    assert last.endswith("runs/isbi-unet)")
 
 
 LEARN = {

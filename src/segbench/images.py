@@ -40,7 +40,7 @@ def read_pixels(path: Path) -> Pixels:
             return np.asarray(image)
     except OSError:
         raise InputError(
-            f"{path}: unreadable; run 'dvc repro -f download' to make it anew"
+            f"{path}: unreadable; run 'segbench repro -f download' to make it anew"
         ) from None
 
 

@@ -1,6 +1,5 @@
-"""What `dvc repro` would run, how long it should take on this machine, and how much disk."""
+"""What `segbench repro` would run, how long it should take on this machine, and how much disk."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import networkx as nx
 import numpy as np
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from segbench.arrays.tiling import tile_windows
@@ -20,7 +20,7 @@ from segbench.datasets.download import source_of
 from segbench.errors import InputError
 from segbench.images import resize
 from segbench.parallel import num_cores
-from segbench.params import Params, load_params
+from segbench.params import Params
 from segbench.params.model import Candidate
 
 TIMED_SAMPLES = 12
@@ -44,7 +44,19 @@ class Estimate:
 
 
 def stages_to_run() -> list[str]:
-    """Names of the stages that are out of date, or depend on one that is."""
+    """Names of the stages that are out of date, or depend on one that is.
+
+    Raises:
+        InputError: if DVC cannot say it: no repository of DVC, a damaged dvc.yaml, another DVC.
+    """
+    try:
+        return _stages_to_run()
+    except DvcException as problem:
+        reason = " ".join(str(problem).split())
+        raise InputError(f"DVC: {reason}; 'segbench repro --dry' says more") from None
+
+
+def _stages_to_run() -> list[str]:
     with Repo() as repo:
         changed = set(repo.status())
         graph = repo.index.graph  # edges lead from a stage to those it depends on
@@ -101,7 +113,9 @@ def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
     started = time.perf_counter()
     samples = list(islice(chain.from_iterable(map(_readable, readers)), TIMED_SAMPLES))
     if not samples:
-        raise InputError(f"{params.dataset.name}: not one sample can be read; see 'dvc repro'")
+        raise InputError(
+            f"{params.dataset.name}: not one sample can be read; see 'segbench repro download'"
+        )
     read = (time.perf_counter() - started) / len(samples)
     started = time.perf_counter()
     for sample in samples:
@@ -281,10 +295,3 @@ def _time(seconds: float) -> str:
 
 def _size(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
-
-
-if __name__ == "__main__":
-    try:
-        print(make_plan(load_params(Path(sys.argv[1]))))
-    except InputError as mistake:
-        sys.exit(f"error: plan: {mistake}")

@@ -1,20 +1,15 @@
 """Recipes: a complete params file run under its own name, in a copy beside the workspace.
 
-    python -m segbench.recipes                         what recipes there are
-    python -m segbench.recipes NAME [--as OTHER] [--fresh] [KEY=VALUE...]
-
-The copy is a clone in runs/<name>. Its params.yaml is the recipe plus the changes given on the
-command line; it shares the workspace's DVC cache, datasets/, weights/ and MLflow. params.yaml and
-dvc.lock of the workspace itself are not touched. Results are committed in the copy and fetched into
-the workspace as refs/recipes/<name>.
+The copy is a clone in runs/<name>. Its params.yaml is the recipe plus the changes given; it shares
+the workspace's DVC cache, datasets/, weights/ and MLflow. params.yaml and dvc.lock of the workspace
+itself are not touched. Results are committed in the copy and fetched into the workspace as
+refs/recipes/<name>.
 """
 
-import argparse
 import html
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +23,8 @@ from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
 from segbench.params import former_key, load_params
 from segbench.params.section import did_you_mean
+from segbench.tracking.address import tracking_uri
+from segbench.workspace import run_pipeline
 
 RECIPES, RUNS = Path("recipes"), Path("runs")
 LENT = ("datasets", "weights")
@@ -41,15 +38,6 @@ SETTINGS = (
     *("-c", "user.name=segbench", "-c", "user.email=segbench@localhost"),
     *("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null"),
 )
-
-
-def describe() -> str:
-    """List recipes, each with the first line of its header."""
-    lines = []
-    for path in sorted(RECIPES.glob("*.yaml")):
-        first = path.read_text().partition("\n")[0].lstrip("# ")
-        lines.append(f"{path.stem:<18}{first}")
-    return "\n".join(lines)
 
 
 def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -> str:
@@ -82,7 +70,7 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
             return _run_in(RUNS / alias, recipe, alias, changes, fresh)
     except Timeout:
         raise InputError(
-            f"{alias} is running already; wait for it, or name another run with AS=..."
+            f"{alias} is running already; wait for it, or name another run with --as OTHER"
         ) from None
 
 
@@ -92,9 +80,10 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
         _write_params(recipe, alias, changes, partial)
     load_params(copy / "params.yaml")
     _commit(copy, f"Recipe {recipe.stem}")
+    environment = {**_without_git(), "MLFLOW_TRACKING_URI": tracking_uri(Path.cwd())}
     if fresh:
-        _repro(copy, alias, "--single-item", "--force", "download")
-    _repro(copy, alias)
+        run_pipeline(copy, "--single-item", "--force", "download", environment=environment)
+    run_pipeline(copy, environment=environment)
     _commit(copy, f"Recipe {recipe.stem}: what came out")
     _git("fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
     _write_index()
@@ -103,32 +92,6 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
         f"in full: {copy / 'reports/comparison.html'}, listed in {RUNS / 'index.html'}; "
         f"committed as refs/recipes/{alias}"
     )
-
-
-def _repro(copy: Path, alias: str, *arguments: str) -> None:
-    """Run the stages. Ctrl-C is left to them to handle, so that they shut down cleanly."""
-    paths = [str((copy / "src").resolve()), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **_without_git(),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "MLFLOW_TRACKING_URI": _output([sys.executable, "-m", "segbench.tracking", "--uri"]),
-    }
-    command = [sys.executable, "-m", "dvc", "repro", *arguments]
-    process = subprocess.Popen(command, cwd=copy, env=environment)
-    former = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.terminate()),
-    }
-    try:
-        status = process.wait()
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-    if status != 0:
-        raise InputError(
-            f"{alias}: a stage failed or was stopped, see above; mend the cause and run the same "
-            f"command again, finished stages are kept (in {copy})"
-        )
 
 
 def _bring_up_to_date(copy: Path) -> None:
@@ -140,7 +103,7 @@ def _bring_up_to_date(copy: Path) -> None:
         with atomic_folder(copy) as partial:
             _git("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(partial))
     elif not (copy / ".git").is_dir():
-        raise InputError(f"{copy}: not the copy of a recipe; move it away, or use AS=...")
+        raise InputError(f"{copy}: not the copy of a recipe; move it away, or use --as OTHER")
     else:
         _commit(copy, "What an unfinished run left")
         _git("fetch", "--quiet", str(Path.cwd()), "HEAD", at=copy)
@@ -238,26 +201,3 @@ def _output(command: list[str], at: Path | None = None) -> str:
         said = " ".join((done.stderr or done.stdout).split())[-300:]
         raise InputError(f"'{' '.join(command)[:120]}' failed: {said}; mend it and try again")
     return done.stdout.strip("\n")
-
-
-def main() -> None:
-    """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="segbench.recipes")
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--as", dest="alias", metavar="OTHER")
-    parser.add_argument("--fresh", action="store_true", help="reread the dataset's files")
-    given = parser.parse_intermixed_args()
-    try:
-        if given.name is None:
-            print(describe())
-        else:
-            print(run_recipe(given.name, given.alias or given.name, given.changes, given.fresh))
-    except InputError as mistake:
-        sys.exit(f"error: recipe: {mistake}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

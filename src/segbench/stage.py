@@ -1,33 +1,16 @@
 """How a stage begins and ends: from the command line to its function, and to an exit status."""
 
 import argparse
-import errno
 import inspect
 import os
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from segbench.errors import InputError
+from segbench.errors import exit_statuses
 from segbench.tracking import follower
-
-# What a machine can be short of, and what a person does about it.
-WAYS_OUT = {
-    errno.ENOSPC: "free some space ('make plan' says how much is needed)",
-    errno.EDQUOT: "free some of your quota ('make plan' says how much is needed)",
-    errno.EFBIG: "raise the limit of file sizes",
-    errno.EMFILE: "raise the limit of open files ('ulimit -n'), or lower split.num_folds",
-    errno.ENOTDIR: "use a path whose folders are folders",
-    errno.EEXIST: "take away what is in its place",
-    errno.ELOOP: "mend the links on the way to it",
-    errno.EROFS: "use a folder that can be written to",
-    errno.EACCES: "use a folder that you may read and write",
-    errno.EPERM: "use a folder that you may read and write",
-}
 
 
 def run(name: str, work: Callable[[], str]) -> None:
@@ -35,20 +18,9 @@ def run(name: str, work: Callable[[], str]) -> None:
 
     A user's mistake becomes one line on stderr and exit status 1, without a traceback.
     """
-    # As an exception, so that records end and temporary files go.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    with exit_statuses(f"{name}: "):
         if said := work():
             print(f"{name}: {said}")
-    except InputError as mistake:
-        sys.exit(f"error: {name}: {mistake}")
-    except OSError as problem:
-        if problem.errno not in WAYS_OUT:
-            raise
-        reason = f"{problem.filename or 'writing'}: {os.strerror(problem.errno).lower()}"
-        sys.exit(f"error: {name}: {reason}; {WAYS_OUT[problem.errno]}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def main(function: str, tracked: bool = False) -> None:

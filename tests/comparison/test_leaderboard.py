@@ -179,7 +179,7 @@ def test_pictures_enter_git_only_where_they_may(asked: str, free: bool, mode: st
 
 def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> None:
     metrics, evaluations, *_ = folders = [tmp_path / str(at) for at in range(4)]
-    with pytest.raises(InputError, match="was not evaluated; run 'dvc repro'"):
+    with pytest.raises(InputError, match="was not evaluated; run 'segbench repro'"):
         read_result("resnet18", 0, 0, *folders)
     rows = evaluations / "resnet18-fold0-seed0" / "images.csv"
     rows.parent.mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_a_run_file_without_rollbacks_is_refused(tmp_path: Path) -> None:
     assert read_result("resnet18", 0, 0, *folders).trained["rollbacks"] == 1
     file.write_text('{"run": "a"}')
     with pytest.raises(
-        InputError, match=r"seed0.json: no 'rollbacks'.*; run 'dvc repro'"
+        InputError, match=r"seed0.json: no 'rollbacks'.*; run 'segbench repro'"
     ) as caught:
         read_result("resnet18", 0, 0, *folders)
     assert "\n" not in str(caught.value)

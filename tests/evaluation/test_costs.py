@@ -69,7 +69,7 @@ def test_of_several_machines_the_last_that_has_all_counts(params: Params, tmp_pa
     write(path, params, {THERE: one})
     with pytest.raises(InputError, match="no machine has current costs of all of mobilenetv2_035"):
         read_costs(path, params, HEADER)
-    with pytest.raises(InputError, match="missing; run 'dvc repro measure' to measure costs"):
+    with pytest.raises(InputError, match="missing; run 'segbench repro measure' to measure costs"):
         read_costs(tmp_path / "none.csv", params, HEADER)
 
 

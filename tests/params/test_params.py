@@ -11,7 +11,7 @@ import pytest
 from segbench.errors import InputError
 from segbench.params import REMOVED, RENAMED, Params, Section, load_params
 from segbench.params.datasets import Published
-from support.params import ROOT, problems, read_params, write_params
+from support.params import ROOT, problems, read_params
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("recipes/*.yaml"))])
@@ -83,17 +83,6 @@ def test_a_file_that_is_no_params(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
-
-
-def test_the_check_of_make_prints_one_line(tmp_path: Path) -> None:
-    tree = read_params()
-    tree["split"]["val_share"] = 0.95
-    write_params(tree, tmp_path / "params.yaml")
-    command = [sys.executable, "-m", "segbench.params", str(tmp_path / "params.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "split: val_share 0.95 and a test share of 0.1 leave nothing to train on" in done.stderr
 
 
 def test_params_are_frozen(params: Params) -> None:

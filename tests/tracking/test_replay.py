@@ -22,6 +22,7 @@ from segbench.models.export import export_network
 from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
+from segbench.tracking.address import repository_root, tracking_uri
 from segbench.tracking.records import (
     ModelFile,
     Record,
@@ -31,7 +32,7 @@ from segbench.tracking.records import (
     read_run,
     recorded,
 )
-from segbench.tracking.replay import UNREACHABLE, Replay, replay, repository_root, tracking_uri
+from segbench.tracking.replay import UNREACHABLE, Replay, replay
 from segbench.training.trainer import Trainer
 from support.mlflow_server import everything, server, write_record
 from support.pipeline import fit_one
@@ -191,7 +192,7 @@ def test_an_ill_server_does_not_disturb_the_work(
     assert (tmp_path / "record" / "end.json").exists()
     said = capfd.readouterr().err
     assert "MLflow did not take the run; it is whole in" in said
-    assert "'make sync' brings it later" in said
+    assert "'segbench sync' brings it later" in said
     assert "Traceback" not in said
 
 
@@ -320,7 +321,7 @@ def test_a_fresh_database_survives_many_at_once(tmp_path: Path) -> None:
     processes = []
     for number in range(4):
         write_record(tmp_path / str(number), id=f"{number:032x}", name=f"run{number}")
-        command = [sys.executable, "-m", "segbench.tracking", str(tmp_path / str(number))]
+        command = [sys.executable, "-m", "segbench", "sync", str(tmp_path / str(number))]
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait() for process in processes] == [0] * 4
     assert len(everything(environment["MLFLOW_TRACKING_URI"])) == 4

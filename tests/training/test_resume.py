@@ -16,10 +16,9 @@ from mlflow.tracking import MlflowClient
 
 from segbench import files, stage
 from segbench.arrays.batches import Batch
-from segbench.errors import InputError
+from segbench.errors import WAYS_OUT, InputError
 from segbench.models.network import SegmentationNetwork
 from segbench.params import Params
-from segbench.stage import WAYS_OUT
 from segbench.tracking.records import Record, Run, now_ms
 from segbench.training import checkpoints, learner
 from segbench.training.checkpoints import Checkpoints

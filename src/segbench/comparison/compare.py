@@ -108,7 +108,7 @@ def _check_same_data(header: Header, runs: list[RunResult]) -> None:
         if run.summary["sha256"]["dataset"] != header.digest:
             raise InputError(
                 f"{run.name}: its scores are of other data than what is packed now "
-                f"({header.dataset.name}); run 'dvc repro' to score it anew"
+                f"({header.dataset.name}); run 'segbench repro' to score it anew"
             )
 
 

@@ -133,7 +133,7 @@ def machine_of_costs(path: Path, params: Params, header: Header) -> Machine:
             return machine
     raise InputError(
         f"{path}: no machine has current costs of all of {', '.join(wanted)}; "
-        "run 'dvc repro --force --single-item measure'"
+        "run 'segbench repro --force --single-item measure'"
     )
 
 
@@ -144,7 +144,7 @@ def read_all_costs(path: Path, params: Params, header: Header) -> dict[Machine, 
         InputError: if the file is missing or damaged.
     """
     if not path.exists():
-        raise InputError(f"{path}: missing; run 'dvc repro measure' to measure costs")
+        raise InputError(f"{path}: missing; run 'segbench repro measure' to measure costs")
     keys = model_keys(params, header)
     by_machine: dict[Machine, dict[str, Cost]] = {}
     for row in read_rows(path):
@@ -175,8 +175,8 @@ def read_rows(path: Path) -> list[Row]:
     except (ValueError, csv.Error) as problem:
         reason = " ".join(str(problem).split())[:300]
         raise InputError(
-            f"{path}: not a table of costs as 'dvc repro measure' writes it: {reason}; restore it "
-            "from git, or delete it and run 'dvc repro'"
+            f"{path}: not a table of costs as 'segbench repro measure' writes it: {reason}; "
+            "restore it from git, or delete it and run 'segbench repro'"
         ) from None
     return rows
 

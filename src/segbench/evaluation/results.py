@@ -141,14 +141,14 @@ def read_result(
     name = f"{alias}-fold{fold}-seed{seed}"
     scores = metrics / f"{name}.json"
     if not scores.exists():
-        raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'dvc repro'")
+        raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'segbench repro'")
     summary = json.loads(scores.read_text())
     folder = evaluations / name
     rows = folder / "images.csv"
     if not rows.exists() or sha256_of(rows) != summary["sha256"]["images"]:
         raise InputError(
             f"{rows}: missing or not the rows that {scores} was made from; "
-            "run 'dvc pull' or 'dvc repro'"
+            "run 'dvc pull' or 'segbench repro'"
         )
     images = read_images(rows).sort_values(["split", "id"], ignore_index=True)
     epochs = pd.read_csv(history / f"{name}.csv")
@@ -157,7 +157,7 @@ def read_result(
     if "rollbacks" not in trained:
         raise InputError(
             f"{run_file}: no 'rollbacks', so it does not say whether {name} was trained by the "
-            "recipe throughout; run 'dvc repro'"
+            "recipe throughout; run 'segbench repro'"
         )
     return RunResult(name, alias, fold, seed, summary, images, epochs, trained, folder)
 
@@ -194,7 +194,7 @@ def score_array(
                 raise InputError(
                     f"{alias}-fold{fold}-seed{seed} was scored on other {split} images than "
                     f"{aliases[0]}-fold{fold}-seed{seeds[0]}, so they cannot be compared; run "
-                    "'dvc repro', or take one off comparison.candidates"
+                    "'segbench repro', or take one off comparison.candidates"
                 )
     scores = np.array(
         [
@@ -268,7 +268,7 @@ def read_predictions(run: RunResult) -> list[Pixels]:
     except (OSError, ValueError):
         masks = {}
     if sha256_of_arrays(masks) != run.summary["sha256"]["predictions"]:
-        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'dvc repro'")
+        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'segbench repro'")
     sizes = masks["test_sizes"]
     parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])
     return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]

@@ -15,7 +15,7 @@ class Follower:
     """Starts without a record; `follow` names it later."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "segbench.tracking", "--follow", str(os.getpid())]
+        command = [sys.executable, "-m", "segbench.tracking", str(os.getpid())]
         # One thread: following must not take processor time from training.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         # A process group of its own: Ctrl-C ends the stage, and the follower still reports how it

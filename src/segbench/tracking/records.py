@@ -191,6 +191,6 @@ def recorded(
         if not follower.wait(max_wait_s):
             print(
                 f"warning: MLflow did not take the run; it is whole in {folder}, "
-                "'make sync' brings it later",
+                "'segbench sync' brings it later",
                 file=sys.stderr,
             )

@@ -6,6 +6,7 @@ the growing record) and afterwards (anyone with a record can replay it into thei
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -27,35 +28,21 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
+from segbench.tracking.address import ARTIFACTS
 from segbench.tracking.mlflow_model import log_model
 from segbench.tracking.records import read_run
 
 RUN_TAG = "segbench.run"
-DATABASE = "mlflow.db"
-# MLflow's own name for its artifact folder.
-ARTIFACTS = "mlruns"
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
 # Errors of a server that is down, failing or locked; those of requests are OSErrors.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
 
-def repository_root(folder: Path) -> Path:
-    """Root of the repository that holds a folder; in a DVC experiment's copy, of the original."""
-    folder = folder.resolve()
-    for parent in (folder, *folder.parents):
-        if parent.parts[-3:-1] == ("tmp", "exps") and parent.parts[-4] == ".dvc":
-            return parent.parents[3]
-    for parent in (folder, *folder.parents):
-        if (parent / ".dvc").is_dir():
-            return parent
-    return folder
-
-
-def tracking_uri(folder: Path) -> str:
-    """`MLFLOW_TRACKING_URI` if set, else a SQLite file at the repository's root."""
-    default = f"sqlite:///{repository_root(folder) / DATABASE}"
-    return os.environ.get("MLFLOW_TRACKING_URI") or default
+def quiet() -> None:
+    """Silence what MLflow and its migrations say of themselves."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def connect(uri: str) -> MlflowClient:

@@ -1,0 +1,5 @@
+"""`python -m segbench` is `segbench`, where the script is not on PATH."""
+
+from segbench.cli import main
+
+main()

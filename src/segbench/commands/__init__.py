@@ -1,0 +1,1 @@
+"""The commands of `segbench`, a file for each; see `cli.py`."""

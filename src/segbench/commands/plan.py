@@ -1,0 +1,26 @@
+"""`segbench plan`: what would run, for how long, with how much disk."""
+
+from pathlib import Path
+
+import click
+
+from segbench.workspace import enter_workspace
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  segbench plan                what 'segbench repro' would run
+  segbench repro --dry         the same by the stages' commands, without times
+"""
+)
+def plan() -> None:
+    """Say what would run, for how long, with how much disk.
+
+    Times a few samples and a few training steps on this machine. Early stopping may end sooner.
+    """
+    enter_workspace()
+    from segbench.params import load_params
+    from segbench.plan import make_plan
+
+    click.echo(make_plan(load_params(Path("params.yaml"))))

@@ -1,0 +1,85 @@
+"""`segbench repro`: run the pipeline."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from segbench.workspace import enter_workspace, find_workspace, run_pipeline
+
+
+def stages_of(root: Path) -> dict[str, str]:
+    """Stages of dvc.yaml and what they do, by name; read without a parser, to complete at once."""
+    text = (root / "dvc.yaml").read_text()
+    return dict(re.findall(r"^  (\w+):\s*\n(?:    desc: (.*))?", text, re.MULTILINE))
+
+
+def complete_stage(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem[str]]:
+    """Stages whose name begins so."""
+    stages = stages_of(root) if (root := find_workspace()) else {}
+    return [
+        CompletionItem(name, help=text)
+        for name, text in stages.items()
+        if name.startswith(incomplete)
+    ]
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  segbench repro                 all of it; a second time nothing runs
+  segbench repro --dry           print what would run
+  segbench repro split           the stage split, and what it needs
+  segbench repro -f -s download  read the dataset's files anew
+  segbench repro --wait -s train@mine-0-0    beside another, on another GPU
+  segbench repro -- --downstream split       with any option of 'dvc repro'
+
+Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last checkpoint.
+"""
+)
+@click.option("-f", "--force", is_flag=True, help="Run stages although they are up to date.")
+@click.option("--dry", is_flag=True, help="Only print what would run.")
+@click.option(
+    "-s", "--single-item", is_flag=True, help="Run the named stages alone, not those they need."
+)
+@click.option(
+    "-k", "--keep-going", is_flag=True, help="If a stage fails, run what does not need it."
+)
+@click.option("--pull", is_flag=True, help="Fetch what is missing from the DVC remote.")
+@click.option("--wait", is_flag=True, help="Wait for another DVC that works in this folder.")
+@click.argument(
+    "stages", nargs=-1, metavar="[STAGE]... [-- DVC_OPTION...]", shell_complete=complete_stage
+)
+def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
+    """Run what is out of date and print the leaderboard.
+
+    Checks params.yaml first. A STAGE is a name in dvc.yaml (train), or one of its runs
+    (train@mine-0-1: alias, fold, seed).
+    """
+    enter_workspace()
+    from segbench.params import load_params
+
+    load_params(Path("params.yaml"))
+    _check_names(stages)
+    options = [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
+    run_pipeline(Path(), *options, *stages, wait=wait)
+    if not stages and not flags["dry"]:
+        click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)
+
+
+def _check_names(stages: tuple[str, ...]) -> None:
+    """Raise InputError for a misspelt stage; DVC takes paths of outputs too, and checks those."""
+    from segbench.errors import InputError
+    from segbench.params.section import did_you_mean
+
+    known = stages_of(Path())
+    for word in stages:
+        if word.startswith("-"):
+            return  # what follows are options of DVC and their values
+        name = word.partition("@")[0]
+        if known and name not in known and "/" not in word and not Path(word).exists():
+            raise InputError(
+                f"no stage '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}"
+            )

@@ -1,0 +1,63 @@
+"""`segbench sync`: replay records into MLflow."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from segbench.errors import InputError
+from segbench.workspace import enter_workspace
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  segbench sync                  all runs in data/ and runs/*/data/
+  segbench sync runs/best-cvc    those of one recipe
+  MLFLOW_TRACKING_URI=http://mlflow.lab:5000 segbench sync     to a server
+"""
+)
+@click.argument(
+    "folders",
+    nargs=-1,
+    metavar="[FOLDER]...",
+    type=click.Path(resolve_path=True, path_type=Path),
+)
+def sync(folders: tuple[Path, ...]) -> None:
+    """Send MLflow the runs that it has missed.
+
+    Every run has a record on disk, which DVC carries between clones. All records below each FOLDER
+    are replayed; a second time adds nothing.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no folder; name one that holds records, or none for all")
+    enter_workspace()
+    records = _records(folders or (Path("data"), *sorted(Path("runs").glob("*/data"))))
+    from segbench.tracking.address import tracking_uri
+
+    uri = tracking_uri(Path.cwd())
+    if not records:
+        click.echo("no records found; 'segbench repro' writes them, 'dvc pull' brings them")
+        return
+    from segbench.tracking.replay import UNREACHABLE, quiet, replay
+
+    quiet()
+    try:
+        unfinished = replay(records, uri)
+    except UNREACHABLE as problem:
+        reason = " ".join(str(problem).split())[:300]
+        raise InputError(
+            f"MLflow at {uri} does not take the records: {reason}; start it, or set "
+            "MLFLOW_TRACKING_URI to another"
+        ) from None
+    click.echo(f"{len(records) - len(unfinished)} records are in {uri}")
+    for folder in unfinished:
+        print(f"warning: {folder} has not ended; its run stays open", file=sys.stderr)
+
+
+def _records(folders: tuple[Path, ...]) -> list[Path]:
+    """Records at or below folders."""
+    found = [path.parent for folder in folders for path in sorted(folder.rglob("run.json"))]
+    whole = [folder for folder in found if not folder.name.startswith(".partial-")]
+    return [folder for folder in whole if (folder / "metrics.jsonl").is_file()]

@@ -1,0 +1,62 @@
+"""`segbench ui`: MLflow's pages."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from segbench.errors import InputError
+from segbench.workspace import enter_workspace
+
+HOST = "127.0.0.1"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  segbench ui                http://127.0.0.1:5000, until Ctrl-C
+  segbench ui --port 5001    where 5000 is taken
+  ssh -L 5000:127.0.0.1:5000 MACHINE segbench ui      those of another machine
+"""
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=5000,
+    show_default=True,
+    help="Port on this machine.",
+)
+def ui(port: int) -> None:
+    """Show the runs in MLflow, in a browser on this machine.
+
+    Runs go to mlflow.db at the repository's root, or to the server in MLFLOW_TRACKING_URI; of that
+    one its address is printed.
+    """
+    enter_workspace()
+    from segbench.tracking.address import ARTIFACTS, tracking_uri
+
+    uri = tracking_uri(Path.cwd())
+    if uri.startswith("http"):
+        click.echo(f"runs are at {uri}")
+        return
+    _check_free(port)
+    click.echo(f"runs are at http://{HOST}:{port} in a moment; Ctrl-C ends it", err=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri]
+    os.execv(sys.executable, [*command, "--default-artifact-root", ARTIFACTS])
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind((HOST, port))
+        except PermissionError:
+            raise InputError(f"port {port} is reserved; take one from 1024 up") from None
+        except OSError:
+            raise InputError(
+                f"port {port} is taken; end what uses it, or take another: "
+                f"segbench ui --port {port % 65535 + 1}"
+            ) from None

@@ -1,0 +1,137 @@
+"""The repository that a command works in, and DVC run in it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+
+from segbench.errors import InputError
+
+MARKS = ("dvc.yaml", "params.yaml")
+"""Files at the root of a workspace."""
+
+
+def find_workspace() -> Path | None:
+    """The nearest folder, from the current one up, with dvc.yaml and params.yaml; None: none."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if all((folder / name).is_file() for name in MARKS):
+            return folder
+    return None
+
+
+def enter_workspace() -> None:
+    """Change into the workspace's root, and say so if that is another folder.
+
+    Raises:
+        InputError: outside a workspace.
+    """
+    try:
+        root, here = find_workspace(), Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder was deleted; cd into one that exists") from None
+    if root is None:
+        raise InputError(
+            f"{here}: neither here nor in a folder above are {' and '.join(MARKS)}; "
+            "cd into your clone of segbench"
+        )
+    if root != here:
+        print(f"in {root}", file=sys.stderr)
+        os.chdir(root)
+
+
+def run_pipeline(
+    folder: Path, *arguments: str, environment: Mapping[str, str] = os.environ, wait: bool = False
+) -> None:
+    """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
+
+    Args:
+        folder: root of a workspace.
+        arguments: of `dvc repro`.
+        environment: variables for DVC and the stages.
+        wait: for the lock of another DVC in this workspace.
+
+    Raises:
+        InputError: if a stage or DVC fails.
+        SystemExit: with 128 plus the signal, if the process is told to stop; the stages have then
+            ended too.
+    """
+    interpreter = Path(sys.executable).parent
+    if not shutil.which("python", path=str(interpreter)):
+        raise InputError(
+            f"{interpreter}: has no 'python', which dvc.yaml calls; install segbench into a "
+            "virtual environment"
+        )
+    source = str((folder / "src").resolve())
+    variables = {
+        **environment,
+        "PATH": _before(str(interpreter), environment.get("PATH", "")),
+        "PYTHONPATH": _before(source, environment.get("PYTHONPATH", "")),
+    }
+    lock = ["--wait-for-lock"] if wait else []
+    command = [sys.executable, "-m", "dvc", *lock, "repro", *arguments]
+    status, stopped_by = _run_in_group(command, folder, variables)
+    if stopped_by:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + stopped_by)
+    if status != 0:
+        raise InputError(
+            "a stage or DVC failed, see above; mend the cause and run the same command again, "
+            f"finished stages are kept (in {folder.resolve()})"
+        )
+
+
+def _before(first: str, paths: str) -> str:
+    return os.pathsep.join(filter(None, [first, paths]))
+
+
+def _run_in_group(
+    command: list[str], folder: Path, environment: Mapping[str, str]
+) -> tuple[int, int]:
+    """Run a command in a process group of its own, which gets the signals that this process gets.
+
+    Each signal to stop reaches the whole group as Ctrl-C does, whether it comes from a terminal or
+    from another process: the stage ends cleanly and DVC waits for it. (SIGTERM would end DVC at
+    once, and leave its stage running.)
+
+    Returns:
+        The exit status, and the first signal to stop, 0 if there was none.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    received: list[int] = []
+
+    def send(number: int) -> None:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        send(signal.SIGINT)
+
+    def pause(_number: int, _: FrameType | None) -> None:  # Ctrl-Z
+        send(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        send(signal.SIGCONT)
+
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+            former = signal.getsignal(number)
+            handler = pause if number == signal.SIGTSTP else stop
+            if former is signal.SIG_IGN:  # nohup, or in the background of a script
+                handler = _ignore  # the child, which would inherit SIG_IGN, must take a SIGINT
+            signal.signal(number, handler)
+            stack.callback(signal.signal, number, former)
+        process = subprocess.Popen(command, cwd=folder, env=dict(environment), process_group=0)
+        if received:  # before there was anything to send it to
+            send(signal.SIGINT)
+        return process.wait(), received[0] if received else 0
+
+
+def _ignore(_number: int, _: FrameType | None) -> None:
+    pass
