@@ -46,14 +46,41 @@ bench: $(READY)  ## speed of this pipeline as ratios, in one run
 sync: $(READY)  ## replay records into MLflow that it has missed
 	@segbench sync
 
-lock:  ## resolve the dependencies anew, for Linux and macOS, Python 3.11 to 3.13
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --extra dev --quiet -o requirements.lock pyproject.toml
+lock: $(READY)  ## lock the dependencies, for Linux and macOS, Python 3.11 to 3.13; UPGRADE=1 all anew
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+		--no-emit-index-url --no-emit-find-links --all-extras $(if $(UPGRADE),--upgrade) -o requirements.lock pyproject.toml
+
+# pip puts uv into .venv and uv the rest, or pip where uv cannot be had. Nothing is fetched but what the lock has
+# a hash of: what builds packages is locked too, and --no-build-isolation takes it from .venv. Without its mark
+# .venv is made anew, out of the caches: a uv that is killed leaves half a package, which the next one takes for
+# whole.
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+INSTALL := install --quiet --require-hashes --no-build-isolation --requirement
+FAILED := { echo "error: .venv is not set up, for the reason above; the same command tries again" >&2; exit 1; }
+entry = sed -n '/^$(1)==/,/[^\\]$$/p' requirements.lock
+
+# uv reads neither pip.conf nor PIP_*. What they say of indexes it is told, unless UV_* say otherwise; that the
+# best of all indexes counts, as for pip, is safe where hashes are required. Bytecode, as by pip: without it the
+# first import of torch and its like takes 20 s, and every one where PYTHONDONTWRITEBYTECODE is set.
+told = for from in :env: install global; do printf '%s\n' "$$told" | sed -n "s/^$$from[.]$(1)='\(.*\)'$$/\1/p"; done | sed 's/\\n/ /g; q'
+UV = told=$$($(PIP) config list) && \
+	UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(call told,index-url))}" \
+	UV_INDEX="$${UV_INDEX:-$$($(call told,extra-index-url))}" \
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$($(call told,find-links) | tr ' ' ,)}" \
+	UV_INSECURE_HOST="$${UV_INSECURE_HOST:-$$($(call told,trusted-host))}" \
+	SSL_CERT_FILE="$${SSL_CERT_FILE:-$$($(call told,cert))}" \
+	.venv/bin/uv pip $(INSTALL) requirements.lock \
+		--python .venv/bin/python --index-strategy unsafe-best-match --compile-bytecode
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"error: $(PYTHON) is Python {v[0]}.{v[1]}; segbench needs 3.11 to 3.13, name one with make PYTHON=...")'
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@echo "setting up .venv (about 7 GB, minutes the first time)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11, 4) <= v < (3, 14) else "error: $(PYTHON) is Python %d.%d.%d; segbench needs 3.11.4 to 3.13, name one with make PYTHON=..." % v[:3])'
+	@{ test -e $@ && $(PIP) --version >/dev/null; } || $(PYTHON) -m venv --clear .venv || $(FAILED)
+	@rm -f $@
+	@echo "setting up .venv (7 GB; a minute or two by uv, several by pip)"
+	@$(call entry,setuptools) | $(PIP) $(INSTALL) /dev/stdin || $(FAILED)
+	@if why=$$($(call entry,uv) | $(PIP) $(INSTALL) /dev/stdin --only-binary :all: 2>&1); then $(UV); else \
+		echo "uv cannot be had here ($$(echo "$$why" | tail -n 1)): pip sets up .venv, which takes longer"; \
+		sed '/^uv==/,/[^\\]$$/d' requirements.lock | $(PIP) $(INSTALL) /dev/stdin; \
+	fi || $(FAILED)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . || $(FAILED)
 	@touch $@
