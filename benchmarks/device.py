@@ -32,7 +32,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches, as_tensors
 from segbench.arrays.store import Arrays, Header

@@ -1,7 +1,7 @@
 """Start-up of the train stage, from the process's start to its first step.
 
     (d) seconds until the first step is done, by part, over those that
-        `import torch, segmentation_models_pytorch, lightning` takes alone
+        `import torch, segmentation_models_pytorch, lightning_fabric` takes alone
 
 Processes alternate, and what counts is the median of each.
 """
@@ -20,7 +20,7 @@ from segbench.arrays.transforms import build_pipeline, save_pipeline
 from training import INFO, SIZE, Header, configured, generate
 
 ROUNDS = 5
-BASE = "import torch, segmentation_models_pytorch, lightning"
+BASE = "import torch, segmentation_models_pytorch, lightning_fabric"
 OURS = """
 import os, sys, time
 from pathlib import Path

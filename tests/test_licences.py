@@ -42,6 +42,7 @@ UNSTATED = {
 
 MALICIOUS = {
     "lightning": {"2.6.2", "2.6.3"},  # GHSA-w37p-236h-pfx3
+    "lightning-fabric": {"2.6.2", "2.6.3"},  # of the same release
     "ultralytics": {"8.3.41", "8.3.42", "8.3.45", "8.3.46"},
 }
 """Releases that ran an attacker's code; lightning's are why this list is here."""

@@ -1,11 +1,13 @@
 """Mistakes a user can fix, and how commands and stages end."""
 
+import atexit
 import errno
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 # What a machine can be short of, and what a person does about it.
 WAYS_OUT = {
@@ -53,3 +55,14 @@ def exit_statuses(prefix: str = "") -> Iterator[None]:
         sys.exit(f"error: {prefix}{reason}; {WAYS_OUT[problem.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def leave() -> NoReturn:
+    """End the process with status 0, without freeing its memory piece by piece.
+
+    That takes Python a second where torch or MLflow was imported.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

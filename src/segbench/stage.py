@@ -1,6 +1,7 @@
 """How a stage begins and ends: from the command line to its function, and to an exit status."""
 
 import argparse
+import gc
 import inspect
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
-from segbench.errors import exit_statuses
+from segbench.errors import exit_statuses, leave
 from segbench.tracking import follower
 
 
@@ -36,6 +37,7 @@ def main(function: str, tracked: bool = False) -> None:
             imported, so that MLflow and torch are imported side by side.
     """
     module, _, name = function.partition(":")
+    gc.disable()  # what is imported stays; to look for garbage in it takes a sixth of the time
 
     def work() -> str:
         # Of several processes one writes the record.
@@ -43,11 +45,13 @@ def main(function: str, tracked: bool = False) -> None:
             follower.start()
         try:
             target = getattr(import_module(module), name)
+            gc.enable()
             return target(**arguments(target))
         finally:
             follower.end_unused()
 
     run(module.rpartition(".")[2], work)
+    leave()
 
 
 def arguments(target: Callable[..., str]) -> dict[str, object]:

@@ -3,16 +3,21 @@
 The record's folder comes on stdin, once the stage knows it.
 """
 
+import gc
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from segbench.errors import leave
 from segbench.tracking.address import tracking_uri
-from segbench.tracking.replay import UNREACHABLE, connect, follow, quiet
 
 
 def main(stage: int) -> None:
     """Follow one record of the process `stage`."""
+    gc.disable()  # as in `stage.main`
+    from segbench.tracking.replay import UNREACHABLE, connect, follow, quiet
+
+    gc.enable()
     uri = tracking_uri(Path.cwd())
     quiet()
     try:
@@ -23,6 +28,7 @@ def main(stage: int) -> None:
     except UNREACHABLE as problem:
         reason = " ".join(str(problem).split())[:300]
         sys.exit(f"error: MLflow at {uri} does not take the records: {reason}")
+    leave()
 
 
 if __name__ == "__main__":

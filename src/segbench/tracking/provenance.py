@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning", "albumentations")
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning-fabric", "albumentations")
 
 
 def tags() -> dict[str, str]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header

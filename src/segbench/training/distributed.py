@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
@@ -18,8 +18,7 @@ from segbench.devices import ResolvedHardware
 
 def make_fabric(resolved: ResolvedHardware) -> Fabric:
     """Launch Lightning Fabric, which handles devices, precision and processes."""
-    for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     # Caused by Lightning's own code.
     warnings.filterwarnings("ignore", message=".*LeafSpec")
     fabric = Fabric(

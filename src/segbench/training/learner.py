@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

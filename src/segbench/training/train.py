@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from lightning.fabric import Fabric, seed_everything
+from lightning_fabric import Fabric, seed_everything
 
 from segbench.arrays.store import read_header
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from segbench.arrays.batches import Batch, prefetch_to_device
 from segbench.models.network import SegmentationNetwork
