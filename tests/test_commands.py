@@ -473,3 +473,80 @@ def test_a_signal_ends_the_stage_cleanly(
     assert ended.read_text() == "KeyboardInterrupt"
     assert said.endswith("stopped; the same command goes on from here\n")
     assert "Traceback" not in said
+
+
+TICKING = """\
+import sys, time
+from pathlib import Path
+for number in range(3000):
+    with Path("ticks").open("a") as file:
+        file.write(".")
+    time.sleep(0.02)
+"""
+RUNNING = (
+    "import os, sys\nfrom pathlib import Path\nfrom segbench.workspace import run_in_group\n"
+    "_, number = run_in_group([sys.executable, '-c', sys.argv[1]], Path(), os.environ)\n"
+    "sys.exit(number)\n"
+)
+
+
+def ticks(folder: Path, more_than: int) -> int:
+    """How often it has ticked, once that is more than a number."""
+    path, deadline = folder / "ticks", time.monotonic() + 60
+    while not path.exists() or path.stat().st_size <= more_than:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return path.stat().st_size
+
+
+def test_what_runs_pauses_and_goes_on_with_the_command(tmp_path: Path) -> None:
+    """As by Ctrl-Z and fg; and SIGTERM ends it though SIGINT is ignored, as in the background."""
+    start = [sys.executable, "-c", RUNNING, TICKING]
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the process inherits
+    try:
+        process = subprocess.Popen(start, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    seen = ticks(tmp_path, 0)
+    process.send_signal(signal.SIGTSTP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    time.sleep(0.1)
+    paused = ticks(tmp_path, seen - 1)
+    time.sleep(0.3)
+    assert ticks(tmp_path, 0) == paused
+    process.send_signal(signal.SIGCONT)
+    seen = ticks(tmp_path, paused)
+    process.send_signal(signal.SIGINT)
+    ticks(tmp_path, seen + 5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == signal.SIGTERM
+    seen = ticks(tmp_path, 0)
+    time.sleep(0.1)
+    assert ticks(tmp_path, 0) == seen
+
+
+@pytest.mark.slow
+def test_the_pages_are_served_until_they_are_not(workspace: Workspace) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*SEGBENCH, "ui", "--port", str(port)],
+        cwd=workspace.folder,
+        env=workspace.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(300):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert f"runs are at http://127.0.0.1:{port}" in said
+    assert "Traceback" not in said

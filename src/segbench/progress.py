@@ -60,7 +60,7 @@ class ProgressBar:
         self._bar = _Bar(
             total=total,
             desc=label,
-            unit=f" {units}",
+            unit=units.removesuffix("s"),
             unit_scale=1 / scale if scale != 1 else False,
             miniters=1,
             file=self._stream,

@@ -75,7 +75,7 @@ def run_pipeline(
     }
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro", *arguments]
-    status, stopped_by = _run_in_group(command, folder, variables)
+    status, stopped_by = run_in_group(command, folder, variables)
     if stopped_by:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(128 + stopped_by)
@@ -90,14 +90,23 @@ def _before(first: str, paths: str) -> str:
     return os.pathsep.join(filter(None, [first, paths]))
 
 
-def _run_in_group(
-    command: list[str], folder: Path, environment: Mapping[str, str]
+def run_in_group(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    stop_with: signal.Signals = signal.SIGINT,
 ) -> tuple[int, int]:
-    """Run a command in a process group of its own, which gets the signals that this process gets.
+    """Run a command in a process group of its own, and hand signals on to all of it.
 
-    Each signal to stop reaches the whole group as Ctrl-C does, whether it comes from a terminal or
-    from another process: the stage ends cleanly and DVC waits for it. (SIGTERM would end DVC at
-    once, and leave its stage running.)
+    Whatever signal tells this process to stop, and whether a terminal or another process sends it,
+    the group gets `stop_with`.
+
+    Args:
+        command: to run.
+        folder: where.
+        environment: its variables.
+        stop_with: SIGINT suits DVC, which then waits for its stage to end cleanly; SIGTERM would
+            end DVC at once, and leave the stage running.
 
     Returns:
         The exit status, and the first signal to stop, 0 if there was none.
@@ -112,7 +121,7 @@ def _run_in_group(
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
-        send(signal.SIGINT)
+        send(stop_with)
 
     def pause(_number: int, _: FrameType | None) -> None:  # Ctrl-Z
         send(signal.SIGSTOP)
@@ -129,7 +138,7 @@ def _run_in_group(
             stack.callback(signal.signal, number, former)
         process = subprocess.Popen(command, cwd=folder, env=dict(environment), process_group=0)
         if received:  # before there was anything to send it to
-            send(signal.SIGINT)
+            send(stop_with)
         return process.wait(), received[0] if received else 0
 
 

@@ -1,6 +1,7 @@
 """`segbench ui`: MLflow's pages."""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import click
 
 from segbench.errors import InputError
-from segbench.workspace import enter_workspace
+from segbench.workspace import enter_workspace, run_in_group
 
 HOST = "127.0.0.1"
 
@@ -18,7 +19,7 @@ HOST = "127.0.0.1"
 Examples:
   segbench ui                http://127.0.0.1:5000, until Ctrl-C
   segbench ui --port 5001    where 5000 is taken
-  ssh -L 5000:127.0.0.1:5000 MACHINE segbench ui      those of another machine
+  ssh -L 5000:127.0.0.1:5000 MACHINE     from your desk, and then the same
 """
 )
 @click.option(
@@ -43,9 +44,14 @@ def ui(port: int) -> None:
         return
     _check_free(port)
     click.echo(f"runs are at http://{HOST}:{port} in a moment; Ctrl-C ends it", err=True)
+    # SIGTERM ends MLflow without a word, SIGINT with a traceback.
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", uri]
-    os.execv(sys.executable, [*command, "--default-artifact-root", ARTIFACTS])
+    command += ["--default-artifact-root", ARTIFACTS]
+    status, stopped_by = run_in_group(command, Path(), os.environ, signal.SIGTERM)
+    if stopped_by:
+        sys.exit(128 + stopped_by)
+    raise InputError(f"MLflow ended with status {status}, see above")
 
 
 def _check_free(port: int) -> None:
