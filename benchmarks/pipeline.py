@@ -22,7 +22,7 @@ MODULES = {
     "augment": "arrays.augment",
     "train": "training.train",
     "evaluate": "evaluation.evaluate",
-    "measure": "evaluation.measure",
+    "measure": "evaluation.inference",
     "compare": "comparison.compare",
 }
 """The module of each stage's function."""

@@ -23,7 +23,7 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import _load, select_and_score
-from segbench.evaluation.measure import _measure
+from segbench.evaluation.inference import measure_networks
 from segbench.evaluation.predict import Truths
 from segbench.models.export import export_network, load_exported
 from segbench.models.network import load_network
@@ -286,7 +286,7 @@ def test_costs_are_measured_there(tree: dict[str, Any], packed: Path) -> None:
     params = Params.model_validate(tree)
     candidates = {name: params.candidates[name] for name in ("mobilenetv2_035", "resnet18")}
     header = read_header(packed / "arrays")
-    costs = _measure(candidates, params, header, resolve(params.hardware))
+    costs = measure_networks(candidates, params, header, resolve(params.hardware))
     small, large = costs["mobilenetv2_035"], costs["resnet18"]
     for cost in (small, large):
         assert cost.latency_ms.median > 0

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from segbench.arrays.store import write_header
 from segbench.errors import InputError
+from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.costs import Machine, model_keys, read_all_costs, read_costs, read_rows
-from segbench.evaluation.measure import count_multiply_adds, measure, time_interleaved, weight_bytes
+from segbench.evaluation.inference import count_multiply_adds, time_interleaved, weight_bytes
+from segbench.evaluation.measure import measure
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import num_parameters
 from segbench.params import Params
@@ -63,8 +66,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
         found.extend(works)
         return {name: np.full(3, 0.25) for name in works}
 
-    monkeypatch.setattr(measuring, "time_interleaved", pretend)
-    monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
+    monkeypatch.setattr(inference, "time_interleaved", pretend)
+    monkeypatch.setattr(measuring, "_start_server", lambda: None)
+    monkeypatch.setattr(inference, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
     return found
 
 
@@ -103,27 +107,40 @@ def test_parameters_and_bytes_by_hand() -> None:
 
 
 def test_rounds_go_through_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "ROUNDS", 2)
-    monkeypatch.setattr(measuring, "WARM_CALLS", 1)
-    monkeypatch.setattr(measuring, "MOST_CALLS", 1)
+    monkeypatch.setattr(inference, "ROUNDS", 2)
+    monkeypatch.setattr(inference, "WARM_CALLS", 1)
+    monkeypatch.setattr(inference, "MOST_CALLS", 1)
     calls: list[str] = []
     found = time_interleaved({(name, 1): partial(calls.append, name) for name in "ab"}, "cpu")
     assert calls == [*"ab", *"ab", *"ab"]
     assert {name: len(seconds) for name, seconds in found.items()} == {("a", 1): 2, ("b", 1): 2}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rounds"),
+    [([0.2], inference.FEWEST_ROUNDS), ([0.2, 0.3], inference.ROUNDS)],
+)
+def test_rounds_end_when_every_median_is_precise(
+    seconds: list[float], rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_seconds", lambda work, device: work())
+    works = {("even", 1): lambda: 0.2, ("other", 1): partial(next, cycle(seconds))}
+    assert {len(found) for found in time_interleaved(works, "cpu").values()} == {rounds}
+
+
 def test_slow_networks_have_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "ENOUGH_S", 0.0)
+    monkeypatch.setattr(inference, "PRECISE", -1.0)
+    monkeypatch.setattr(inference, "ENOUGH_S", 0.0)
     (seconds,) = time_interleaved({("a", 1): lambda: None}, "cpu").values()
-    assert len(seconds) == measuring.FEWEST_ROUNDS
+    assert len(seconds) == inference.FEWEST_ROUNDS
 
 
 def test_a_larger_network_costs_more(
     place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As measured, but for fewer rounds; memory in processes of their own."""
-    monkeypatch.setattr(measuring, "ROUNDS", 2)
-    monkeypatch.setattr(measuring, "TURN_S", 0.0)
+    monkeypatch.setattr(inference, "ROUNDS", 2)
+    monkeypatch.setattr(inference, "TURN_S", 0.0)
     said = place.measure(tree, "mobilenetv2_035", "resnet18")
     assert said.splitlines()[-1].startswith("one image of 96x64 on ")
     costs = read_costs(place.out, Params.model_validate(tree), HEADER)
@@ -203,7 +220,7 @@ def test_a_busy_machine_is_said(
     place.out.unlink()
     uneven = np.array([0.1, 0.2, 0.4])
     monkeypatch.setattr(
-        measuring, "time_interleaved", lambda works, _: dict.fromkeys(works, uneven)
+        inference, "time_interleaved", lambda works, _: dict.fromkeys(works, uneven)
     )
     warning, _ = place.measure(tree, "resnet18").splitlines()
     assert warning.startswith("WARNING: latencies vary by half or more")
@@ -213,7 +230,7 @@ def test_other_versions_are_measured_anew(
     place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.measure(tree, "resnet18")
-    monkeypatch.setattr(measuring, "_versions", lambda: "torch 99")
+    monkeypatch.setattr(inference, "library_versions", lambda: "torch 99")
     place.measure(tree, "resnet18")
     assert [row["versions"] for row in read_rows(place.out)] == ["torch 99"]
 
@@ -233,7 +250,7 @@ def test_mistakes_are_one_line(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("no more")
 
-    monkeypatch.setattr(measuring, "_measure", full)
+    monkeypatch.setattr(inference, "measure_networks", full)
     with pytest.raises(InputError, match=r"out of memory; evaluate.batch_size: 2 images .* halve"):
         place.measure(tree, "mobilenetv2_035")
     assert not place.out.exists()
@@ -246,7 +263,7 @@ def killed(*_: Any) -> None:
 def test_a_process_that_was_killed(
     place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "_growth", killed)
+    monkeypatch.setattr(inference, "_growth", killed)
     with pytest.raises(InputError, match=r"was killed, probably out of memory; halve"):
         place.measure(tree, "resnet18")
     assert not place.out.exists()

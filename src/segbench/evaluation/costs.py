@@ -18,7 +18,7 @@ from segbench.errors import InputError
 from segbench.files import atomic_file, sha256_of_code
 from segbench.params import Params
 
-CODE = ("devices.py", "evaluation/measure.py", "models")
+CODE = ("devices.py", "evaluation/inference.py", "models")
 """Source code that costs depend on."""
 KEY_DIGITS = 12
 COLUMNS = (

@@ -1,55 +1,30 @@
 """The measure stage: inference costs of each candidate on this machine, unless already known."""
 
 import multiprocessing
-import resource
-import statistics
-import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from segbench.arrays.store import Header, read_header
-from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
-from segbench.errors import InputError
+from segbench.arrays.store import read_header
 from segbench.evaluation.costs import (
-    Cost,
     Machine,
-    Quartiles,
     machine_of,
     model_keys,
     read_rows,
     to_row,
     write_rows,
 )
-from segbench.models.catalogue import check_names
-from segbench.models.flips import FlipAveraged
-from segbench.models.network import build_network, check_size, num_parameters
 from segbench.params import Params
 from segbench.params.model import Candidate
-from segbench.progress import with_progress
 from segbench.tracking import provenance
 
-LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
+if TYPE_CHECKING:
+    from segbench.devices import ResolvedHardware
 
-# Enough rounds for quartiles; fewer for networks that take seconds per image.
-ROUNDS, FEWEST_ROUNDS = 15, 5
-ENOUGH_S = 120.0
-"""Start no further round after this long, once FEWEST_ROUNDS are done."""
-TURN_S = 0.05
-"""In each round, a network is called repeatedly for about this long."""
-WARM_CALLS, MOST_CALLS = 3, 50
+INFERENCE = "segbench.evaluation.inference"
 UNSTEADY = 1.5
 """Ratio of a latency's quartiles above which to warn."""
-MIB = 2**20
 
 
 def measure(params: Params, arrays: Path, out: Path) -> str:
@@ -70,6 +45,12 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
         InputError: for names that do not exist, a batch that does not fit into memory, and a
             damaged file.
     """
+    if params.hardware.device in ("auto", "cpu"):
+        _start_server()
+    from segbench.devices import oom_as_input_error, resolve
+    from segbench.evaluation.inference import library_versions, measure_networks
+    from segbench.models.catalogue import check_names
+
     header = read_header(arrays)
     listed = params.comparison.candidates
     untrained = {alias: _untrained(params.candidates[alias]) for alias in listed}
@@ -78,7 +59,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     machine = this_machine(resolved)
     keys = model_keys(params, header)
     rows = read_rows(out) if out.exists() else []
-    here = (machine, _versions())
+    here = (machine, library_versions())
     known = {row["model"] for row in rows if (machine_of(row), row["versions"]) == here}
     if known >= {*keys.values()}:
         return f"{', '.join(keys)}: already measured on {machine}, in {out}"
@@ -91,7 +72,7 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
         "halve it, or set hardware.device: cpu"
     ):
         candidates = {key: untrained[alias] for key, alias in named.items()}
-        costs = _measure(candidates, params, header, resolved)
+        costs = measure_networks(candidates, params, header, resolved)
     # Drop all earlier rows of this machine, so that the rest come from one measurement.
     others = [row for row in rows if machine_of(row) != machine]
     new = [to_row(key, machine, params, alias, header, costs[key]) for key, alias in named.items()]
@@ -115,193 +96,21 @@ def _untrained(candidate: Candidate) -> Candidate:
     return candidate.model_copy(update=changes)
 
 
-def _versions() -> str:
-    versions = provenance.versions()
-    return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES)
-
-
-def this_machine(resolved: ResolvedHardware) -> Machine:
+def this_machine(resolved: "ResolvedHardware") -> Machine:
     """The machine that this process computes on."""
     processor = provenance.machine_tags()["machine.cpu"]
     if resolved.device == "cuda":
+        import torch
+
         # The CPU can dominate the latency of a single image.
         processor = f"{torch.cuda.get_device_name()} beside {processor}"
     return Machine(resolved.device, processor, resolved.threads)
 
 
-def _measure(
-    candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
-) -> dict[str, Cost]:
-    """Costs by key."""
-    # First, while this process has not allocated memory that a child could inherit.
-    peaks = {} if resolved.device != "cpu" else _peaks_apart(candidates, params, header, resolved)
-    prepare(resolved)
-    torch.backends.cudnn.allow_tf32 = False  # as evaluation
-    one, batch = (_pixels(count, header, resolved) for count in (1, params.evaluate.batch_size))
-    networks: dict[str, nn.Module] = {}
-    counted: dict[str, int] = {}
-    works: dict[tuple[str, int], Callable[[], object]] = {}
-    with torch.no_grad():
-        for key, candidate in candidates.items():
-            network = _network(params, candidate, header)
-            if resolved.device == "cuda":
-                peaks[key] = _peak_on_gpu(network, batch)
-            networks[key] = network.to(resolved.device)
-            counted[key] = count_multiply_adds(network, one)
-            works[key, 1] = partial(network, one)
-            works[key, len(batch)] = partial(network, batch)
-        seconds = time_interleaved(works, resolved.device)
-    return {
-        key: Cost(
-            versions=_versions(),
-            parameters=num_parameters(network),
-            multiply_adds=counted[key],
-            weight_bytes=weight_bytes(network),
-            latency_ms=_quartiles(1000 * seconds[key, 1]),
-            images_per_second=_quartiles(len(batch) / seconds[key, len(batch)]),
-            peak_mib=peaks.get(key),
-        )
-        for key, network in networks.items()
-    }
+def _start_server() -> None:
+    """Start the server that processes are forked from to measure their memory.
 
-
-def _network(params: Params, candidate: Candidate, header: Header) -> nn.Module:
-    network = build_network(params.model, candidate, header.num_outputs)
-    check_size(network, header.height, header.width)
-    whole = FlipAveraged(network) if params.evaluate.flips else network
-    return whole.to(memory_format=torch.channels_last).eval()
-
-
-def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
-    """Random images (N, C, H, W) uint8, channels last as in evaluation."""
-    shape = (count, header.height, header.width, header.channels)
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return torch.from_numpy(noise).to(resolved.device).permute(0, 3, 1, 2)
-
-
-def count_multiply_adds(network: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of a network for one image.
-
-    Counts convolutions, matrix products and attention, which are nearly all; normalisation,
-    activations, resizing and other element-wise operations are not counted.
-
-    Args:
-        network: in eval mode.
-        image: (1, C, H, W).
+    It imports torch while this process does.
     """
-    # Count the parts of fused attention, so that the number is the same on every device.
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        network(image)
-    return counter.get_total_flops() // 2
-
-
-def weight_bytes(network: nn.Module) -> int:
-    """Bytes of parameters and buffers in a weights file."""
-    return sum(part.numel() * part.element_size() for part in network.state_dict().values())
-
-
-def time_interleaved(
-    works: Mapping[tuple[str, int], Callable[[], object]], device: str
-) -> dict[tuple[str, int], np.ndarray]:
-    """Time functions in interleaved rounds, so that a slow minute affects all of them equally.
-
-    Args:
-        works: functions to time, by name.
-        device: is synchronised after each call.
-
-    Returns:
-        (R,) seconds of each work in each round, the median of its calls in it.
-    """
-    calls = {}
-    for name, work in works.items():
-        quickest = min(_seconds(work, device) for _ in range(WARM_CALLS))
-        calls[name] = min(MOST_CALLS, max(1, round(TURN_S / quickest)))
-    found: dict[tuple[str, int], list[float]] = {name: [] for name in works}
-    started = time.perf_counter()
-    for number in with_progress(range(ROUNDS), "measure time", ROUNDS, "rounds"):
-        if number >= FEWEST_ROUNDS and time.perf_counter() - started > ENOUGH_S:
-            break
-        for name, work in works.items():
-            turn = [_seconds(work, device) for _ in range(calls[name])]
-            found[name].append(statistics.median(turn))
-    return {name: np.array(seconds) for name, seconds in found.items()}
-
-
-def _seconds(work: Callable[[], object], device: str) -> float:
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    if device == "mps":
-        torch.mps.synchronize()
-
-
-def _quartiles(values: np.ndarray) -> Quartiles:
-    q1, median, q3 = np.percentile(values, (25, 50, 75)).tolist()
-    return Quartiles(median, q1, q3)
-
-
-def _peak_on_gpu(network: nn.Module, batch: Tensor) -> float:
-    """Peak MiB of weights and one batch; the network is moved back to the CPU afterwards."""
-    # Allocate cuBLAS's workspace, which stays, before measuring: it belongs to no network.
-    (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).sum().item()
-    before = torch.cuda.memory_allocated()
-    network.to("cuda")
-    network(batch)  # exclude one-time work such as benchmarking kernels
-    torch.cuda.reset_peak_memory_stats()
-    network(batch)
-    torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - before
-    network.to("cpu")
-    return peak / MIB
-
-
-def _peaks_apart(
-    candidates: dict[str, Candidate], params: Params, header: Header, resolved: ResolvedHardware
-) -> dict[str, float]:
-    """Peak growth in MiB of a process that predicts one batch; one process per network.
-
-    They are forked from a server that has imported everything and computed nothing.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    peaks = {}
-    named = with_progress(candidates.items(), "measure memory", len(candidates), "networks")
-    for key, candidate in named:
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
-            try:
-                peaks[key] = pool.submit(_growth, candidate, params, header, resolved).result()
-            except BrokenProcessPool:
-                raise InputError(
-                    f"candidates: a process that predicts {params.evaluate.batch_size} images at a "
-                    f"time with {candidate.encoder} was killed, probably out of memory; halve "
-                    "evaluate.batch_size"
-                ) from None
-    return peaks
-
-
-def _growth(
-    candidate: Candidate, params: Params, header: Header, resolved: ResolvedHardware
-) -> float:
-    prepare(resolved)
-    batch = _pixels(params.evaluate.batch_size, header, resolved)
-    with torch.no_grad():
-        # Memory that libraries allocate on first use belongs to no network.
-        nn.Conv2d(1, 1, 3)(torch.zeros(1, 1, 8, 8))
-        before = _most_resident()
-        network = _network(params, candidate, header)
-        network(batch)
-    return (_most_resident() - before) / MIB
-
-
-def _most_resident() -> int:
-    """Peak resident memory of this process in bytes; a forked one starts at its own size."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    multiprocessing.get_context("forkserver").set_forkserver_preload([INFERENCE])
+    forkserver.ensure_running()
