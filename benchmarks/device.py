@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -219,14 +220,39 @@ def free() -> None:
     torch.cuda.empty_cache()
 
 
+def label(bench: Bench) -> str:
+    return f"{bench.candidate.encoder:<20}{bench.batch:>5}"
+
+
+def report(bench: Bench, columns: tuple[str, ...]) -> dict[str, object]:
+    """Measure and print a row of all ways that begin at once, and of the training as shipped."""
+    found = measure(bench, {name: WAYS[name] for name in columns if name in WAYS})
+    free()
+    print(label(bench) + "".join(_rate(found[name], bench.batch) for name in columns))
+    times = "  ".join(
+        f"{name} {found[name]['ms']:.2f} ({found[name]['host_ms']:.2f})" for name in columns
+    )
+    print(f"    ms a step (host): {times}")
+    ends = {}
+    for online, graphs in product((False, True), repeat=2):
+        name = f"{'online' if online else 'resident'} {'graph' if graphs else 'eager'}"
+        ends[name] = 1000 * shipped(bench, bench.arrays, online, graphs)
+        free()
+    said = "  ".join(
+        f"{name} {bench.batch / ms * 1000:.0f} ({found['limit']['ms'] / ms:.2f})"
+        for name, ms in ends.items()
+    )
+    print(f"    shipped, images/s (over limit): {said}", flush=True)
+    return {"ways": found, "shipped": ends}
+
+
 def main(path: Path, most_seconds: float) -> None:
     if not torch.cuda.is_available():
         print("bench-device: skipped, no CUDA device on this machine")
         return
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {SIZE}x{SIZE}", flush=True)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {SIZE}x{SIZE}")
     results: dict[str, object] = {"device": torch.cuda.get_device_name()}
-    plain = {name: way for name, way in WAYS.items() if name not in COMPILED}
-    columns = (*plain, "limit")
+    columns = (*(name for name in WAYS if name not in COMPILED), "limit")
     head = "".join(f"{name:>12}" for name in columns)
     print(f"{'encoder':<20}{'batch':>5}{head}  images/s (* not the bits of eager)", flush=True)
     with TemporaryDirectory() as temporary:
@@ -237,38 +263,16 @@ def main(path: Path, most_seconds: float) -> None:
             for batch in BATCHES
         ]
         for bench in benches:
-            label = f"{bench.candidate.encoder:<20}{bench.batch:>5}"
-            found = measure(bench, plain)
-            free()
-            print(label + "".join(_rate(found[name], bench.batch) for name in columns), flush=True)
-            times = "  ".join(
-                f"{name} {found[name]['ms']:.2f} ({found[name]['host_ms']:.2f})" for name in columns
-            )
-            print(f"    ms a step (host): {times}", flush=True)
-            ends = {}
-            for online in (False, True):
-                for graphs in (False, True):
-                    key = f"{'online' if online else 'resident'} {'graph' if graphs else 'eager'}"
-                    ends[key] = 1000 * shipped(bench, bench.arrays, online, graphs)
-                    free()
-            said = "  ".join(
-                f"{key} {bench.batch / ms * 1000:.0f} ({found['limit']['ms'] / ms:.2f})"
-                for key, ms in ends.items()
-            )
-            print(f"    shipped, images/s (over limit): {said}", flush=True)
-            results[f"{bench.candidate.encoder} {bench.batch}"] = {"ways": found, "shipped": ends}
-        ends_at = time.perf_counter() + most_seconds
-        print(f"{'encoder':<20}{'batch':>5}{'compiled':>12}{'reduced':>12}{'limit':>12}")
-        for bench in benches:
-            label = f"{bench.candidate.encoder:<20}{bench.batch:>5}"
-            if time.perf_counter() > ends_at:
-                print(f"{label}  not measured: out of time")
+            results[label(bench)] = report(bench, columns)
+        started = time.perf_counter()
+        for bench, name in product(benches, COMPILED):
+            if time.perf_counter() - started > most_seconds:
+                print(f"{label(bench)}  {name}: not measured, out of time")
                 continue
-            found = measure(bench, {name: WAYS[name] for name in COMPILED})
+            found = measure(bench, {name: WAYS[name]})
             free()
-            rates = "".join(_rate(found[name], bench.batch) for name in (*COMPILED, "limit"))
-            print(f"{label}{rates}", flush=True)
-            results[f"{bench.candidate.encoder} {bench.batch} compiled"] = found
+            print(f"{label(bench)}  {name}: {_rate(found[name], bench.batch)}", flush=True)
+            results[f"{label(bench)} {name}"] = found
     print(json.dumps({"bench": results}))
 
 
