@@ -48,7 +48,8 @@ LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on
 
 
 def polyps(**changes: int) -> SyntheticPolyps:
-    sizes = {"num_sequences": 4, "frames_per_sequence": 4, "height": 64, "width": 80, "seed": 0}
+    sizes = {"num_sequences": 4, "frames_per_sequence": 4, "height": 64, "width": 80}
+    sizes |= {"seed": 0, "contrast": 1.0}
     return SyntheticPolyps(name="synthetic-polyps", **{**sizes, **changes})
 
 

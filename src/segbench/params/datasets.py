@@ -38,6 +38,8 @@ class SyntheticPolyps(Section):
     frames_per_sequence: PositiveInt
     height: Annotated[int, Field(ge=32)]
     width: Annotated[int, Field(ge=32)]
+    contrast: PositiveFloat
+    """How much blobs differ from the wall: 1 is hard, 2 is learnt in a few epochs."""
 
 
 class Limits(Section):

@@ -44,24 +44,23 @@ def readers(params: SyntheticPolyps) -> list[SampleReader]:
 
 def _read(params: SyntheticPolyps, sequence: int) -> Iterator[Sample]:
     rng = np.random.default_rng([params.seed, sequence])
-    frames = _sequence(rng, params.frames_per_sequence, params.height, params.width)
+    frames = _sequence(rng, params)
     for number, (image, mask) in enumerate(frames):
         name = f"seq{sequence:03d}_frame{number:03d}"
         yield Sample(name, image, mask, f"seq{sequence:03d}", "", f"synthetic {name}")
 
 
-def _sequence(
-    rng: np.random.Generator, frames: int, height: int, width: int
-) -> Iterator[tuple[Pixels, Pixels]]:
+def _sequence(rng: np.random.Generator, params: SyntheticPolyps) -> Iterator[tuple[Pixels, Pixels]]:
     """Yield (image, mask) of each frame: one wall, a camera on a smooth path, moving light."""
+    height, width = params.height, params.width
     scale = min(height, width)
     canvas = int(2.2 * scale)
-    wall, blobs, centres = _wall(rng, canvas, scale)
+    wall, blobs, centres = _wall(rng, canvas, scale, params.contrast)
     # The camera swings around a blob, so that most frames, not all, show one.
     phases, speeds = rng.uniform(0, 2 * np.pi, 6), rng.uniform(0.5, 1.5, 6)
     focus = centres[rng.integers(len(centres))]
     gain = rng.uniform(0.8, 1.15)
-    for number in range(frames):
+    for number in range(params.frames_per_sequence):
         swing = np.sin(phases + speeds * 2 * np.pi * number / 24)
         angle, zoom = 25 * swing[0], 1.0 + 0.25 * swing[1]
         centre = focus + swing[2:4] * scale * 0.4
@@ -80,7 +79,7 @@ def _sequence(
 
 
 def _wall(
-    rng: np.random.Generator, canvas: int, scale: int
+    rng: np.random.Generator, canvas: int, scale: int, contrast: float
 ) -> tuple[Field, Field, list[NDArray[np.float64]]]:
     """Paint a wall: (canvas, canvas, 3) colours in [0, 1], (canvas, canvas) blob cover, centres."""
     shape = (canvas, canvas)
@@ -105,7 +104,7 @@ def _wall(
         blob = _blob(rng, centre, radius, shape)
         shading = _dome(centre, radius, rng.uniform(0, 2 * np.pi), shape)
         colour = shift.astype(np.float32) + (0.05 * texture + 0.05 * shading)[..., None]
-        wall += blob[..., None] * colour
+        wall += blob[..., None] * colour * contrast
         cover = np.maximum(cover, blob)
         centres.append(centre)
     return wall, cover, centres
