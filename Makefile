@@ -60,8 +60,8 @@ FAILED := { echo "error: .venv is not set up, for the reason above; the same com
 entry = sed -n '/^$(1)==/,/[^\\]$$/p' requirements.lock
 
 # uv reads neither pip.conf nor PIP_*. What they say of indexes it is told, unless UV_* say otherwise; that the
-# best of all indexes counts, as for pip, is safe where hashes are required. Bytecode, as by pip: without it the
-# first import of torch and its like takes 20 s, and every one where PYTHONDONTWRITEBYTECODE is set.
+# best of all indexes counts, as for pip, is safe where hashes are required. Bytecode, as by pip: else what a run
+# imports takes 25 s more the first time, and every time where PYTHONDONTWRITEBYTECODE is set.
 told = for from in :env: install global; do printf '%s\n' "$$told" | sed -n "s/^$$from[.]$(1)='\(.*\)'$$/\1/p"; done | sed 's/\\n/ /g; q'
 UV = told=$$($(PIP) config list) && \
 	UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(call told,index-url))}" \
