@@ -14,6 +14,7 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.comparison.compare import Paths, compare
 from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
+from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
 from segbench.evaluation.measure import measure
@@ -119,8 +120,9 @@ def test_several_classes_from_end_to_end(
     several_classes: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # That memory is measured in processes of their own is tested beside.
-    monkeypatch.setattr(measuring, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
-    monkeypatch.setattr(measuring, "TURN_S", 0.0)
+    monkeypatch.setattr(measuring, "_start_server", lambda: None)
+    monkeypatch.setattr(inference, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
+    monkeypatch.setattr(inference, "TURN_S", 0.0)
     params, name = several_classes, "resnet18-fold0-seed0"
     arrays = pack(params, tmp_path) / "arrays"
     assert read_header(arrays).channels == 1

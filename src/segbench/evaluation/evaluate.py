@@ -1,6 +1,7 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -118,16 +119,20 @@ def evaluate(
             **_write_results(out, tables, choices, found),
             "dataset": header.digest,
         }
-        with atomic_file(out / "model.pt2") as file:
-            export_network(networks[chosen.flips], header.channels, file)
-            _check_export(file, networks[chosen.flips], splits["val"], params)
-        _write_pictures(
-            record,
-            out,
-            {name: _predicted(stitched[name], found[name], header) for name in SPLITS},
-            tables["test"]["dice"].to_numpy(float),
-            params.evaluate.num_triptychs,
-        )
+        with ThreadPoolExecutor(1) as pool:
+            # Beside the export, which is Python alone and leaves a core to compress pictures on.
+            drawn = pool.submit(
+                _write_pictures,
+                record,
+                out,
+                {name: _predicted(stitched[name], found[name], header) for name in SPLITS},
+                tables["test"]["dice"].to_numpy(float),
+                params.evaluate.num_triptychs,
+            )
+            with atomic_file(out / "model.pt2") as file:
+                export_network(networks[chosen.flips], header.channels, file)
+                _check_export(file, networks[chosen.flips], splits["val"], params)
+        drawn.result()
         record.log(0, tracked(summary))
         record.tags["segbench.weights_sha256"] = hashes["weights"]
         record.tags |= flatten({"chosen": asdict(chosen)})

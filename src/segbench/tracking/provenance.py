@@ -6,7 +6,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning-fabric", "albumentations")
 
@@ -45,7 +45,8 @@ def dvc_tags() -> dict[str, str]:
         return {}
     found = {"dvc.stage": stage}
     lock = Path(root) / "dvc.lock"
-    stages = YAML(typ="safe").load(lock.read_text())["stages"] if lock.exists() else {}
+    # Every value as text, and by the parser in C: the file grows with the number of runs.
+    stages = yaml.load(lock.read_text(), yaml.CBaseLoader)["stages"] if lock.exists() else {}
     made = ["download", "split", "augment"]
     if stage.startswith("evaluate@"):
         made.append(stage.replace("evaluate@", "train@"))
