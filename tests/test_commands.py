@@ -113,7 +113,7 @@ def test_help_imports_nothing_heavy() -> None:
         ),
         (
             "recipe best-cvc --as",
-            "option '--as' requires an argument; see 'segbench",
+            "option '--as' requires an argument; see 'segbench recipe --help",
         ),
         ("plan best-cvc", "got unexpected extra argument (best-cvc); see 'segbench plan --help'"),
         ("ui 5001", "got unexpected extra argument (5001); see 'segbench ui --help'"),
@@ -233,6 +233,15 @@ def test_the_pages_of_a_server_elsewhere(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.lab:5000")
     assert call("ui") == (0, "runs are at http://mlflow.lab:5000\n", "")
+
+
+def test_an_address_that_mlflow_cannot_show(
+    root: Path, call: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "runs.db")
+    status, out, err = call("ui")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: MLFLOW_TRACKING_URI: MLflow cannot show runs.db; set http://... ")
 
 
 def test_nothing_to_replay(root: Path, call: Callable[..., Said]) -> None:

@@ -69,5 +69,6 @@ def _in_one_line(mistake: click.UsageError) -> str:
     said = " ".join((mistake.message if near else mistake.format_message()).split()).rstrip(".")
     if near:
         said += f" (did you mean {', '.join(near)}?)"
-    path = mistake.ctx.command_path if mistake.ctx else "segbench"
+    # Where an option lacks its value, click does not say of which command.
+    path = mistake.ctx.command_path if mistake.ctx else " ".join(["segbench", *sys.argv[1:2]])
     return f"{said[0].lower()}{said[1:]}; see '{path} --help'"

@@ -12,6 +12,8 @@ from segbench.errors import InputError
 from segbench.workspace import enter_workspace, run_in_group
 
 HOST = "127.0.0.1"
+SERVED = ("sqlite", "postgresql", "mysql", "mssql", "file")
+"""Kinds of databases that MLflow's server reads."""
 
 
 @click.command(
@@ -42,6 +44,11 @@ def ui(port: int) -> None:
     if uri.startswith("http"):
         click.echo(f"runs are at {uri}")
         return
+    if not uri.startswith(SERVED):
+        raise InputError(
+            f"MLFLOW_TRACKING_URI: MLflow cannot show {uri}; set http://... or sqlite:///FILE, or "
+            "unset it for mlflow.db here"
+        )
     _check_free(port)
     click.echo(f"runs are at http://{HOST}:{port} in a moment; Ctrl-C ends it", err=True)
     # SIGTERM ends MLflow without a word, SIGINT with a traceback.
