@@ -22,6 +22,7 @@ from segbench.images import resize
 from segbench.parallel import num_cores
 from segbench.params import Params
 from segbench.params.model import Candidate
+from segbench.progress import duration
 
 TIMED_SAMPLES = 12
 WARM_STEPS, TIMED_STEPS = 2, 4
@@ -261,16 +262,16 @@ def make_plan(params: Params) -> str:
         # Every stage is a process that imports the libraries, and waits for MLflow at its end.
         spent = count * (cost.seconds + (start_up if alias else start_up / 2))
         disk = count * cost.bytes
-        lines.append(_row(f"{name} {alias}".rstrip(), count, _time(spent), _size(disk)))
+        lines.append(_row(f"{name} {alias}".rstrip(), count, duration(spent), _size(disk)))
         seconds, size = seconds + spent, size + disk
     if by_candidate:
         largest = max(cost["train"].bytes for cost in by_candidate.values())
         passing = largest // COPIES * CHECKPOINT_COPIES * KEPT
         lines.append(_row("checkpoints, until it is trained", "", "", _size(passing)))
         size += passing
-    lines.append(_row("total", len(stages), _time(seconds), _size(size)))
+    lines.append(_row("total", len(stages), duration(seconds), _size(size)))
     lines.append(
-        f"plan: {len(stages)} stages, about {_time(seconds)} and {_size(size)} on this machine "
+        f"plan: {len(stages)} stages, about {duration(seconds)} and {_size(size)} on this machine "
         f"({images.all:.0f} images, {_epochs(params)} epochs); "
         "early stopping may end sooner"
     )
@@ -285,12 +286,6 @@ def _kind(stage: str) -> tuple[str, str]:
     """('train', alias) of 'train@alias-0-1'; ('split', '') of 'split'."""
     name, _, item = stage.partition("@")
     return name, item.split("-")[0]
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def _size(size: float) -> str:
