@@ -1,13 +1,13 @@
 """What `segbench repro` would run, how long it should take on this machine, and how much disk."""
 
+import gc
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import networkx as nx
 import numpy as np
@@ -24,16 +24,37 @@ from segbench.params import Params
 from segbench.params.model import Candidate
 from segbench.progress import duration
 
-TIMED_SAMPLES = 12
-WARM_STEPS, TIMED_STEPS = 2, 4
+TIMED_SAMPLES, TIMED_STEPS = 12, 3
+LONGEST_STEP_S = 5.0
+"""Steps that would take longer are timed with two images."""
 # Dataset, arrays and models lie in the workspace and in DVC's cache; models in MLflow too.
 COPIES, MODEL_COPIES = 2, 3
 # A checkpoint has the weights, the best ones, their average and two moments of the optimiser.
 CHECKPOINT_COPIES = 5
 BYTES_PER_PARAMETER = 4
 SECONDS_PER_AUDITED = 0.002
-# Rounds of a small network; those of one that takes seconds an image take as long as scoring it.
-SECONDS_PER_MEASURED = 5.0
+
+# What follows is in units of what it takes to import torch and all else that a training needs: that
+# is measured, and stands for the speed of Python on this machine.
+DVC = 0.4
+"""What DVC takes to start and to end."""
+FIXED = {
+    "download": 0.3,
+    "split": 0.5,
+    "augment": 0.9,
+    "train": 1.4,
+    "evaluate": 1.5,
+    "measure": 1.4,
+    "compare": 0.9,
+}
+"""A stage's imports, its records and DVC's own work for it."""
+EXPORTED, EXPORTED_MODULE = 0.5, 0.0034
+"""To export a network and read the file again: for any, and for each of its modules."""
+SCORED_MEGAPIXEL = 0.09
+"""To score predictions, on one core."""
+MEASURED, MEASURED_ROUNDS = 0.3, 10
+"""To measure a network's memory and build it; and rounds that its time is measured in, with the
+first calls."""
 
 
 @dataclass(frozen=True)
@@ -106,138 +127,200 @@ def count_images(params: Params, samples: list[Sample], total: int) -> Images:
     return Images(every, val, test, chosen.copies * (every - val - test))
 
 
-def estimate_data(params: Params) -> tuple[dict[str, Estimate], Images]:
-    """Cost of download, split and augment from a few timed samples, and the number of images."""
-    module = source_of(params.dataset.name)
-    readers = module.readers(params.dataset)
-    total = sum(reader.count for reader in readers)
+@dataclass(frozen=True)
+class Samples:
+    """A few samples of a dataset, and how many there are of it.
+
+    Attributes:
+        some: read from the source.
+        total: number of samples.
+        read: seconds to read one.
+    """
+
+    some: list[Sample]
+    total: int
+    read: float
+
+
+def read_samples(params: Params) -> Samples:
+    """Read a few samples, and count them all.
+
+    Raises:
+        InputError: if not one can be read.
+    """
+    readers = source_of(params.dataset.name).readers(params.dataset)
     started = time.perf_counter()
-    samples = list(islice(chain.from_iterable(map(_readable, readers)), TIMED_SAMPLES))
-    if not samples:
+    some = list(islice(chain.from_iterable(map(_readable, readers)), TIMED_SAMPLES))
+    if not some:
         raise InputError(
             f"{params.dataset.name}: not one sample can be read; see 'segbench repro download'"
         )
-    read = (time.perf_counter() - started) / len(samples)
+    read = (time.perf_counter() - started) / len(some)
+    return Samples(some, sum(reader.count for reader in readers), read)
+
+
+def estimate_data(params: Params, samples: Samples, images: Images) -> dict[str, Estimate]:
+    """Cost of download, split and augment, beside what is fixed."""
+    total, some = samples.total, samples.some
     started = time.perf_counter()
-    for sample in samples:
+    for sample in some:
         resize(sample.image, sample.mask, params.augment.height, params.augment.width)
-    pack = (time.perf_counter() - started) / len(samples)
-    raw = int(np.mean([sample.image.nbytes + sample.mask.nbytes for sample in samples]))
-    packed = count_images(params, samples, total)
+    pack = (time.perf_counter() - started) / len(some)
+    raw = int(np.mean([sample.image.nbytes + sample.mask.nbytes for sample in some]))
     size = 4 * params.augment.height * params.augment.width
-    stored = size * params.split.num_folds * (packed.all + packed.copies)
+    stored = size * params.split.num_folds * (images.all + images.copies)
     return {
         # Writing a PNG and reading it again takes about as long as making the sample.
-        "download": Estimate(2 * read * total / num_cores(), COPIES * raw * total),
+        "download": Estimate(2 * samples.read * total / num_cores(), COPIES * raw * total),
         "split": Estimate(SECONDS_PER_AUDITED * total, 0),
-        "augment": Estimate((read + pack) * total / num_cores(), int(COPIES * stored)),
-        "measure": Estimate(SECONDS_PER_MEASURED * len(params.comparison.candidates), 0),
+        "augment": Estimate((samples.read + pack) * total / num_cores(), int(COPIES * stored)),
+        "measure": Estimate(0.0, 0),
         "compare": Estimate(0.0, 0),
-    }, packed
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """What a network costs: seconds per image of training and of prediction, and to export it."""
-
-    train: float
-    predict: float
-    export: float
-    num_parameters: int
-
-
-def estimate_runs(params: Params, candidate: Candidate, images: Images) -> dict[str, Estimate]:
-    """Cost of one training and one evaluation of a candidate, from a few timed steps."""
-    timing = _time_network(params, candidate)
-    steps = params.train.steps_per_epoch
-    trained = steps * params.train.batch_size if steps else images.train
-    epoch = timing.train * trained + timing.predict * images.val
-    views = 4 if params.evaluate.flips else 1
-    weights = BYTES_PER_PARAMETER * timing.num_parameters
-    return {
-        "train": Estimate(epoch * _epochs(params), COPIES * weights),
-        "evaluate": Estimate(
-            views * timing.predict * (images.val + images.test) + timing.export,
-            MODEL_COPIES * weights,
-        ),
     }
 
 
-def _time_network(params: Params, candidate: Candidate) -> _Timing:
-    """Build a candidate's network untrained, and time its steps on a batch of zeros."""
+@dataclass(frozen=True)
+class Speed:
+    """What a candidate's network takes, in seconds.
+
+    Attributes:
+        steps: per image of training, in each phase.
+        predict: per image, in batches of evaluate.batch_size.
+        latency: of a single image.
+        num_modules, num_parameters: of the network.
+    """
+
+    steps: list[float]
+    predict: float
+    latency: float
+    num_modules: int
+    num_parameters: int
+
+
+def estimate_runs(
+    params: Params, speed: Speed, made: float, samples: Samples, images: Images, start_up: float
+) -> dict[str, Estimate]:
+    """Cost of training, evaluating and measuring a candidate once, beside what is fixed.
+
+    Args:
+        params: all of them.
+        speed: of its network.
+        made: seconds that training waits for an image to be augmented.
+        samples: a few.
+        images: how many there are.
+        start_up: the unit of this module's constants, in seconds.
+    """
+    from segbench.training.lr_search import recipes_to_try
+    from segbench.training.phases import phases_of
+
+    steps = params.train.steps_per_epoch
+    trained = steps * params.train.batch_size if steps else images.train
+    seconds = sum(
+        phase.num_epochs * ((step + made) * trained + speed.predict * images.val)
+        for recipe in (*recipes_to_try(params), params.train)
+        for step, phase in zip(speed.steps, phases_of(recipe), strict=False)
+    )
+    weights = BYTES_PER_PARAMETER * speed.num_parameters
+    scored = images.val + images.test
+    own_size = float(np.mean([sample.mask.size for sample in samples.some]))
+    megapixels = scored * (params.augment.height * params.augment.width + own_size) / 1e6
+    views = 4 if params.evaluate.flips else 1
+    exported = EXPORTED + EXPORTED_MODULE * speed.num_modules
+    evaluated = exported + SCORED_MEGAPIXEL * megapixels / num_cores()
+    round_seconds = views * (speed.latency + speed.predict * params.evaluate.batch_size)
+    return {
+        "train": Estimate(seconds, COPIES * weights),
+        "evaluate": Estimate(
+            views * speed.predict * scored + start_up * evaluated, MODEL_COPIES * weights
+        ),
+        "measure": Estimate(start_up * MEASURED + MEASURED_ROUNDS * round_seconds, 0),
+    }
+
+
+def time_network(params: Params, candidate: Candidate) -> Speed:
+    """Build a candidate's network untrained, and time a few steps and predictions on zeros."""
     import torch
 
     from segbench.devices import prepare, resolve
-    from segbench.models.export import export_network, load_exported
     from segbench.models.network import build_network, num_parameters
-    from segbench.training.losses import WeightedLoss
-    from segbench.training.optim import make_optimizer
+    from segbench.training.distributed import make_fabric
+    from segbench.training.learner import Learner
+    from segbench.training.phases import phases_of
 
     resolved = resolve(params.hardware)
+    share = params.train.batch_size // resolved.devices
+    fabric = make_fabric(replace(resolved, devices=1, strategy="auto"))
     prepare(resolved)
-    untrained = candidate.model_copy(update={"weights": "none", "weights_sha256": None})
-    network = build_network(params.model, untrained, num_outputs=1).to(resolved.device)
+    network = build_network(params.model, candidate, num_outputs=1).to(fabric.device)
     network = network.to(memory_format=resolved.memory_format)
-    loss_of = WeightedLoss({"bce": 1.0}, 1)
-    chosen = params.train.optimizer
-    optimizer = make_optimizer(network, chosen, chosen.learning_rate)
-    size = (params.train.batch_size, params.augment.height, params.augment.width)
-    zeros = partial(torch.zeros, dtype=torch.uint8, device=resolved.device)
-    pixels = zeros((*size, params.model.in_channels)).permute(0, 3, 1, 2)
-    masks = zeros(size)
-    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(resolved.precision)
+    size = (params.augment.height, params.augment.width)
+    # A loss that fits one class, and takes about as long as any.
+    recipe = params.train.model_copy(update={"loss": {"dice": 1.0, "bce": 1.0}})
+    zeros = partial(torch.zeros, dtype=torch.uint8, device=fabric.device)
 
-    def step() -> None:
-        with torch.autocast(resolved.device, kind, enabled=kind is not None):
-            loss = loss_of(network(pixels), masks)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    def pixels(count: int) -> torch.Tensor:
+        return zeros((count, *size, params.model.in_channels)).permute(0, 3, 1, 2)
+
+    def train(learner: Learner, count: int) -> None:
+        learner.update(learner.backward((pixels(count), zeros((count, *size)))), 0, 1.0)
 
     @torch.no_grad()
-    def predict() -> None:
-        network(pixels)
+    def predict(count: int) -> None:
+        network(pixels(count))
 
-    train_seconds = _seconds_per_call(step, resolved.device)
+    steps = []
+    for phase in phases_of(recipe):
+        learner = Learner(fabric, network, recipe, phase, 10**6, size)
+        learner.train_mode()
+        step = _seconds_per_image(partial(train, learner), share, resolved.device)
+        steps.append(step / resolved.devices)
     network.eval()
-    predict_seconds = _seconds_per_call(predict, resolved.device)
-    started = time.perf_counter()
-    with TemporaryDirectory() as folder:
-        export_network(network, params.model.in_channels, Path(folder) / "model.pt2")
-        load_exported(Path(folder) / "model.pt2")
-    return _Timing(
-        train=train_seconds / params.train.batch_size,
-        predict=predict_seconds / params.train.batch_size,
-        export=time.perf_counter() - started,
+    predicted = _seconds_per_image(predict, params.evaluate.batch_size, resolved.device)
+    return Speed(
+        steps=steps,
+        predict=predicted,
+        latency=_seconds(predict, 1, resolved.device, TIMED_STEPS),
+        num_modules=sum(1 for _ in network.modules()),
         num_parameters=num_parameters(network),
     )
 
 
-def _seconds_per_call(work: Callable[[], None], device: str) -> float:
-    for _ in range(WARM_STEPS):
-        work()
-    _synchronize(device)
-    started = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        work()
-    _synchronize(device)
-    return (time.perf_counter() - started) / TIMED_STEPS
+def _seconds_per_image(work: Callable[[int], None], batch_size: int, device: str) -> float:
+    """Of batches, or of two images where a batch would take long."""
+    few = min(2, batch_size)
+    slowest = _seconds(work, few, device, 1) / few
+    if slowest * batch_size > LONGEST_STEP_S:
+        return slowest
+    return _seconds(work, batch_size, device, TIMED_STEPS) / batch_size
 
 
-def _epochs(params: Params) -> int:
-    """Epochs of all trials and phases, if none ends early."""
-    from segbench.training.lr_search import recipes_to_try
-    from segbench.training.phases import phases_of
-
-    recipes = [*recipes_to_try(params), params.train]
-    return sum(phase.num_epochs for recipe in recipes for phase in phases_of(recipe))
-
-
-def _synchronize(device: str) -> None:
+def _seconds(work: Callable[[int], None], count: int, device: str, calls: int) -> float:
+    """Median over calls, after one that prepares kernels."""
     import torch
 
-    if device == "cuda":
-        torch.cuda.synchronize()
+    found = []
+    for _ in range(1 + calls):
+        started = time.perf_counter()
+        work(count)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found[1:])
+
+
+def seconds_to_augment(params: Params, samples: Samples) -> float:
+    """Seconds that training waits for an image to be augmented."""
+    from segbench.arrays.transforms import augment_sample, build_pipeline
+    from segbench.devices import resolve
+
+    if not params.augment.online or resolve(params.hardware).workers:
+        return 0.0  # made beforehand, or beside
+    pipeline, size = build_pipeline(params.augment), (params.augment.height, params.augment.width)
+    small = [resize(sample.image, sample.mask, *size) for sample in samples.some]
+    started = time.perf_counter()
+    for number, (image, mask) in enumerate(small):
+        augment_sample(pipeline, image.reshape(*size, -1), mask, (number,))
+    return (time.perf_counter() - started) / len(small)
 
 
 def make_plan(params: Params) -> str:
@@ -245,26 +328,40 @@ def make_plan(params: Params) -> str:
     stages = stages_to_run()
     if not stages:
         return "plan: nothing to run, data and pipeline are up to date"
-    costs, images = estimate_data(params)
-    started = time.perf_counter()
-    import segbench.training.train  # noqa: F401
-    from segbench.training.checkpoints import KEPT
-
-    start_up = time.perf_counter() - started
-    by_candidate = {
-        alias: estimate_runs(params, params.candidates[alias], images)
+    samples = read_samples(params)
+    images = count_images(params, samples.some, samples.total)
+    costs = estimate_data(params, samples, images)
+    start_up = _time_imports()
+    by_candidate = {}
+    measured: dict[str, Estimate] = {}  # by network: aliases may differ only in their weights
+    if aliases := [
+        alias
         for alias in params.comparison.candidates
         if any(f"@{alias}-" in stage for stage in stages)
-    }
+    ]:
+        made = seconds_to_augment(params, samples)
+        speeds: dict[str, Speed] = {}
+        for alias in aliases:
+            changes = {"weights": "none", "weights_sha256": None, "input_scaling": "imagenet"}
+            untrained = params.candidates[alias].model_copy(update=changes)
+            key = untrained.model_dump_json()
+            if key not in speeds:
+                speeds[key] = time_network(params, untrained)
+            found = estimate_runs(params, speeds[key], made, samples, images, start_up)
+            by_candidate[alias], measured[key] = found, found["measure"]
+    costs["measure"] = Estimate(sum(one.seconds for one in measured.values()), 0)
     lines, seconds, size = [_row("stage", "runs", "time", "disk")], 0.0, 0
     for (name, alias), count in Counter(map(_kind, stages)).items():
         cost = by_candidate[alias][name] if alias else costs[name]
-        # Every stage is a process that imports the libraries, and waits for MLflow at its end.
-        spent = count * (cost.seconds + (start_up if alias else start_up / 2))
+        spent = count * (cost.seconds + start_up * FIXED[name])
         disk = count * cost.bytes
         lines.append(_row(f"{name} {alias}".rstrip(), count, duration(spent), _size(disk)))
         seconds, size = seconds + spent, size + disk
+    seconds += start_up * DVC
+    lines.append(_row("DVC itself", "", _time(start_up * DVC), ""))
     if by_candidate:
+        from segbench.training.checkpoints import KEPT
+
         largest = max(cost["train"].bytes for cost in by_candidate.values())
         passing = largest // COPIES * CHECKPOINT_COPIES * KEPT
         lines.append(_row("checkpoints, until it is trained", "", "", _size(passing)))
@@ -276,6 +373,25 @@ def make_plan(params: Params) -> str:
         "early stopping may end sooner"
     )
     return "\n".join(lines)
+
+
+def _time_imports() -> float:
+    """Seconds to import what a training needs, as its stage does it."""
+    gc.disable()
+    started = time.perf_counter()
+    import segbench.training.train  # noqa: F401
+
+    gc.enable()
+    return time.perf_counter() - started
+
+
+def _epochs(params: Params) -> int:
+    """Epochs of all trials and phases, if none ends early."""
+    from segbench.training.lr_search import recipes_to_try
+    from segbench.training.phases import phases_of
+
+    recipes = [*recipes_to_try(params), params.train]
+    return sum(phase.num_epochs for recipe in recipes for phase in phases_of(recipe))
 
 
 def _row(stage: str, runs: int | str, seconds: str, size: str) -> str:
