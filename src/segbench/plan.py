@@ -358,7 +358,7 @@ def make_plan(params: Params) -> str:
         lines.append(_row(f"{name} {alias}".rstrip(), count, duration(spent), _size(disk)))
         seconds, size = seconds + spent, size + disk
     seconds += start_up * DVC
-    lines.append(_row("DVC itself", "", _time(start_up * DVC), ""))
+    lines.append(_row("DVC itself", "", duration(start_up * DVC), ""))
     if by_candidate:
         from segbench.training.checkpoints import KEPT
 
