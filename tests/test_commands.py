@@ -76,6 +76,7 @@ def test_the_help_names_every_command_and_teaches(call: Callable[..., Said]) -> 
     listed = out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in listed.splitlines()] == COMMANDS
     assert "..." not in listed
+    assert max(map(len, out.splitlines())) <= 80
     assert "Exit status: 0 done, 1 a mistake" in out
     status, nothing, err = call()
     assert (status, nothing, err) == (2, "", out)

@@ -20,8 +20,8 @@ folder of the repository.
 """
 EXAMPLES = """\b
 Examples:
-  segbench plan                what would run, for how long, with how much disk
-  segbench repro               run it, print the leaderboard and where the report is
+  segbench plan                what would run, for how long
+  segbench repro               run it, print the leaderboard
   segbench recipe best-cvc     run a recipe in a copy of the repository
   segbench ui                  look at curves and pictures in a browser
   segbench repro --help        what a command takes, with examples
