@@ -52,10 +52,13 @@ class Clone:
     def make(self, *, python: str | Path = sys.executable, fails: bool = False) -> str:
         """Sets up .venv as pip is told to by the environment, and returns what is said."""
         (self.folder / "requirements.lock").write_text("".join(self.lock.values()))
+        # Not as a part of the `make test` that runs this.
+        ours = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        environment = {name: value for name, value in os.environ.items() if name not in ours}
         done = subprocess.run(
             ["make", f"PYTHON={python}", ".venv/.ready"],
             cwd=self.folder,
-            env=os.environ | {"PIP_EXTRA_INDEX_URL": self.index.parent.as_uri()},
+            env=environment | {"PIP_EXTRA_INDEX_URL": self.index.parent.as_uri()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
