@@ -154,14 +154,14 @@ def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     runs = [evaluated(alias, seed, 0.7, 0.6) for alias in ("a", "b") for seed in (0, 1)]
     found = find_subgroups(runs, ["a", "b"], "dice")
     kinds = list(dict.fromkeys(part.kind for part in found))
-    assert kinds == ["stratum", "object size", "objects", "group"]
+    assert kinds == ["stratum", "object size", "objects", "hardest groups"]
     for kind in kinds[:3]:
         assert sum(part.images for part in found if part.kind == kind) == 60
     assert [part.label for part in found if part.kind == "objects"] == ["0", "1", "2", "3 or more"]
     near = next(part for part in found if part.label == "near")
     rows = runs[0].images[lambda table: (table["split"] == "test") & (table["stratum"] == "near")]
     assert near.scores[0] == pytest.approx(rows["dice"].mean(), abs=0.005)
-    assert len([part for part in found if part.kind == "group"]) == 10
+    assert len([part for part in found if part.kind == "hardest groups"]) == 10
 
 
 @pytest.mark.parametrize(

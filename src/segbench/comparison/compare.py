@@ -48,7 +48,7 @@ def compare(params: Params, paths: Paths) -> str:
     Scores and histories of runs that the params no longer name are removed from their folders.
 
     Returns:
-        The leaderboard, which leaderboard.txt holds too, and where the report is.
+        The verdict, and where the report is; leaderboard.txt in `paths.out` holds the table too.
 
     Raises:
         InputError: for results that are missing or do not belong together, and, once the report is
@@ -84,14 +84,12 @@ def compare(params: Params, paths: Paths) -> str:
         write_report(content, paths.reports)
         write_tables(board, expenses.predicting, params.comparison.metric, paths.reports)
         _fill_record(record, content, paths.reports)
-        closing = (
-            f"{text_table(params.comparison, board, content.verdict)}\n"
-            f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
-        )
+        report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
+        table = text_table(params.comparison, board, content.verdict)
         with atomic_file(paths.out / "leaderboard.txt") as partial:
-            partial.write_text(f"{closing}\n")
+            partial.write_text(f"{table}\n{report}\n")
         require_all(requirements, paths.reports / "comparison.md")
-    return closing
+    return f"{content.verdict.sentence} {report[0].upper()}{report[1:]}"
 
 
 def _remove_former_runs(params: Params, paths: Paths) -> None:

@@ -73,5 +73,6 @@ def _kinds(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
     groups = rows.groupby("group")[metric].mean().sort_values(kind="stable")
     if 1 < len(groups) < rows["id"].nunique():
         hardest = groups.index[:MOST_GROUPS]
-        kinds["group"] = rows["group"].where(rows["group"].isin(hardest))
+        kind = "group" if len(hardest) == len(groups) else "hardest groups"
+        kinds[kind] = rows["group"].where(rows["group"].isin(hardest))
     return {kind: labels for kind, labels in kinds.items() if labels.nunique() > 1}

@@ -153,7 +153,9 @@ def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
 
 def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
     champion, said = board.rows[0], []
-    if not np.isnan(board.min_detectable_difference):
+    # Where no lead can be confirmed no difference is found, however large.
+    confirmable = smallest_p(board) < 1 - params.confidence
+    if confirmable and not np.isnan(board.min_detectable_difference):
         said.append(
             "Minimum detectable difference: about "
             f"{board.min_detectable_difference:.3f} {params.metric}. A true difference of that "

@@ -55,7 +55,7 @@ def split_samples(
     if params.by != "predefined" and len(names) < need:
         of_folds = f" of {params.num_folds} folds" if params.num_folds > 1 else ""
         raise InputError(
-            f"split: {len(samples)} samples in {len(names)} groups cannot fill {', '.join(SPLITS)}"
+            f"{len(samples)} samples in {len(names)} groups cannot fill {', '.join(SPLITS)}"
             f"{of_folds}; at least {need} groups are needed, since a group is "
             "never torn apart; add data or make groups smaller"
         )
@@ -74,7 +74,7 @@ def split_samples(
         missing = [name for name in SPLITS if name not in set(split)]
         if missing:
             raise InputError(
-                f"split: nothing is left for {missing[0]} of fold {number}; "
+                f"nothing is left for {missing[0]} of fold {number}; "
                 "add data, or make groups smaller or, of slices that continue each other, larger"
             )
         tables.append(table[COLUMNS])
@@ -113,7 +113,7 @@ def _draw(counts: Counts, params: Split, fixed: NDArray[np.int64]) -> list[NDArr
         share = params.val_share * counts[:, 0].sum() / counts[rest, 0].sum()
         if share >= 1:
             raise InputError(
-                "split: groups are so uneven that validation would take all that is left of "
+                "groups are so uneven that validation would take all that is left of "
                 f"fold {fold}; lower split.val_share or make groups smaller"
             )
         held = np.where(fixed[fold, rest] == UNASSIGNED, UNASSIGNED, fixed[fold, rest] == 1)
@@ -256,7 +256,7 @@ def _predefined(
     share = params.val_share * len(samples) / max(counts[train, 0].sum(), 1)
     if share >= 1 or len(train) < 2:
         raise InputError(
-            f"split: {len(train)} groups of published training samples cannot give val_share "
+            f"{len(train)} groups of published training samples cannot give val_share "
             f"{params.val_share:g} of all to validation; lower it or set split.by: group"
         )
     unassigned = np.full(len(train), UNASSIGNED)
