@@ -140,9 +140,9 @@ def commands(tree: Tree) -> Iterator[list[str]]:
             for name, values in stage.get("matrix", {}).items()
         }
         for items in itertools.product(*axes.values()):
-            text = stage["cmd"]
-            for name, value in zip(axes, items, strict=True):
-                text = text.replace(f"${{item.{name}}}", str(value))
+            item = zip(axes, items, strict=True)
+            flags = " ".join(f"--{name} {value}" for name, value in item)
+            text = stage["cmd"].replace("${item}", flags)
             yield shlex.split(text)[1:]
 
 

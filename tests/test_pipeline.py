@@ -1,9 +1,14 @@
 """dvc.yaml names, for each stage, the modules that can change its numbers, and no others."""
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from segbench.files import sha256_of_code
 from segbench.training.identity import CODE
@@ -80,3 +85,49 @@ def test_checkpoints_are_of_the_code_that_trains() -> None:
     """Its key hashes what the train stage needs; a list that lacks a file would resume its past."""
     covered = set(sha256_of_code(*CODE))
     assert closure(ROOT / "stages/train.py") - covered == set()
+
+
+NOTE = """import json, os, sys
+with open("argv.jsonl", "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+"""
+HOSTILE = [
+    *("x; touch PWN #", "$(touch PWN)", "`touch PWN`", "x' ; touch PWN ; '", 'x" ; touch PWN ; "'),
+    *(
+        "x\ntouch PWN\n",
+        "x'\ntouch PWN\n'",
+        "x\x0btouch PWN",
+        "&& touch PWN",
+        "> PWN",
+        "x | tee PWN",
+    ),
+    "\\\ntouch PWN",
+]
+
+
+@pytest.mark.parametrize("axis", ["candidates", "seeds"])
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_params_run_nothing_in_a_shell(name: str, axis: str, tmp_path: Path) -> None:
+    """Also with a plain `dvc repro`, which checks no params: real DVC, by the cmd of dvc.yaml."""
+    stage = {"matrix": STAGES[name]["matrix"], "cmd": STAGES[name]["cmd"]}
+    comparison: dict[str, Any] = {"candidates": ["mine"], "folds": [0], "seeds": [1]}
+    comparison[axis] = [*comparison[axis], *HOSTILE]
+    for path, tree in (
+        ("dvc.yaml", {"stages": {name: stage}}),
+        ("params.yaml", {"comparison": comparison}),
+    ):
+        with (tmp_path / path).open("w") as file:
+            YAML(typ="safe", pure=True).dump(tree, file)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / f"stages/{name}.py").write_text(NOTE)
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    command = [*dvc, "repro", "--keep-going"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "PWN").exists(), done.stderr
+    calls = [json.loads(line) for line in (tmp_path / "argv.jsonl").read_text().splitlines()]
+    flag = f"--{axis.removesuffix('s')}"
+    arrived = [words[words.index(flag) + 1] for words in calls]
+    assert arrived[0] in ("mine", "1")
+    assert set(arrived[1:]) <= set(HOSTILE)
+    assert len(arrived) >= 1 + sum(len(text.splitlines()) == 1 for text in HOSTILE)

@@ -30,11 +30,15 @@ def test_dvc_yaml_gives_what_the_function_takes(name: str, monkeypatch: pytest.M
     assert re.fullmatch(rf"segbench\.\w+\.{name}", module)
     assert function == name
     target = getattr(import_module(module), function)
-    words = re.sub(r"\$\{.+?\}", "0", STAGES[name]["cmd"]).split()
+    item = "--candidate mine --fold 0 --seed 1"
+    words = STAGES[name]["cmd"].replace("${item}", item).split()
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", words[1:])
     given = stage.arguments(target)
     assert set(given) == set(inspect.signature(target).parameters)
+    assert not any("RUN" in str(value) or "$" in word for value in given.values() for word in words)
+    if "${item}" in STAGES[name]["cmd"]:
+        assert given["run"] == Path("reports/runs/mine-fold0-seed1.json")
 
 
 def test_sections_are_found_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from typing import get_type_hints
 from segbench.errors import exit_statuses, leave
 from segbench.tracking import follower
 
+RUN_FLAGS = ("candidate", "fold", "seed")
+
 
 def run(name: str, work: Callable[[], str]) -> None:
     """Do a stage's work and print, as the last line, what it made, if it says so.
@@ -29,7 +31,8 @@ def main(function: str, tracked: bool = False) -> None:
 
     Its signature is the command line: each parameter is a required flag, since paths live in
     dvc.yaml; so is each field of a dataclass. A parameter whose type is Params or one of its
-    sections is read from the file that `--params` names.
+    sections is read from the file that `--params` names. The flags of a run, --candidate, --fold
+    and --seed, name it in paths: RUN stands for <candidate>-fold<fold>-seed<seed>.
 
     Args:
         function: `package.module:function`; it returns what to print, which may be nothing.
@@ -77,7 +80,21 @@ def arguments(target: Callable[..., str]) -> dict[str, object]:
     parser = argparse.ArgumentParser(description=description)
     for name, kind in {"params": Path, **flags}.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True)
+    for name in RUN_FLAGS:
+        if name not in flags:
+            parser.add_argument(f"--{name}")
     given = vars(parser.parse_args())
+    candidate, fold, seed = (given[name] for name in RUN_FLAGS)
+    if candidate is not None:
+        run = f"{candidate}-fold{fold}-seed{seed}"
+        given |= {
+            name: value.with_name(f"{run}{value.suffix}")
+            for name, value in given.items()
+            if isinstance(value, Path) and value.stem == "RUN"
+        }
+    for name in RUN_FLAGS:
+        if name not in flags:
+            del given[name]
     params = load_params(given.pop("params"))
     for name, fields in grouped.items():
         given[name] = kinds[name](**{field: given.pop(field) for field in fields})

@@ -191,8 +191,8 @@ def test_rows_that_are_not_those_of_the_scores_are_refused(tmp_path: Path) -> No
         read_result("resnet18", 0, 0, *folders)
 
 
-def test_a_run_file_without_rollbacks_is_refused(tmp_path: Path) -> None:
-    """It was written by an earlier version, and could hide that the run rolled back."""
+def test_a_run_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    """An earlier version wrote it: it could hide that the run rolled back, or other weights."""
     metrics, evaluations, history, runs = folders = [tmp_path / str(at) for at in range(4)]
     rows = evaluations / "resnet18-fold0-seed0" / "images.csv"
     for folder in (rows.parent, metrics, history, runs):
@@ -200,16 +200,25 @@ def test_a_run_file_without_rollbacks_is_refused(tmp_path: Path) -> None:
     rows.write_text("split,id\n")
     (history / "resnet18-fold0-seed0.csv").write_text("epoch\n")
     hashes = {"images": hashlib.sha256(rows.read_bytes()).hexdigest()}
-    (metrics / "resnet18-fold0-seed0.json").write_text(json.dumps({"sha256": hashes}))
+    scores = metrics / "resnet18-fold0-seed0.json"
+    scores.write_text(json.dumps({"sha256": {**hashes, "weights": "w"}}))
     file = runs / "resnet18-fold0-seed0.json"
-    file.write_text('{"run": "a", "rollbacks": 1}')
+    file.write_text('{"rollbacks": 1, "weights_sha256": "w"}')
     assert read_result("resnet18", 0, 0, *folders).trained["rollbacks"] == 1
-    file.write_text('{"run": "a"}')
-    with pytest.raises(
-        InputError, match=r"seed0.json: no 'rollbacks'.*; run 'segbench repro'"
-    ) as caught:
+    for text, said in (
+        ('{"weights_sha256": "w"}', "seed0.json: no 'rollbacks'.*; run 'segbench repro'"),
+        ('{"rollbacks": 1}', "seed0.json: no 'weights_sha256'.*; run 'segbench repro'"),
+        ('{"rollbacks": 1, "weights_sha256": "v"}', "scores of other weights than those of"),
+        ('{"rollbacks": 1, "wei', "seed0.json: missing or damaged; run"),
+        ("", "seed0.json: missing or damaged; run"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=said) as caught:
+            read_result("resnet18", 0, 0, *folders)
+        assert "\n" not in str(caught.value)
+    scores.write_text('{"sha256": {')
+    with pytest.raises(InputError, match=r"metrics|0/resnet18-fold0-seed0.json: .* damaged"):
         read_result("resnet18", 0, 0, *folders)
-    assert "\n" not in str(caught.value)
 
 
 def test_runs_that_rolled_back_are_named(params: Params) -> None:

@@ -18,6 +18,7 @@ from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
 from segbench.evaluation.measure import measure
+from segbench.files import sha256_of
 from segbench.models.export import load_exported
 from segbench.models.network import build_network, save_network
 from segbench.params import Params
@@ -70,13 +71,30 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     return Params.model_validate(tree)
 
 
-def leave_untrained(params: Params, folder: Path) -> Path:
+def leave_untrained(params: Params, folder: Path) -> tuple[Path, Path]:
     """What a training leaves behind that learnt nothing."""
     torch.manual_seed(0)
     network = build_network(params.model, params.candidates["mobilenetv2_035"], 1)
     write_record(folder / "record")
     save_network(network, folder / "weights.safetensors")
-    return folder
+    run = folder / "run.json"
+    content = {"rollbacks": 0, "weights_sha256": sha256_of(folder / "weights.safetensors")}
+    run.write_text(json.dumps(content))
+    return folder, run
+
+
+def test_damaged_weights_are_never_scored(params: Params, packed: Path, tmp_path: Path) -> None:
+    trained, run = leave_untrained(params, tmp_path / "train")
+    weights = trained / "weights.safetensors"
+    flipped = bytearray(weights.read_bytes())
+    flipped[-4000] ^= 1  # still a file of weights, by which a network can be built
+    rest = (packed / "dataset", packed / "arrays", 0, tmp_path / "out", tmp_path / "scores.json")
+    for content in (flipped, flipped[:5000], None):
+        weights.write_bytes(content) if content else weights.unlink()
+        with pytest.raises(InputError, match=r"weights.safetensors: .*segbench repro") as caught:
+            evaluate(params, trained, run, *rest)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "scores.json").exists()
 
 
 @pytest.mark.mlflow
@@ -90,11 +108,11 @@ def test_out_of_memory_says_what_to_lower(
     def predict(*_: Any) -> None:
         raise torch.OutOfMemoryError("no more")
 
-    trained = leave_untrained(params, tmp_path / "train")
+    trained, run = leave_untrained(params, tmp_path / "train")
     monkeypatch.setattr(evaluation, "predict", predict)
     with pytest.raises(InputError, match=r"evaluate.batch_size: 16 images .* halve it"):
         evaluate(
-            *(params, trained, packed / "dataset", packed / "arrays", 0),
+            *(params, trained, run, packed / "dataset", packed / "arrays", 0),
             *(tmp_path / "out", tmp_path / "scores.json"),
         )
     assert not (tmp_path / "scores.json").exists()
@@ -107,8 +125,16 @@ def test_the_rule_is_chosen_on_validation(
     # What is exported is tested below.
     monkeypatch.setattr(evaluation, "export_network", lambda network, channels, path: path.touch())
     monkeypatch.setattr(evaluation, "_check_export", lambda *_: None)
-    folders = (leave_untrained(params, tmp_path / "train"), packed / "dataset", packed / "arrays")
-    evaluate(params, *folders, 0, tmp_path / "out", tmp_path / "scores.json")
+    made = leave_untrained(params, tmp_path / "train")
+    evaluate(
+        params,
+        *made,
+        packed / "dataset",
+        packed / "arrays",
+        0,
+        tmp_path / "out",
+        tmp_path / "scores.json",
+    )
     scores = json.loads((tmp_path / "scores.json").read_text())
     best = pd.read_csv(tmp_path / "out" / "choices.csv").iloc[0]
     assert scores["chosen"]["threshold"] == best["threshold"] != params.evaluate.threshold
@@ -142,7 +168,11 @@ def test_several_classes_from_end_to_end(
         *(paths.history / f"{name}.csv", paths.runs / f"{name}.json", tmp_path / "checkpoints"),
     )
     scores = paths.metrics / f"{name}.json"
-    evaluate(params, trained, tmp_path / "dataset", arrays, 0, paths.evaluations / name, scores)
+    run = paths.runs / f"{name}.json"
+    evaluate(
+        *(params, trained, run, tmp_path / "dataset", arrays, 0),
+        *(paths.evaluations / name, scores),
+    )
     # What is left of a run that is no longer named goes; what else lies there stays.
     (paths.metrics / "mobilenetv2_035-fold0-seed0.json").write_text("{}")
     (paths.metrics / "notes.txt").touch()

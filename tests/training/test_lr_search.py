@@ -16,7 +16,13 @@ from segbench.plan import _epochs
 from segbench.tracking.records import read_run
 from segbench.training import train as training
 from segbench.training.checkpoints import Checkpoints
-from segbench.training.lr_search import Trial, best_recipe, recipes_to_try
+from segbench.training.lr_search import (
+    Trial,
+    best_recipe,
+    read_trials,
+    recipes_to_try,
+    write_trials,
+)
 from segbench.training.trainer import Trainer
 from support.params import ROOT, problems
 from support.pipeline import fit_one, outcome
@@ -305,3 +311,15 @@ def test_who_would_lead_at_one_rate() -> None:
     assert leaders(table) == {1e-3: "small", 3e-3: "large"}
     nothing = trial_table([("small", run()), ("large", run())])
     assert leaders(nothing) == {}
+
+
+def test_damaged_trials_choose_no_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trials.json"
+    trials = [Trial(1e-3, 1, 0.25, False), Trial(1e-2, 1, 0.125, False)]
+    write_trials(path, trials)
+    assert read_trials(path) == trials
+    whole = path.read_text()
+    for text in (whole.replace("0.125", "0.525"), whole[:-9], ""):
+        path.write_text(text)
+        assert read_trials(path) == []
+        assert "trials.json: damaged; the trials are made again" in capsys.readouterr().err

@@ -261,9 +261,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert len(names) == checkpoints.KEPT == 3
     assert kept.load_latest() == {"step": 3}
     newest = tmp_path / "run" / "key" / names[-1]
-    newest.write_bytes(newest.read_bytes()[:200])
-    assert kept.load_latest() == {"step": 2}
-    assert "cannot be read" in capsys.readouterr().err
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(b"step") + 8] ^= 1
+    for content in (whole[:200], whole[:-3], b"", flipped):
+        newest.write_bytes(content)
+        assert kept.load_latest() == {"step": 2}
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(f"warning: {newest}: damaged (")
+        assert said.endswith("; taking the one before it")
+    newest.write_bytes(whole)
+    assert kept.load_latest() == {"step": 3}
     kept.clear()
     assert kept.load_latest() is None
 
@@ -291,6 +299,21 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     later = Run("b" * 32, "train", "polyps", "name", now_ms())
     assert Checkpoints(tmp_path, "key").same_run(later) == first
     assert Checkpoints(tmp_path, "other").same_run(later) == later
+
+
+@pytest.mark.parametrize("torn", ["", '{"id": "a', "[]", '{"id": "a"}', "null"])
+def test_a_torn_description_stops_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], torn: str
+) -> None:
+    run = Run("a" * 32, "train", "polyps", "name", now_ms())
+    kept = Checkpoints(tmp_path, "key")
+    kept.same_run(run)
+    (kept.folder / "run.json").write_text(torn)
+    later = Run("b" * 32, "train", "polyps", "name", now_ms())
+    assert kept.same_run(later) == later
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "run.json: damaged; the training goes on" in said
+    assert kept.same_run(run) == later
 
 
 def spoil(patch: pytest.MonkeyPatch, at: list[int]) -> None:

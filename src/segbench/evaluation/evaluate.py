@@ -15,10 +15,12 @@ from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import oom_as_input_error, prepare, resolve
+from segbench.errors import InputError
 from segbench.evaluation.per_image import ImageScores, Scorer, image_table, summarise
 from segbench.evaluation.postprocessing import Choice, MaskRule, select_rule
 from segbench.evaluation.predict import Prediction, Truths, predict
 from segbench.evaluation.results import (
+    read_run_file,
     write_choices,
     write_histograms,
     write_images,
@@ -60,6 +62,7 @@ SPLITS = ("val", "test")
 def evaluate(
     params: Params,
     trained: Path,
+    run: Path,
     dataset: Path,
     arrays: Path,
     fold: int,
@@ -76,6 +79,7 @@ def evaluate(
         params: all of them.
         trained: folder of the train stage: weights.safetensors, and the record, from which the
             run's name is taken.
+        run: the run file of the train stage, which holds the sha256 of the weights.
         dataset: canonical folder, which has the masks at their own size.
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
@@ -85,16 +89,22 @@ def evaluate(
 
     Returns:
         A line that says what was made.
+
+    Raises:
+        InputError: if the weights are not those that the training wrote, or a batch does not fit
+            into memory.
     """
+    weights = trained / "weights.safetensors"
+    weights_sha256 = _check_weights(weights, run)
     header = read_header(arrays)
     resolved = resolve(params.hardware)
     prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     tags = params.evaluate.model_dump() | provenance.dvc_tags()
     tags |= {"device": resolved.device, "threads": resolved.threads}
-    run = _describe(read_run(trained / "record"), header, f"{arrays}/fold{fold}", tags)
-    with recorded(out / "record", run, params.tracking.max_wait_s) as record:
-        networks = _load(trained / "weights.safetensors", resolved.device)
+    described = _describe(read_run(trained / "record"), header, f"{arrays}/fold{fold}", tags)
+    with recorded(out / "record", described, params.tracking.max_wait_s) as record:
+        networks = _load(weights, resolved.device)
         splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
         stitched = {name: StitchedImages(split) for name, split in splits.items()}
         choices, found = select_and_score(
@@ -115,7 +125,7 @@ def evaluate(
             ).items()
         }
         hashes = {
-            "weights": sha256_of(trained / "weights.safetensors"),
+            "weights": weights_sha256,
             **_write_results(out, tables, choices, found),
             "dataset": header.digest,
         }
@@ -138,10 +148,23 @@ def evaluate(
         record.tags |= flatten({"chosen": asdict(chosen)})
         write_scores(scores, summary, asdict(chosen), num_parameters(networks[False]), hashes)
     return (
-        f"{run.name}: dice per image {summary['val/dice_per_image']:.4f} on validation "
+        f"{described.name}: dice per image {summary['val/dice_per_image']:.4f} on validation "
         f"({summary['val/images']} images), {summary['test/dice_per_image']:.4f} on test "
         f"({summary['test/images']} images), in {scores}"
     )
+
+
+def _check_weights(weights: Path, run: Path) -> str:
+    """Sha256 of a weights file, which must be the one in its run file."""
+    if not weights.exists():
+        raise InputError(f"{weights}: missing; run 'segbench repro'")
+    found, expected = sha256_of(weights), read_run_file(run)["weights_sha256"]
+    if found != expected:
+        raise InputError(
+            f"{weights}: damaged, its sha256 is {found}, and the training wrote {expected}; "
+            "run 'segbench repro', which restores it or trains anew"
+        )
+    return found
 
 
 def _describe(training: Run, header: Header, source: str, tags: dict[str, object]) -> Run:

@@ -142,7 +142,7 @@ def read_result(
     scores = metrics / f"{name}.json"
     if not scores.exists():
         raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'segbench repro'")
-    summary = json.loads(scores.read_text())
+    summary = _read_json(scores)
     folder = evaluations / name
     rows = folder / "images.csv"
     if not rows.exists() or sha256_of(rows) != summary["sha256"]["images"]:
@@ -153,13 +153,38 @@ def read_result(
     images = read_images(rows).sort_values(["split", "id"], ignore_index=True)
     epochs = pd.read_csv(history / f"{name}.csv")
     run_file = runs / f"{name}.json"
-    trained = json.loads(run_file.read_text())
-    if "rollbacks" not in trained:
+    trained = read_run_file(run_file)
+    if trained["weights_sha256"] != summary["sha256"]["weights"]:
         raise InputError(
-            f"{run_file}: no 'rollbacks', so it does not say whether {name} was trained by the "
-            "recipe throughout; run 'segbench repro'"
+            f"{scores}: the scores of other weights than those of {run_file}; run 'segbench repro'"
         )
     return RunResult(name, alias, fold, seed, summary, images, epochs, trained, folder)
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """Read what a training left for later stages; see `training.train`.
+
+    Raises:
+        InputError: if the file is missing, damaged or of an earlier version.
+    """
+    content = _read_json(path)
+    for key in ("rollbacks", "weights_sha256"):
+        if key not in content:
+            raise InputError(
+                f"{path}: no '{key}', so an earlier version wrote it; run 'segbench repro', or "
+                "where that finds nothing to do, 'segbench repro -f -s train'"
+            )
+    return content
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: missing or damaged; run 'git checkout' or 'segbench repro'")
+    return content
 
 
 def score_array(

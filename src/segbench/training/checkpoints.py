@@ -4,10 +4,11 @@ import os
 import pickle
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -20,6 +21,8 @@ from segbench.tracking.records import Run, read_run, write_run
 KEPT = 3
 """Checkpoints kept on disk: the latest, the one before it in case the latest is damaged, and one
 whose file is reused for the next, since allocating fresh pages can take longer than writing."""
+CHECKSUM_BYTES = 4
+BLOCK = 1 << 24
 LOCK_TIMEOUT_S = 20
 """Wait this long for the lock, which workers of a killed training may hold for a while."""
 
@@ -65,10 +68,17 @@ class Checkpoints:
             self.clear()
 
     def same_run(self, run: Run) -> Run:
-        """The description saved when the run first started; saves the given one on first start."""
-        if not (self.folder / "run.json").exists():
-            write_run(self.folder, run)
-        return read_run(self.folder)
+        """The description saved when the run first started; saves the given one on first start, or
+        if that one is damaged."""
+        try:
+            return read_run(self.folder)
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError, AttributeError):
+            said = "damaged; the training goes on as a new run of MLflow"
+            print(f"warning: {self.folder / 'run.json'}: {said}", file=sys.stderr)
+        write_run(self.folder, run)
+        return run
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write a state atomically, in place of the oldest.
@@ -82,9 +92,11 @@ class Checkpoints:
             partial.touch()
             with partial.open("rb+") as file:
                 try:
-                    # Nobody reads the checksums, which take as long as the rest.
+                    # Nobody reads torch's own checksums, which take as long as the rest.
                     with config.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
-                        torch.save(state, file)
+                        summed = _Summed(file)
+                        torch.save(state, summed)  # type: ignore[arg-type]
+                    file.write(summed.checksum())
                 except RuntimeError as error:
                     # torch wraps the OSError of a failed write; raise that instead.
                     if isinstance(error.__context__, OSError):
@@ -96,11 +108,12 @@ class Checkpoints:
         """The latest readable state; None if there is none."""
         for path in self._newest_first():
             try:
+                _check(path)
                 # Not mapped, since the file will be overwritten.
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.PickleError) as problem:
                 reason = " ".join(str(problem).split())[:160]
-                said = f"warning: {path} cannot be read ({reason}); taking the one before it"
+                said = f"warning: {path}: damaged ({reason}); taking the one before it"
                 print(said, file=sys.stderr)
             else:
                 return state
@@ -112,3 +125,32 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.pt"), reverse=True)
+
+
+class _Summed:
+    """A file that is written once, from its start, and its checksum."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._crc = 0
+
+    def write(self, data: bytes) -> int:
+        self._crc = zlib.crc32(data, self._crc)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def checksum(self) -> bytes:
+        """The last bytes of a checkpoint file, behind torch's archive."""
+        return self._crc.to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError unless a checkpoint file is the one that was written."""
+    left, crc = path.stat().st_size - CHECKSUM_BYTES, 0
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            crc, left = zlib.crc32(block, crc), left - len(block)
+        if left or file.read() != crc.to_bytes(CHECKSUM_BYTES, "little"):
+            raise ValueError("its checksum is another")

@@ -8,6 +8,7 @@ import gc
 import json
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def search_learning_rate(
     if recipes:
         _check_length(recipes[0], steps_per_epoch)
     results, folder = saved.folder / "trials.json", saved.folder / "trials"
-    trials = _read(results)
+    trials = read_trials(results)
     for number, recipe in enumerate(recipes[len(trials) :], len(trials) + 1):
         rate = recipe.optimizer.learning_rate
         checkpoints = Checkpoints(folder, str(rate))
@@ -106,8 +107,7 @@ def search_learning_rate(
         trainer = make_trainer(recipe, progress)
         trials.append(_try(trainer, checkpoints))
         if trainer.fabric.is_global_zero:
-            with atomic_file(results) as partial:
-                partial.write_text(json.dumps([asdict(trial) for trial in trials]) + "\n")
+            write_trials(results, trials)
         del trainer
         # Reference cycles keep device memory until they are collected.
         gc.collect()
@@ -166,9 +166,22 @@ def _check_length(recipe: Train, steps_per_epoch: int) -> None:
         raise InputError(f"comparison.tuning.share: {error}, or raise the share") from None
 
 
-def _read(path: Path) -> list[Trial]:
-    """The finished trials."""
-    return [Trial(**trial) for trial in json.loads(path.read_text())] if path.exists() else []
+def write_trials(path: Path, trials: list[Trial]) -> None:
+    """Write the finished trials, below the checksum of their text."""
+    text = json.dumps([asdict(trial) for trial in trials]) + "\n"
+    with atomic_file(path) as partial:
+        partial.write_text(f"{zlib.crc32(text.encode()):08x}\n{text}")
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The finished trials; none if the file is missing or, which is said, damaged."""
+    if not path.exists():
+        return []
+    checksum, _, text = path.read_bytes().partition(b"\n")
+    if checksum != b"%08x" % zlib.crc32(text):
+        print(f"warning: {path}: damaged; the trials are made again", file=sys.stderr)
+        return []
+    return [Trial(**trial) for trial in json.loads(text)]
 
 
 def _try(trainer: Trainer, checkpoints: Checkpoints) -> Trial:

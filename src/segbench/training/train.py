@@ -13,7 +13,7 @@ from lightning_fabric import Fabric, seed_everything
 
 from segbench.arrays.store import read_header
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
-from segbench.files import atomic_file
+from segbench.files import atomic_file, sha256_of
 from segbench.models.catalogue import check_names
 from segbench.models.freezing import freeze
 from segbench.models.network import build_network, check_size, save_network
@@ -55,8 +55,8 @@ def train(
         arrays: folder that the augment stage wrote; the test split is not opened.
         out: receives weights.safetensors and record/.
         history: a CSV file with a row per epoch; without times, so that it is reproducible.
-        run: a JSON file for later stages: the run's id on the tracking server, its learning rate
-            and trials, its rollbacks, and the origin of its encoder.
+        run: a JSON file for later stages: the run's id on the tracking server, the sha256 of its
+            weights, its learning rate and trials, its rollbacks, and the origin of its encoder.
         checkpoints: folder for checkpoints of all runs, not a DVC output.
 
     Returns:
@@ -102,15 +102,18 @@ def train(
         if record is None:
             return ""
         _complete_record(record, trainer, trials, origin)
-        _write_results(trainer, described.id, trials, origin, history, run)
-        with atomic_file(out / "weights.safetensors") as file:
+        weights = out / "weights.safetensors"
+        with atomic_file(weights) as file:
             save_network(trainer.network.cpu(), file)
+            sha256 = sha256_of(file)
+        ids = {"run": described.id, "weights_sha256": sha256}
+        _write_results(trainer, ids, trials, origin, history, run)
     best, epochs = trainer.state.selected_epoch, len(trainer.state.history)
     rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
     return (
         f"{described.name}: {epochs} epochs{rate} in {time.perf_counter() - started:.0f} s"
         f"{resumed}, validation dice per image {best['val_dice_per_image']:.4f} at epoch "
-        f"{best['epoch']}, weights in {out / 'weights.safetensors'}"
+        f"{best['epoch']}, weights in {weights}"
     )
 
 
@@ -171,13 +174,18 @@ def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], orig
 
 
 def _write_results(
-    trainer: Trainer, run_id: str, trials: list[Trial], origin: Origin, history: Path, run: Path
+    trainer: Trainer,
+    ids: dict[str, str],
+    trials: list[Trial],
+    origin: Origin,
+    history: Path,
+    run: Path,
 ) -> None:
     """Write the run's results for later stages, except its weights; see `train`."""
     with atomic_file(history) as file:
         pd.DataFrame(trainer.state.history).to_csv(file, index=False, lineterminator="\n")
     outcome = {
-        "run": run_id,
+        **ids,
         "learning_rate": trainer.recipe.optimizer.learning_rate,
         "rollbacks": trainer.state.rollbacks,
         "tuning": [asdict(trial) for trial in trials],
