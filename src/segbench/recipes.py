@@ -78,12 +78,13 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
     _bring_up_to_date(copy)
     with atomic_file(copy / "params.yaml") as partial:
         _write_params(recipe, alias, changes, partial)
-    load_params(copy / "params.yaml")
+    params = load_params(copy / "params.yaml")
     _commit(copy, f"Recipe {recipe.stem}")
     environment = {**_without_git(), "MLFLOW_TRACKING_URI": tracking_uri(Path.cwd())}
     if fresh:
-        run_pipeline(copy, "--single-item", "--force", "download", environment=environment)
-    run_pipeline(copy, environment=environment)
+        fresh_run = ("--single-item", "--force", "download")
+        run_pipeline(copy, params, *fresh_run, environment=environment)
+    run_pipeline(copy, params, environment=environment)
     _commit(copy, f"Recipe {recipe.stem}: what came out")
     _git("fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
     _write_index()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from segbench.errors import exit_statuses, leave
+from segbench.recovery import keep_lock
 from segbench.tracking import follower
 
 RUN_FLAGS = ("candidate", "fold", "seed")
@@ -40,6 +41,8 @@ def main(function: str, tracked: bool = False) -> None:
             imported, so that MLflow and torch are imported side by side.
     """
     module, _, name = function.partition(":")
+    if root := os.environ.get("DVC_ROOT"):
+        keep_lock(Path(root))
     gc.disable()  # what is imported stays: no garbage is looked for in it, now or later
 
     def work() -> str:

@@ -1,5 +1,8 @@
 """The repository that a command works in, and DVC run in it."""
 
+from __future__ import annotations
+
+import itertools
 import os
 import shutil
 import signal
@@ -9,8 +12,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from segbench.errors import InputError
+
+if TYPE_CHECKING:
+    from segbench.params import Params
 
 MARKS = ("dvc.yaml", "params.yaml")
 """Files at the root of a workspace."""
@@ -46,12 +53,19 @@ def enter_workspace() -> None:
 
 
 def run_pipeline(
-    folder: Path, *arguments: str, environment: Mapping[str, str] = os.environ, wait: bool = False
+    folder: Path,
+    params: Params,
+    *arguments: str,
+    environment: Mapping[str, str] = os.environ,
+    wait: bool = False,
 ) -> None:
     """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
 
+    What an earlier run left damaged is mended first.
+
     Args:
         folder: root of a workspace.
+        params: those of that workspace.
         arguments: of `dvc repro`.
         environment: variables for DVC and the stages.
         wait: for the lock of another DVC in this workspace.
@@ -75,6 +89,12 @@ def run_pipeline(
     }
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro", *arguments]
+    from segbench.recovery import finish, mend
+
+    chosen = params.comparison
+    keys = itertools.product(chosen.candidates, chosen.folds, chosen.seeds)
+    runs = ["-".join(map(str, key)) for key in keys]
+    mend(folder, runs, restore="--force" not in arguments)
     status, stopped_by = run_in_group(command, folder, variables)
     if stopped_by:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -84,6 +104,7 @@ def run_pipeline(
             "a stage or DVC failed, see above; mend the cause and run the same command again, "
             f"finished stages are kept (in {folder.resolve()})"
         )
+    finish(folder, runs)
 
 
 def _before(first: str, paths: str) -> str:

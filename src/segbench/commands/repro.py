@@ -61,10 +61,10 @@ def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
     enter_workspace()
     from segbench.params import load_params
 
-    load_params(Path("params.yaml"))
+    params = load_params(Path("params.yaml"))
     _check_names(stages)
     options = [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
-    run_pipeline(Path(), *options, *stages, wait=wait)
+    run_pipeline(Path(), params, *options, *stages, wait=wait)
     if not stages and not flags["dry"]:
         click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)
 
