@@ -128,6 +128,7 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
             "mask": {"threshold": 128, "invert": False},
             "group": {"pattern": r"^(scene\d+)_"},
             **dict.fromkeys(("stratum", "split", "value_range", "foreground")),
+            "exif": "turn",
             "licence": "none",
             "redistributable": False,
             "citation": "",

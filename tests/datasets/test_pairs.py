@@ -1,7 +1,6 @@
 """Datasets arrive whole and checked, or not at all."""
 
 import hashlib
-import io
 import os
 import re
 import resource
@@ -41,10 +40,18 @@ from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params.datasets import Folder, Published, SyntheticPolyps
 from support.masks import nearest, stripes
+from support.own_folder import (
+    HEIGHT,
+    LIMITS,
+    TRUTH,
+    WIDTH,
+    Fields,
+    encoded,
+    make_source,
+    noise,
+    own,
+)
 from support.params import SHARED
-
-Fields = dict[str, Any]
-LIMITS: Fields = {"megapixels": 50, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}
 
 
 def polyps(**changes: int) -> SyntheticPolyps:
@@ -156,6 +163,9 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         mask_values=4,
         mask_between=0.25,
         mask_resized=True,
+        exif="turned 6",
+        exif_other=0.5,
+        clipped=0.25,
     )
     assert found.pop("image_sha256")
     assert found == {
@@ -172,6 +182,9 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         "mask_values": 4,
         "mask_between": 0.25,
         "mask_resized": 1,
+        "exif": "turned 6",
+        "exif_other": 0.5,
+        "clipped": 0.25,
     }
 
 
@@ -200,52 +213,6 @@ def test_measures_of_a_mask_that_is_ignored_or_foreground_throughout(tmp_path: P
 # One's own folder, and everything that can be wrong with it.
 
 THRESHOLD: Fields = {"threshold": 128, "invert": False}
-HEIGHT, WIDTH = 20, 30
-TRUTH = np.zeros((HEIGHT, WIDTH), np.uint8)
-TRUTH[5:10, 5:20] = 1
-
-
-def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
-    fields = {
-        "name": "folder",
-        "title": "mine",
-        "source": str(folder),
-        "images": "images/{id}.*",
-        "masks": "masks/{id}_mask.*",
-        "classes": ["background", "crack"],
-        "mask": {"values": {0: 0, 255: 1}},
-        "group": None,
-        "stratum": None,
-        "split": None,
-        "value_range": None,
-        "foreground": None,
-        "licence": "own",
-        "redistributable": False,
-        "citation": "",
-        "published": 0,
-        "limits": {**LIMITS, **(limits or {})},
-    }
-    return Folder.model_validate({**fields, **changes})
-
-
-def noise(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, format, **options)
-    return out.getvalue()
-
-
-def make_source(folder: Path, ids: Iterable[str], height: int = HEIGHT, width: int = WIDTH) -> Path:
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    mask = cv2.resize(TRUTH * 255, (width, height), interpolation=cv2.INTER_NEAREST)
-    for seed, id in enumerate(ids):
-        Image.fromarray(noise(seed, height, width)).save(folder / "images" / f"{id}.png")
-        Image.fromarray(mask).save(folder / "masks" / f"{id}_mask.png")
-    return folder
 
 
 @pytest.fixture
@@ -738,7 +705,11 @@ OTHER_MASKS: dict[str, tuple[Image.Image, Fields, str]] = {
         "values up to 3 only, all below the threshold 128; are they class ids",
     ),
     "a value too many": (Image.fromarray(TRUTH * 7), VALUES, r"holds the values \[7\], but \[0, 2"),
-    "palette indices": (INDEXED, THRESHOLD, "values up to 1 only, all below the threshold"),
+    "palette in colours": (
+        INDEXED,
+        THRESHOLD,
+        "its palette is in colours, #090807, #c80304, but a threshold .*use dataset.mask.colours",
+    ),
     "colours": (
         Image.new("RGB", (30, 20), (255, 0, 0)),
         VALUES,

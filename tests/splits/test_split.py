@@ -491,6 +491,16 @@ def test_suspects(tmp_path: Path) -> None:
     assert "1 masks were of another size" in page
 
 
+def test_how_files_were_read_is_doubted(tmp_path: Path) -> None:
+    samples = [replace(one, exif="turned 3", exif_other=2.0, clipped=0.9) for one in make_samples()]
+    said = audit(write(tmp_path, samples), params())
+    number = len(samples)
+    assert f"WARNING: {number} of {number} masks fit the edges of their images better" in said
+    assert "WARNING: 90.0 % of the pixels lie outside dataset.value_range" in said
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "then set dataset.exif: ignore" in page
+
+
 def test_a_dataset_of_large_things_is_not_inverted(tmp_path: Path) -> None:
     samples = [replace(one, mask=1 - one.mask) for one in make_samples()]
     info = replace(INFO, foreground=(0.6, 1.0))

@@ -11,6 +11,8 @@ import pandas as pd
 from segbench.images import Pixels
 
 THUMBNAIL_SIZE = 32
+Palette = tuple[tuple[int, int, int], ...]
+"""(index, colour code, class id) of what a mask's file shows by palette index."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Sample:
         mask_values: how many values the mask's file holds.
         mask_between: share of its pixels that hold neither its least nor its greatest value.
         mask_resized: was the mask of another size than the image?
+        palette: of the mask's file.
+        exif: what became of the EXIF orientation of image or mask: `turned 6`, `ignored 6`, empty.
+        exif_other: how strong the edges along the mask's outlines would be if image and mask were
+            read the other way, in relation to how strong they are; 0 where that says nothing.
+        clipped: share of the image's pixels outside `dataset.value_range`.
     """
 
     id: str
@@ -69,6 +76,10 @@ class Sample:
     mask_values: int = 0
     mask_between: float = 0.0
     mask_resized: bool = False
+    palette: Palette = ()
+    exif: str = ""
+    exif_other: float = 0.0
+    clipped: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,9 @@ class SampleReader:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table of samples; ids and labels stay text, whatever they look like."""
-    text = dict.fromkeys(("id", "group", "stratum", "previous", "split", "file", "whole"), str)
+    text = dict.fromkeys(
+        ("id", "group", "stratum", "previous", "split", "file", "whole", "exif"), str
+    )
     return pd.read_csv(path, dtype=text, keep_default_na=False)
 
 

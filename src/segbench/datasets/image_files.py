@@ -1,14 +1,17 @@
-"""Image files: opened upright, within limits, as 8-bit pixels."""
+"""Image files: opened within limits, as 8-bit pixels, upright or as stored."""
 
 import errno
 import io
 import re
+import stat
 import struct
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from segbench.errors import InputError
 from segbench.images import Pixels, open_image
@@ -20,28 +23,70 @@ UNREADABLE = (
 )
 # How Pillow reads colours of 16 bits, of which it drops the lower half.
 DEEP_COLOUR = re.compile(";16[BLN]")
-ORIENTATION = 0x0112
 CANONICAL_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
+# Whose first image is the whole, and the others are previews of it or its layers.
+FIRST_IS_THE_WHOLE = {"MPO", "PSD"}
+# Tags of EXIF and TIFF, and the bits of SUBFILE that mark a smaller version or a transparency mask.
+ORIENTATION, SUBFILE, SAMPLES = 0x0112, 254, 277
+NO_PAGE = 0b101
 
 
-def open_upright(data: bytes, path: Path, megapixels: float, page: int) -> tuple[Image.Image, str]:
-    """Decode an image file upright, with its format.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An image file, decoded.
+
+    Attributes:
+        image: upright, or as stored.
+        format: Pillow's name.
+        whole: the file itself shows this image; it is no page of it, and has no EXIF to turn it.
+        orientation: of its EXIF, 1 to 8; 1 is upright.
+    """
+
+    image: Image.Image
+    format: str
+    whole: bool
+    orientation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePixels:
+    """The pixels of an image file.
+
+    Attributes:
+        pixels: (H, W, 3) RGB or (H, W) grey.
+        encoded: the file's ending and bytes if it is canonical already: a PNG or JPEG that decodes
+            to these pixels.
+        orientation: of its EXIF, 1 to 8.
+        clipped: share of the pixels outside `value_range`.
+    """
+
+    pixels: Pixels
+    encoded: tuple[str, bytes] | None
+    orientation: int
+    clipped: float
+
+
+def open_file(
+    data: bytes, path: Path, megapixels: float, page: int | None, turn: bool = True
+) -> Opened:
+    """Decode an image file.
 
     Args:
         data: of the file.
         path: for messages.
         megapixels: the limit, checked before anything is decoded.
-        page: of a file that holds several images.
-
-    Returns:
-        The image; its format, empty where the file itself shows another image (turned, a page).
+        page: of a file that holds several images; None: it must hold one.
+        turn: upright, as its EXIF says; else as stored.
 
     Raises:
-        InputError: if it is unreadable, too large or has more than 8 bits a channel in colour.
+        InputError: if it is unreadable, too large, holds several images where one is expected, or
+            bands or bits that Pillow would drop.
     """
     try:
         with open_image(io.BytesIO(data), _formats()) as image:
-            if page:
+            if page is None:
+                _check_single(image, path)
+            else:
                 image.seek(page)
             size = image.size
             if size[0] * size[1] > megapixels * 1e6:
@@ -54,16 +99,18 @@ def open_upright(data: bytes, path: Path, megapixels: float, page: int) -> tuple
                 raise InputError(
                     f"{path}: more than 8 bits a channel (in colour), the limit is 8; convert it"
                 )
+            _check_bands(image, path)
+            _check_bitmap(image, data, path)
             image.load()
             if image.size != size:
                 raise InputError(
                     f"{path}: decodes to {image.size[0]}x{image.size[1]} but its header says "
                     f"{size[0]}x{size[1]}; replace the file or take the pair away"
                 )
-            turned = image.getexif().get(ORIENTATION, 1) != 1
-            upright = ImageOps.exif_transpose(image)
-            upright.info.pop("transparency", None)  # of which Pillow warns when it drops it
-            return upright, "" if turned or page else image.format or ""
+            said = image.getexif().get(ORIENTATION, 1)
+            orientation = said if said in range(2, 9) else 1
+            shown = ImageOps.exif_transpose(image) if turn else image.copy()
+            return Opened(shown, str(image.format), page is None and said == 1, orientation)
     except InputError:
         raise
     except UNREADABLE as error:
@@ -74,6 +121,59 @@ def open_upright(data: bytes, path: Path, megapixels: float, page: int) -> tuple
         ) from None
 
 
+def _check_single(image: ImageFile, path: Path) -> None:
+    """Raise InputError for a file of several images, of which all but the first would be lost."""
+    count = getattr(image, "n_frames", 1)
+    if count == 1 or image.format in FIRST_IS_THE_WHOLE:
+        return
+    if image.format == "TIFF":
+        pages = [page for page in range(1, count) if _is_page(image, page)]
+        image.seek(0)
+        count = 1 + len(pages)
+    if count > 1:
+        raise InputError(
+            f"{path}: holds {count} images (pages or frames), one is read from a file; "
+            "write each into a file of its own, and name what they belong to in dataset.group"
+        )
+
+
+def _is_page(image: ImageFile, page: int) -> bool:
+    image.seek(page)
+    return not _tag(image, SUBFILE, 0) & NO_PAGE
+
+
+def _check_bands(image: ImageFile, path: Path) -> None:
+    """Raise InputError for a TIFF of more bands than Pillow shows."""
+    bands = _tag(image, SAMPLES, 1) if image.format == "TIFF" else 1
+    if bands > len(image.getbands()):
+        raise _too_many_bands(path, bands)
+
+
+def _check_bitmap(image: ImageFile, data: bytes, path: Path) -> None:
+    """Raise InputError for a BMP whose bits Pillow takes for fewer or more, and shows other pixels.
+
+    It does so where a palette is grey: for one bit if it holds black and white, else for eight.
+    """
+    bits = int.from_bytes(data[28:30] if data[14] > 12 else data[24:26], "little")
+    if image.format == "BMP" and {"1": 1, "L": 8}.get(image.mode, bits) != bits:
+        raise InputError(
+            f"{path}: a BMP of {bits} bits a pixel with a grey palette, which is not read rightly; "
+            "save it as PNG"
+        )
+
+
+def _too_many_bands(path: Path, bands: int) -> InputError:
+    return InputError(
+        f"{path}: has {bands} bands, the limit is 3 (red, green, blue); write the three that the "
+        "network should see into a file of their own"
+    )
+
+
+def _tag(image: ImageFile, number: int, default: int) -> int:
+    value = image.tag_v2.get(number, default)  # type: ignore[attr-defined]
+    return value if isinstance(value, int) else default
+
+
 @cache
 def _formats() -> list[str]:
     """All that Pillow reads, but what it decodes before a size can be checked, or by a program."""
@@ -82,8 +182,18 @@ def _formats() -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file; InputError if it is gone or a link to nothing."""
+    """Read a file.
+
+    Raises:
+        InputError: if it is gone, a link to nothing, or no file at all (a pipe would be waited
+            for, and a device read without end).
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(
+                f"{path}: a folder, pipe or device, not a file; put the file in its place or "
+                "narrow the patterns"
+            )
         return path.read_bytes()
     except OSError as problem:
         if problem.errno not in (errno.ENOENT, errno.ELOOP):
@@ -94,9 +204,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(
-    path: Path, megapixels: float, value_range: tuple[int, int] | None, page: int = 0
-) -> tuple[Pixels, tuple[str, bytes] | None]:
-    """Read an image file upright.
+    path: Path,
+    megapixels: float,
+    value_range: tuple[float, float] | None,
+    page: int | None = None,
+    turn: bool = True,
+) -> ImagePixels:
+    """Read an image file.
 
     Args:
         path: of the file.
@@ -104,30 +218,48 @@ def read_image(
         value_range: of more than 8 bits a channel, the values that become 0 and 255; None refuses
             them.
         page: of a file that holds several images.
-
-    Returns:
-        (H, W, 3) RGB or (H, W) grey, uint8; and the file's ending and bytes if it is canonical
-        already: a PNG or JPEG that decodes to these pixels.
+        turn: upright, as its EXIF says; else as stored.
 
     Raises:
-        InputError: if it is unreadable, too large or of too many bits.
+        InputError: if it is unreadable, too large, of too many bits or bands, or holds values that
+            are not finite.
     """
     data = read_bytes(path)
-    image, format = open_upright(data, path, megapixels, page)
+    opened = open_file(data, path, megapixels, page, turn)
+    image = opened.image
     if image.mode.startswith(("I", "F")):
-        return _scale(image, path, value_range), None
+        return _scale(opened, path, value_range)
     if image.mode in ("RGB", "L"):
-        encoded = (CANONICAL_FORMATS[format], data) if format in CANONICAL_FORMATS else None
-        return np.asarray(image), encoded
-    return np.asarray(image.convert("L" if image.mode in ("1", "LA") else "RGB")), None
+        ending = CANONICAL_FORMATS.get(opened.format)
+        encoded = (ending, data) if ending and opened.whole else None
+        return ImagePixels(np.asarray(image), encoded, opened.orientation, 0.0)
+    # Libraries call the fourth band of a TIFF alpha unless told otherwise. Transparency is mostly
+    # all or nothing.
+    if (opened.format, image.mode) == ("TIFF", "RGBA"):
+        levels = image.getchannel("A").histogram()
+        if np.count_nonzero(levels) > 2:
+            raise _too_many_bands(path, 4)
+    image.info.pop("transparency", None)  # of which Pillow warns when it drops it
+    shown = image.convert("L" if image.mode in ("1", "LA") else "RGB")
+    return ImagePixels(np.asarray(shown), None, opened.orientation, 0.0)
 
 
-def _scale(image: Image.Image, path: Path, value_range: tuple[int, int] | None) -> Pixels:
+def _scale(opened: Opened, path: Path, value_range: tuple[float, float] | None) -> ImagePixels:
     if value_range is None:
         raise InputError(
-            f"{path}: more than 8 bits a channel (mode {image.mode}), the limit is 8; convert it, "
-            "or say in dataset.value_range which values become 0 and 255 (dataset.name: folder)"
+            f"{path}: more than 8 bits a channel (mode {opened.image.mode}), the limit is 8; "
+            "convert it, or say in dataset.value_range which values become 0 and 255 "
+            "(dataset.name: folder)"
         )
     low, high = value_range
-    scaled = (np.asarray(image, np.float32) - low) * (255 / (high - low))
-    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    values = np.asarray(opened.image, np.float32)
+    unknown = values.size - int(np.isfinite(values).sum())
+    if unknown:
+        raise InputError(
+            f"{path}: {unknown} of its {values.size} pixels are NaN or infinite; write a number in "
+            "their place, and mark them as ignored in the mask if they mean nothing"
+        )
+    clipped = float(((values < low) | (values > high)).mean())
+    scaled = (values - low) * (255 / (high - low))
+    pixels = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return ImagePixels(pixels, None, opened.orientation, clipped)

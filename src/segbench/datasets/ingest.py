@@ -11,8 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.datasets.canonical import THUMBNAIL_SIZE, DatasetInfo, Sample, SampleReader
-from segbench.datasets.mask_values import count_values
+from segbench.datasets.canonical import (
+    THUMBNAIL_SIZE,
+    DatasetInfo,
+    Palette,
+    Sample,
+    SampleReader,
+    read_table,
+)
+from segbench.datasets.doubts import reading_doubts, reading_notes
+from segbench.datasets.mask_values import Palettes, count_values
 from segbench.errors import InputError
 from segbench.files import atomic_folder
 from segbench.images import IGNORE, Pixels
@@ -25,21 +33,24 @@ SAMPLE_COLUMNS = (
 MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
+    *("exif", "exif_other", "clipped"),
 )
 CsvRow = dict[str, object]
-_Kept = tuple[CsvRow, CsvRow, bytes, set[int]]
-"""Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids."""
+_Kept = tuple[CsvRow, CsvRow, bytes, set[int], Palette]
+"""Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids, and the
+palette of its mask."""
 _Read = tuple[int, list[_Kept], str]
 """Of a reader: how many samples it has, those that were kept, and why none was."""
 
 
 @dataclass
 class _Done:
-    """What has been written: ids and class ids that occur, and how many samples were left out."""
+    """What has been written: ids, class ids and palettes, and how many samples were left out."""
 
     ids: set[object] = field(default_factory=set)
     classes: set[int] = field(default_factory=set)
     skipped: int = 0
+    palettes: Palettes = field(default_factory=Palettes)
 
 
 def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, folder: Path) -> str:
@@ -52,7 +63,9 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
     - `measures.csv`: what the audit asks of each sample: shares of the mask that are foreground and
       ignored, share of its border that is foreground, connected components, means of the colours
       and the deviation of the thumbnail's brightness (0 to 255), values in the mask's file, the
-      share of its pixels that hold neither the least nor the greatest, was it resized.
+      share of its pixels that hold neither the least nor the greatest, was it resized; what became
+      of the image's EXIF orientation, how well both would fit if read the other way (`Sample`), and
+      the share of its pixels outside the range of values.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `dataset.json`: what is known of the whole.
@@ -85,10 +98,13 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
         done = _write_tables(partial, thread_map(work, readers, "download", total))
         _check_whole(done, info)
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+        measures = read_table(partial / "measures.csv")
     number = len(done.ids)
     of = f" of {info.published} published" if info.published not in (0, number) else ""
     left_out = f", {done.skipped} left out (see skipped.csv there)" if done.skipped else ""
-    return f"{number}{of} images with masks of {info.name}{left_out} in {folder}"
+    made = f"{number}{of} images with masks of {info.name}{left_out} in {folder}"
+    doubts = [f"WARNING: {text}" for text in reading_doubts(measures)]
+    return "\n".join([*doubts, *reading_notes(measures), made])
 
 
 def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
@@ -110,7 +126,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
             if problem:
                 done.skipped += count
                 reasons.writerow([problem])
-            for sample, measure, thumbnail, classes in rows:
+            for sample, measure, thumbnail, classes, palette in rows:
                 if sample["id"] in done.ids:
                     raise InputError(
                         f"{measure['file']}: the id '{sample['id']}' is taken; "
@@ -118,6 +134,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                     )
                 done.ids.add(sample["id"])
                 done.classes |= classes
+                done.palettes.add(palette, str(measure["file"]))
                 samples.writerow(sample)
                 measures.writerow(measure)
                 thumbnails.write(thumbnail)
@@ -125,7 +142,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
 
 
 def _check_whole(done: _Done, info: DatasetInfo) -> None:
-    """Raise InputError for a dataset without samples, or without one of its classes."""
+    """Raise InputError for a dataset without samples or one of its classes, or inverted."""
     if not done.ids:
         raise InputError(
             f"{info.name}: found no samples ({done.skipped} skipped); at least one image with a "
@@ -137,11 +154,10 @@ def _check_whole(done: _Done, info: DatasetInfo) -> None:
             f"{info.name}: no mask holds the class {', '.join(absent)}; every class must "
             "occur, check dataset.mask (a threshold above all values?) and dataset.classes"
         )
+    done.palettes.check(info.name)
 
 
-def _keep(
-    sample: Sample, info: DatasetInfo, folder: Path
-) -> tuple[CsvRow, CsvRow, bytes, set[int]]:
+def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
     """Check a sample and write its files."""
     height, width = sample.mask.shape
     assert sample.image.shape[:2] == (height, width)
@@ -180,7 +196,7 @@ def _keep(
     }
     thumbnail = make_thumbnail(sample.image)
     measure = _measure(sample, counts, thumbnail, image_sha256)
-    return row, measure, thumbnail.tobytes(), present
+    return row, measure, thumbnail.tobytes(), present, sample.palette
 
 
 def make_thumbnail(image: Pixels) -> Pixels:
@@ -214,4 +230,7 @@ def _measure(
         "mask_values": sample.mask_values,
         "mask_between": round(sample.mask_between, 6),
         "mask_resized": int(sample.mask_resized),
+        "exif": sample.exif,
+        "exif_other": round(sample.exif_other, 3),
+        "clipped": round(sample.clipped, 6),
     }

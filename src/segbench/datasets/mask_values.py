@@ -6,16 +6,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from segbench.datasets.image_files import open_upright, read_bytes
+from segbench.datasets.canonical import Palette
+from segbench.datasets.image_files import open_file, read_bytes
 from segbench.errors import InputError
-from segbench.images import Pixels
+from segbench.images import IGNORE, Pixels
 
 # A binary mask has edges that a lossy format or a resizing made grey, not areas of grey.
 GREY, MOST_GREY = range(32, 224), 0.2
 # So few values of which so many pixels are small are class ids: a lossy format makes more values,
 # and stray pixels are fewer.
 FEW_VALUES, MOST_SMALL = 4, 0.01
+# Of a mask, named in a message.
+MOST_COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -27,18 +31,39 @@ class MaskEncoding:
         known: values that may occur; others are an error.
         colours: class id by colour code (red << 16 | green << 8 | blue), or None for grey masks.
         threshold: from which a grey value is foreground; 0 where every value has its own meaning.
+        alpha: the values are those of the alpha channel.
     """
 
     table: Pixels
     known: frozenset[int]
     colours: dict[int, int] | None = None
     threshold: int = 0
+    alpha: bool = False
 
 
-def by_threshold(threshold: int, invert: bool = False) -> MaskEncoding:
+@dataclass(frozen=True, slots=True)
+class MaskPixels:
+    """A mask file, read.
+
+    Attributes:
+        class_ids: (H, W) uint8.
+        num_values: how many values the file holds.
+        between: share of its pixels that hold neither the least nor the greatest of them.
+        orientation: of its EXIF, 1 to 8.
+        palette: of what it shows by palette index; of a grey file the value 0, which is black.
+    """
+
+    class_ids: Pixels
+    num_values: int
+    between: float
+    orientation: int
+    palette: Palette
+
+
+def by_threshold(threshold: int, invert: bool = False, alpha: bool = False) -> MaskEncoding:
     """Class 1 from `threshold` up, class 0 below; the other way round if inverted."""
-    table = (np.arange(256) >= threshold) != invert
-    return MaskEncoding(table.astype(np.uint8), frozenset(range(256)), threshold=threshold)
+    table = ((np.arange(256) >= threshold) != invert).astype(np.uint8)
+    return MaskEncoding(table, frozenset(range(256)), threshold=threshold, alpha=alpha)
 
 
 def by_values(classes: dict[int, int]) -> MaskEncoding:
@@ -55,47 +80,198 @@ def by_colours(classes: dict[str, int]) -> MaskEncoding:
 
 
 def read_mask(
-    path: Path, encoding: MaskEncoding, megapixels: float, page: int = 0
-) -> tuple[Pixels, int, float]:
-    """Read a mask file upright; an alpha channel is ignored.
+    path: Path,
+    encoding: MaskEncoding,
+    megapixels: float,
+    page: int | None = None,
+    turn: bool = True,
+) -> MaskPixels:
+    """Read a mask file. An alpha channel is ignored, unless it is the mask.
 
     Args:
         path: of the file.
         encoding: of its values.
         megapixels: the limit.
         page: of a file that holds several masks.
-
-    Returns:
-        (H, W) uint8 class ids; how many values the file holds; the share of its pixels that hold
-        neither the least nor the greatest of them.
+        turn: upright, as its EXIF says; else as stored.
 
     Raises:
         InputError: if it is unreadable, too large, of more than 8 bits, in colours where grey
             values are expected, or holds values that the encoding does not define.
     """
-    image, _ = open_upright(read_bytes(path), path, megapixels, page)
+    opened = open_file(read_bytes(path), path, megapixels, page, turn)
+    image = opened.image
     if image.mode.startswith(("I", "F")):
         raise InputError(
             f"{path}: a mask of more than 8 bits (mode {image.mode}), the limit is 8; convert it"
         )
+    alpha = _alpha(image, path) if encoding.alpha or _has_alpha(image) else None
+    image.info.pop("transparency", None)  # of which Pillow warns when it drops it
     if encoding.colours is not None:
-        return _decode_colours(np.asarray(image.convert("RGB")), encoding.colours, path)
+        pixels = np.asarray(image.convert("RGB"))
+        _check_visible(image, pixels, alpha, path)
+        return _decode_colours(pixels, encoding.colours, path, opened.orientation)
+    if encoding.alpha:
+        assert alpha is not None
+        values, palette = alpha, None
+    elif image.mode in ("P", "PA"):
+        values, palette = _indices(image, encoding, path)
+    else:
+        values, palette = _grey_values(image, path), None
+    if not encoding.alpha:
+        _check_visible(image, values, alpha, path)
+    counts = count_values(values)
+    present = np.flatnonzero(counts)
+    _check_values(present, counts, encoding, palette, path)
+    between = 1 - float(counts[present[[0, -1]]].sum()) / values.size
+    black = np.zeros((1, 3), np.uint8)
+    shown = present if palette is not None else present[present == 0]
+    codes = _codes(black if palette is None else palette[shown])
+    return MaskPixels(
+        class_ids=cv2.LUT(values, encoding.table),
+        num_values=len(present),
+        between=between if len(present) > 2 else 0.0,
+        orientation=opened.orientation,
+        palette=tuple(
+            (int(index), int(code), int(encoding.table[index]))
+            for index, code in zip(shown, codes, strict=False)
+            if not encoding.threshold
+        ),
+    )
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _alpha(image: Image.Image, path: Path) -> Pixels:
+    if not _has_alpha(image):
+        raise InputError(
+            f"{path}: has no alpha channel, which dataset.mask.alpha asks for; is the mask in its "
+            "grey values? use dataset.mask.threshold"
+        )
+    return np.array(image.convert("RGBA").getchannel("A"))
+
+
+def _grey_values(image: Image.Image, path: Path) -> Pixels:
     if image.mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
-    if values.ndim == 3:
-        colours = values[..., : 1 if image.mode in ("LA", "PA") else 3]
-        if (colours != colours[..., :1]).any():
+    if values.ndim == 2:
+        return values
+    colours = values[..., : 1 if image.mode == "LA" else 3]
+    if (colours != colours[..., :1]).any():
+        raise InputError(
+            f"{path}: a mask in colours, but dataset.mask understands grey values or palette "
+            "indices; convert it or use dataset.mask.colours"
+        )
+    return np.ascontiguousarray(colours[..., 0])
+
+
+def _indices(
+    image: Image.Image, encoding: MaskEncoding, path: Path
+) -> tuple[Pixels, Pixels | None]:
+    """The indices (H, W) of a palette image and the colours (256, 3) that they show.
+
+    A threshold needs the grey values that they show, and there are no colours then.
+    """
+    levels = image.getpalette("RGB") or []
+    palette = np.zeros((256, 3), np.uint8)
+    palette.flat[: len(levels)] = levels
+    pixels = np.asarray(image)
+    indices = np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 0])
+    if not encoding.threshold:
+        return indices, palette
+    used = palette[np.flatnonzero(count_values(indices))]
+    if (used != used[:, :1]).any():
+        raise InputError(
+            f"{path}: its palette is in colours, {_list_colours(used)}, but a threshold needs grey "
+            "values; use dataset.mask.colours, or dataset.mask.values for palette indices"
+        )
+    return cv2.LUT(indices, np.ascontiguousarray(palette[:, 0])), None
+
+
+def _check_visible(image: Image.Image, shown: Pixels, alpha: Pixels | None, path: Path) -> None:
+    """Raise InputError for a mask whose pixels all look alike, but are not."""
+    if (alpha is None and image.mode != "P") or (shown != shown[:1, :1]).any():
+        return
+    if alpha is not None and alpha.min() != alpha.max():
+        raise InputError(
+            f"{path}: its pixels have one colour and differ in their transparency only; is that "
+            "the mask? use dataset.mask.alpha"
+        )
+    if image.mode == "P":
+        indices = np.asarray(image)
+        if indices.min() != indices.max():
             raise InputError(
-                f"{path}: a mask in colours, but dataset.mask understands grey values or palette "
-                "indices; convert it or use dataset.mask.colours"
+                f"{path}: its palette shows the indices {indices.min()} to {indices.max()} in one "
+                "colour; is the palette damaged? use dataset.mask.values for palette indices"
             )
-        values = np.ascontiguousarray(colours[..., 0])
-    counts = count_values(values)
-    present = np.flatnonzero(counts)
-    _check_values(present, counts, encoding, path)
-    between = 1 - float(counts[present[[0, -1]]].sum()) / values.size
-    return cv2.LUT(values, encoding.table), len(present), between if len(present) > 2 else 0.0
+
+
+def _codes(colours: Pixels) -> NDArray[np.uint32]:
+    """(..., 3) colours to (...) codes, red << 16 | green << 8 | blue."""
+    codes: NDArray[np.uint32] = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], "u4")
+    return codes
+
+
+def _list_colours(colours: Pixels) -> str:
+    codes = [f"#{code:06x}" for code in dict.fromkeys(_codes(colours).tolist())]
+    return ", ".join(codes[:MOST_COLOURS]) + (" and more" if len(codes) > MOST_COLOURS else "")
+
+
+class Palettes:
+    """What the palette indices of a dataset's masks show, compared from file to file.
+
+    A tool that saves a palette of its own for each file gives an index another meaning in each:
+    read by index, such masks are wrong without any value that is undefined.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, int, str]] = {}
+
+    def add(self, palette: Palette, source: str) -> None:
+        """Add what the mask of a sample shows.
+
+        Args:
+            palette: of the mask.
+            source: the file name of the sample, for messages.
+
+        Raises:
+            InputError: if an index shows another colour than before.
+        """
+        for index, code, class_id in palette:
+            before, _, other = self._seen.setdefault(index, (code, class_id, source))
+            if before != code:
+                raise InputError(
+                    f"{source}: in its mask the palette index {index} shows #{code:06x}, in that "
+                    f"of {other} #{before:06x}; indices mean nothing here, use "
+                    "dataset.mask.colours, or save the class ids as grey values"
+                )
+
+    def check(self, name: str) -> None:
+        """Raise InputError if the darkest colour is not the background's.
+
+        So it is where a tool has sorted a palette by brightness or by frequency.
+
+        Args:
+            name: of the dataset.
+        """
+        shown = {code: class_id for code, class_id, _ in self._seen.values() if class_id != IGNORE}
+        darkest = min(shown, key=_brightness, default=0)
+        backgrounds = [code for code, class_id in shown.items() if class_id == 0]
+        if not backgrounds or _brightness(darkest) == min(map(_brightness, backgrounds)):
+            return
+        read = ", ".join(f'"#{code:06x}": {class_id}' for code, class_id in shown.items())
+        raise InputError(
+            f"{name}: by their palette indices, the darkest colour of the masks, #{darkest:06x}, "
+            f"is class {shown[darkest]} and not the background; say which colour is which class: "
+            f"dataset.mask.colours (now they are read as {{{read}}})"
+        )
+
+
+def _brightness(code: int) -> int:
+    return 299 * (code >> 16) + 587 * (code >> 8 & 255) + 114 * (code & 255)
 
 
 def count_values(values: Pixels) -> NDArray[np.int64]:
@@ -109,10 +285,20 @@ def count_values(values: Pixels) -> NDArray[np.int64]:
 
 
 def _check_values(
-    present: NDArray[np.int64], counts: NDArray[np.int64], encoding: MaskEncoding, path: Path
+    present: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    encoding: MaskEncoding,
+    palette: Pixels | None,
+    path: Path,
 ) -> None:
     """Raise InputError for a mask of another kind."""
     undefined = sorted(set(present.tolist()) - encoding.known)
+    if undefined and palette is not None:
+        raise InputError(
+            f"{path}: the mask holds the palette indices {undefined[:8]}, but "
+            f"{sorted(encoding.known)} are defined; use dataset.mask.colours, in it are "
+            f"{_list_colours(palette[present])}"
+        )
     if undefined:
         raise InputError(
             f"{path}: the mask holds the values {undefined[:8]}, but {sorted(encoding.known)} are "
@@ -141,14 +327,14 @@ def _check_values(
 
 
 def _decode_colours(
-    pixels: Pixels, classes: dict[int, int], path: Path
-) -> tuple[Pixels, int, float]:
+    pixels: Pixels, classes: dict[int, int], path: Path, orientation: int
+) -> MaskPixels:
     known = np.array(sorted(classes), np.uint32)
     table = np.array([classes[code] for code in sorted(classes)], np.uint8)
     mask = np.empty(pixels.shape[:2], np.uint8)
     present: set[int] = set()
     for row, colours in enumerate(pixels):
-        codes = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        codes = _codes(colours)
         index = np.searchsorted(known, codes).clip(max=len(known) - 1)
         wrong = codes[known[index] != codes]
         if len(wrong):
@@ -158,4 +344,4 @@ def _decode_colours(
             )
         mask[row] = table[index]
         present.update(np.unique(index).tolist())
-    return mask, len(present), 0.0
+    return MaskPixels(mask, len(present), 0.0, orientation, ())

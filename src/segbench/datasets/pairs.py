@@ -10,10 +10,12 @@ from pathlib import Path
 import cv2
 
 from segbench.datasets.canonical import Sample, SampleReader
+from segbench.datasets.exif import edge_strength, read_otherwise
 from segbench.datasets.fetching import Archive, locate_files
 from segbench.datasets.image_files import read_image
 from segbench.datasets.mask_values import MaskEncoding, read_mask
 from segbench.errors import InputError
+from segbench.images import Pixels
 from segbench.params.datasets import Limits, Published
 
 
@@ -28,7 +30,7 @@ class Pair:
     stratum: str = ""
     split: str = ""
     previous: str = ""
-    page: int = 0
+    page: int | None = None
     """Of both files, where they hold several images."""
 
 
@@ -59,7 +61,9 @@ def find_pairs(source: Path, images: str, masks: str) -> list[Pair]:
         )
     found = {"mask": _by_id(source, masks, frozenset())}
     # Of a file that fits both patterns, {id}.png and {id}_mask.png, the mask's is the narrower.
-    found["image"] = _by_id(source, images, frozenset(found["mask"].values()))
+    # Where they are one pattern, the mask is the alpha channel of the image.
+    masks_alone = frozenset(found["mask"].values()) if images != masks else frozenset()
+    found["image"] = _by_id(source, images, masks_alone)
     if not found["image"] and not found["mask"]:
         raise InputError(
             f"{source}: no file matches '{images}' or '{masks}'; "
@@ -118,7 +122,8 @@ def read_pairs(
     pairs: list[Pair],
     encoding: MaskEncoding,
     limits: Limits,
-    value_range: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    turn: bool = True,
 ) -> list[SampleReader]:
     """Readers of pairs of files, in the order of their ids.
 
@@ -127,40 +132,67 @@ def read_pairs(
         encoding: of their masks.
         limits: of the dataset.
         value_range: of 16-bit images, the values that become 0 and 255.
+        turn: images and masks upright, as the EXIF of each says; else as stored.
     """
-    read = partial(_read_pair, encoding=encoding, limits=limits, value_range=value_range)
+    read = partial(_read_pair, encoding=encoding, limits=limits, value_range=value_range, turn=turn)
     ordered = sorted(pairs, key=lambda pair: pair.id)
     return [SampleReader(1, partial(read, pair)) for pair in ordered]
 
 
 def _read_pair(
-    pair: Pair, encoding: MaskEncoding, limits: Limits, value_range: tuple[int, int] | None
+    pair: Pair,
+    encoding: MaskEncoding,
+    limits: Limits,
+    value_range: tuple[float, float] | None,
+    turn: bool,
 ) -> list[Sample]:
-    image, encoded = read_image(pair.image, limits.megapixels, value_range, pair.page)
-    mask, num_values, between = read_mask(pair.mask, encoding, limits.megapixels, pair.page)
-    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
-    off = max(abs(height - mask_height), abs(width - mask_width))
+    image = read_image(pair.image, limits.megapixels, value_range, pair.page, turn)
+    file = read_mask(pair.mask, encoding, limits.megapixels, pair.page, turn)
+    mask = file.class_ids
+    (height, width), (mask_height, mask_width) = image.pixels.shape[:2], mask.shape
+    off = _size_difference(image.pixels, mask)
+    other = read_otherwise(image.pixels, mask, (image.orientation, file.orientation), turn)
+    if other and _size_difference(*other) > limits.size_difference:
+        other = None
     if 0 < off <= limits.size_difference:
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    elif off and other:
+        raise InputError(
+            f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
+            f"{width}x{height}, {'turned' if turn else 'not turned'} as EXIF says; sizes must "
+            f"agree, set dataset.exif: {'ignore' if turn else 'turn'}"
+        )
     elif off:
         raise InputError(
             f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
             f"{width}x{height}; dataset.limits.size_difference allows {limits.size_difference} "
             "pixels, fix the pair or raise it"
         )
+    strength = edge_strength(image.pixels, mask) if other else 0.0
+    orientation = image.orientation if image.orientation != 1 else file.orientation
+    exif = f"{'turned' if turn else 'ignored'} {orientation}" if orientation != 1 else ""
     return [
         Sample(
             id=pair.id,
-            image=image,
+            image=image.pixels,
             mask=mask,
             group=pair.group or pair.id,
             stratum=pair.stratum,
             source=str(pair.image),
             split=pair.split,
             previous=pair.previous,
-            encoded=encoded,
-            mask_values=num_values,
-            mask_between=between,
+            encoded=image.encoded,
+            mask_values=file.num_values,
+            mask_between=file.between,
             mask_resized=off > 0,
+            palette=file.palette,
+            exif=exif,
+            exif_other=edge_strength(*other) / strength if other and strength else 0.0,
+            clipped=image.clipped,
         )
     ]
+
+
+def _size_difference(image: Pixels, mask: Pixels) -> int:
+    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+    return max(abs(height - mask_height), abs(width - mask_width))

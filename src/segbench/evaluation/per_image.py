@@ -133,6 +133,19 @@ def image_table(samples: pd.DataFrame, name: str, found: list[ImageScores]) -> p
     return table
 
 
+def class_keys(classes: tuple[str, ...]) -> list[str]:
+    """Names of classes as parts of metric names, each its own.
+
+    Args:
+        classes: names by class id. Letters and digits of any script stay; where only other
+            characters tell two names apart, the class id follows.
+    """
+    keys = [re.sub(r"[^\w.-]", "_", name) for name in classes]
+    while len(set(keys)) < len(keys):
+        keys = [f"{key}_{at}" if keys.count(key) > 1 else key for at, key in enumerate(keys)]
+    return keys
+
+
 def summarise(
     table: pd.DataFrame, found: list[ImageScores], classes: tuple[str, ...], batch_size: int
 ) -> dict[str, float]:
@@ -150,8 +163,8 @@ def summarise(
     summary = counts.summarise(cells, correct)
     if len(classes) > 2:
         of_classes = counts.dice(cells.sum(axis=0))
-        for name, value in zip(classes[1:], of_classes.tolist(), strict=True):
-            summary[f"dice_class_{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}"] = value
+        for key, value in zip(class_keys(classes)[1:], of_classes.tolist(), strict=True):
+            summary[f"dice_class_{key}"] = value
     of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}
     told = {
         f"{name}{ending}": f"{name}_per_image{ending}"

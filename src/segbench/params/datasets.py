@@ -116,6 +116,14 @@ class MaskThreshold(Section):
     invert: bool
 
 
+class MaskAlpha(Section):
+    """Binary masks in the alpha channel of their files, from `alpha` up class 1; where images and
+    masks are one pattern, in that of the images."""
+
+    alpha: Annotated[int, Field(ge=1, le=255)]
+    invert: bool
+
+
 class MaskValues(Section):
     """Masks whose grey values (or palette indices) stand for class ids; 255 as a class id marks
     ignored pixels."""
@@ -160,15 +168,19 @@ class Folder(Section):
     masks: str
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     """Names by class id, background first."""
-    mask: MaskThreshold | MaskValues | MaskColours
+    mask: MaskThreshold | MaskAlpha | MaskValues | MaskColours
     group: Label | None
     """What a split keeps together (patient, video, tile). null: every image is its own group."""
     stratum: Label | None
     """What a split balances (site, camera, diagnosis). null: only the number of images."""
     split: Label | None
     """For `split.by: predefined`: train, val or test of each image."""
-    value_range: tuple[NonNegativeInt, PositiveInt] | None
-    """Values of 16-bit images that are mapped to 0 and 255. null: 8-bit images only."""
+    exif: Literal["turn", "ignore"]
+    """Turn images and masks upright as the EXIF of each says, or take them as they are stored: for
+    masks that were drawn on stored pixels."""
+    value_range: tuple[float, float] | None
+    """Values of images of more than 8 bits that are mapped to 0 and 255; values outside it become
+    0 or 255 and are counted. null: 8-bit images only."""
     foreground: tuple[float, float] | None
     """Plausible range of the foreground's share of all pixels; outside it, the audit suspects
     inverted masks. null: 0 to 0.5."""
@@ -180,6 +192,13 @@ class Folder(Section):
     published: NonNegativeInt
     """Number of published samples, so that missing ones are noticed. 0: unknown."""
     limits: Limits
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        twice = [name for name in self.classes if self.classes.count(name) > 1]
+        if twice:
+            raise ValueError(f"classes: '{twice[0]}' stands there more than once; rename one")
+        return self
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo, read_info, read_samples, read_table
+from segbench.datasets.doubts import reading_doubts
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
 from segbench.params.report import Report
@@ -225,6 +226,7 @@ def warnings_of(
             f"foreground covers {100 * mean:.1f} % of the images, expected are {100 * low:g} to "
             f"{100 * high:g} %; are the masks inverted, or of another dataset?"
         )
+    texts += reading_doubts(measures)
     if info.published and len(measures) != info.published:
         texts.append(f"{len(measures)} of the {info.published} published images are here")
     if skipped:

@@ -12,7 +12,15 @@ from segbench.datasets.fetching import locate_files
 from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
 from segbench.datasets.pairs import find_pairs, read_pairs
 from segbench.errors import InputError
-from segbench.params.datasets import Folder, FromName, Label, MaskColours, MaskThreshold, MaskValues
+from segbench.params.datasets import (
+    Folder,
+    FromName,
+    Label,
+    MaskAlpha,
+    MaskColours,
+    MaskThreshold,
+    MaskValues,
+)
 
 PREDEFINED = ("", "train", "val", "test")
 
@@ -63,7 +71,8 @@ def readers(params: Folder) -> list[SampleReader]:
         )
         for pair in pairs
     ]
-    return read_pairs(named, _encoding(params), params.limits, params.value_range)
+    turn = params.exif == "turn"
+    return read_pairs(named, _encoding(params), params.limits, params.value_range, turn)
 
 
 def file_name(id: str) -> str:
@@ -75,6 +84,8 @@ def file_name(id: str) -> str:
 def _encoding(params: Folder) -> MaskEncoding:
     if isinstance(params.mask, MaskThreshold):
         return by_threshold(params.mask.threshold, params.mask.invert)
+    if isinstance(params.mask, MaskAlpha):
+        return by_threshold(params.mask.alpha, params.mask.invert, alpha=True)
     if isinstance(params.mask, MaskValues):
         return by_values(params.mask.values)
     return by_colours(params.mask.colours)

@@ -1,0 +1,54 @@
+"""How a dataset's files were read, as far as a person should know before believing a number."""
+
+import pandas as pd
+
+# Edges along the masks' outlines that are so much clearer in the other reading speak for it.
+BETTER = 1.1
+# Share of the pixels that may lie outside value_range before it looks wrong.
+MOST_CLIPPED = 0.5
+
+
+def reading_notes(measures: pd.DataFrame) -> list[str]:
+    """What was done to images on the way in, beside what `reading_doubts` says.
+
+    Args:
+        measures: measures.csv of a canonical folder.
+    """
+    notes = []
+    for done, rule in (("turned", "turn"), ("ignored", "ignore")):
+        count = int(measures["exif"].str.startswith(done).sum())
+        if count:
+            notes.append(f"{count} images have an EXIF orientation, {done} (dataset.exif: {rule})")
+    clipped = measures["clipped"]
+    if 0 < clipped.mean() <= MOST_CLIPPED:
+        notes.append(_clipped(measures))
+    return notes
+
+
+def reading_doubts(measures: pd.DataFrame) -> list[str]:
+    """What was probably read wrongly: masks that fit unturned images, a narrow value_range.
+
+    Args:
+        measures: measures.csv of a canonical folder.
+    """
+    doubts = []
+    compared = measures["exif_other"][measures["exif_other"] > 0]
+    if len(compared) and compared.median() > BETTER:
+        rule = "ignore" if measures["exif"].str.startswith("turned").any() else "turn"
+        doubts.append(
+            f"{int((compared > 1).sum())} of {len(compared)} masks fit the edges of their images "
+            f"better where EXIF is read the other way; look at some, then set dataset.exif: {rule}"
+        )
+    if measures["clipped"].mean() > MOST_CLIPPED:
+        doubts.append(f"{_clipped(measures)}; is it too narrow?")
+    return doubts
+
+
+def _clipped(measures: pd.DataFrame) -> str:
+    clipped = measures["clipped"]
+    worst = measures.loc[clipped.idxmax()]
+    return (
+        f"{100 * clipped.mean():.1f} % of the pixels lie outside dataset.value_range and become 0 "
+        f"or 255 (in {int((clipped > 0).sum())} of {len(clipped)} images, most in "
+        f"{worst['file']}: {100 * worst['clipped']:.1f} %)"
+    )
