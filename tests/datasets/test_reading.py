@@ -1,6 +1,7 @@
 """Files that are easily read wrongly: palettes, EXIF, pages, bands, deep values, alpha."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,17 @@ def test_smaller_versions_are_no_pages(source: Path, tmp_path: Path) -> None:
     assert (read_pixels(tmp_path / "out" / "images" / "a.png") == noise(5)).all()
 
 
-# Bands
+# Bands and values of TIFF files
+
+
+def set_tag(path: Path, number: int, value: int) -> None:
+    """Change a tag of one short number, which Pillow does not write so."""
+    data = bytearray(path.read_bytes())
+    head = struct.pack("<HHI", number, 3, 1)
+    assert data.count(head) == 1
+    at = data.index(head) + len(head)
+    data[at : at + 2] = struct.pack("<H", value)
+    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("extra", [0, 2])
@@ -332,12 +343,7 @@ def test_a_fourth_band(extra: int, source: Path, tmp_path: Path) -> None:
     (source / "images" / "b.png").unlink()
     path = source / "images" / "b.tif"
     Image.fromarray(pixels).save(path)
-    data = path.read_bytes()
-    with Image.open(path) as image:
-        assert image.tag_v2[338] == (2,)
-    marked = bytes([0x52, 1, 3, 0, 1, 0, 0, 0, 2, 0])
-    assert data.count(marked) == 1
-    path.write_bytes(data.replace(marked, marked[:-2] + bytes([extra, 0])))
+    set_tag(path, 338, extra)
     said = refused(own(source), tmp_path / "out")
     assert "b.tif: has 4 bands, the limit is 3 (red, green, blue); write the three" in said
 
@@ -349,6 +355,33 @@ def test_a_transparent_tiff(source: Path, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(source / "images" / "b.tif")
     download(own(source), tmp_path / "out")
     assert (read_pixels(tmp_path / "out" / "images" / "b.png") == noise(1)).all()
+
+
+def test_signed_values_of_eight_bits(source: Path, tmp_path: Path) -> None:
+    """-1 is no 255: an ignored rim would be foreground."""
+    for name in ("images/b", "masks/b_mask"):
+        with Image.open(source / f"{name}.png") as image:
+            pixels = image.convert("L")
+        (source / f"{name}.png").rename(tmp_path / "aside.png")
+        pixels.save(source / f"{name}.tif", tiffinfo={339: 2})
+        said = refused(own(source, mask=THRESHOLD), tmp_path / "out")
+        assert f"{name}.tif: signed values of 8 bits" in said
+        (source / f"{name}.tif").unlink()
+        (tmp_path / "aside.png").rename(source / f"{name}.png")
+
+
+def test_deep_values_in_which_white_is_zero(source: Path, tmp_path: Path) -> None:
+    """Pillow inverts such a TIFF of 8 bits, and not of 16."""
+    (source / "images" / "b.png").unlink()
+    path = source / "images" / "b.tif"
+    Image.fromarray(noise(1)[..., 0]).save(path)
+    set_tag(path, 262, 0)
+    download(own(source), tmp_path / "out")
+    assert (read_pixels(tmp_path / "out" / "images" / "b.png") == 255 - noise(1)[..., 0]).all()
+    Image.fromarray(noise(1)[..., 0].astype(np.uint16)).save(path)
+    set_tag(path, 262, 0)
+    said = refused(own(source, value_range=(0, 255)), tmp_path / "no")
+    assert "b.tif: a TIFF of 16 bits in which white is 0" in said
 
 
 # Deep values

@@ -27,8 +27,9 @@ CANONICAL_FORMATS = {"PNG": ".png", "JPEG": ".jpg"}
 # Whose first image is the whole, and the others are previews of it or its layers.
 FIRST_IS_THE_WHOLE = {"MPO", "PSD"}
 # Tags of EXIF and TIFF, and the bits of SUBFILE that mark a smaller version or a transparency mask.
-ORIENTATION, SUBFILE, SAMPLES = 0x0112, 254, 277
+ORIENTATION, SUBFILE, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 0x0112, 254, 262, 277, 339
 NO_PAGE = 0b101
+WHITE_IS_ZERO, SIGNED = 0, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def open_file(
                 raise InputError(
                     f"{path}: more than 8 bits a channel (in colour), the limit is 8; convert it"
                 )
-            _check_bands(image, path)
+            _check_tiff(image, path)
             _check_bitmap(image, data, path)
             image.load()
             if image.size != size:
@@ -142,11 +143,23 @@ def _is_page(image: ImageFile, page: int) -> bool:
     return not _tag(image, SUBFILE, 0) & NO_PAGE
 
 
-def _check_bands(image: ImageFile, path: Path) -> None:
-    """Raise InputError for a TIFF of more bands than Pillow shows."""
-    bands = _tag(image, SAMPLES, 1) if image.format == "TIFF" else 1
+def _check_tiff(image: ImageFile, path: Path) -> None:
+    """Raise InputError for a TIFF of more bands than Pillow shows, or of values that it turns."""
+    if image.format != "TIFF":
+        return
+    bands = _tag(image, SAMPLES, 1)
     if bands > len(image.getbands()):
         raise _too_many_bands(path, bands)
+    if image.mode == "L" and _tag(image, SAMPLE_FORMAT, 1) == SIGNED:
+        raise InputError(
+            f"{path}: signed values of 8 bits, of which the negative ones would become large; save "
+            "it with values from 0 to 255, or an image as signed 16 bits"
+        )
+    if image.mode.startswith("I") and _tag(image, PHOTOMETRIC, 1) == WHITE_IS_ZERO:
+        raise InputError(
+            f"{path}: a TIFF of 16 bits in which white is 0, which would be read as a negative; "
+            "save it with black as 0"
+        )
 
 
 def _check_bitmap(image: ImageFile, data: bytes, path: Path) -> None:
@@ -171,7 +184,8 @@ def _too_many_bands(path: Path, bands: int) -> InputError:
 
 def _tag(image: ImageFile, number: int, default: int) -> int:
     value = image.tag_v2.get(number, default)  # type: ignore[attr-defined]
-    return value if isinstance(value, int) else default
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else default
 
 
 @cache

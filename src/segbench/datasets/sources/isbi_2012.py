@@ -4,12 +4,13 @@ Neighbouring slices show nearly the same, so blocks of them are groups, and each
 below it: a split leaves out slices that would touch another part of it.
 """
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
-from segbench.datasets.image_files import UNREADABLE
+from segbench.datasets.image_files import UNREADABLE, read_bytes
 from segbench.datasets.mask_values import by_threshold
 from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
 from segbench.errors import InputError
@@ -74,8 +75,9 @@ def _pages(images: Path) -> list[Pair]:
     masks = images.with_name("train-labels.tif")
     counts = []
     for path in (images, masks):
+        data = read_bytes(path)
         try:
-            with open_image(path) as stack:
+            with open_image(io.BytesIO(data)) as stack:
                 counts.append(getattr(stack, "n_frames", 1))
         except UNREADABLE as error:
             raise InputError(
