@@ -1,11 +1,15 @@
 """How a dataset's files were read, as far as a person should know before believing a number."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 # Edges along the masks' outlines that are so much clearer in the other reading speak for it.
 BETTER = 1.1
 # Share of the pixels that may lie outside value_range before it looks wrong.
 MOST_CLIPPED = 0.5
+# Files that a message names.
+NAMED = 5
 
 
 def reading_notes(measures: pd.DataFrame) -> list[str]:
@@ -44,9 +48,30 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
     return doubts
 
 
+def some_of(names: Sequence[str]) -> str:
+    """A few of many names of files, one of each folder and ending, and how many more there are."""
+    kinds = {(name.rpartition("/")[0], name.rpartition(".")[2]): name for name in names[::-1]}
+    some = list(kinds.values())[::-1][:NAMED]
+    more = len(names) - len(some)
+    return ", ".join(some) + (f" and {more} more" if more else "")
+
+
+def describe_unmatched(names: Sequence[str]) -> str:
+    """Files that match no pattern, in words.
+
+    Args:
+        names: relative to the source.
+    """
+    return (
+        f"{len(names)} file{'s' if len(names) > 1 else ''} below dataset.source "
+        f"fit{'s' if len(names) == 1 else ''} neither dataset.images nor dataset.masks and "
+        f"{'are' if len(names) > 1 else 'is'} not read: {some_of(names)}"
+    )
+
+
 def _clipped(measures: pd.DataFrame) -> str:
     clipped = measures["clipped"]
-    worst = measures.loc[clipped.idxmax()]
+    worst = measures.iloc[int(clipped.argmax())]
     return (
         f"{100 * clipped.mean():.1f} % of the pixels lie outside dataset.value_range and become 0 "
         f"or 255 (in {int((clipped > 0).sum())} of {len(clipped)} images, most in "

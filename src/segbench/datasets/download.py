@@ -1,7 +1,7 @@
 """The download stage: a dataset of the catalogue, brought into canonical form.
 
 The catalogue is the folder `sources`: a module for each dataset, named as params.yaml names it. It
-offers `info(params)`, what is known of the dataset before it is read, and `tasks(params)`, which
+offers `info(params)`, what is known of the dataset before it is read, and `readers(params)`, which
 read its samples, in the order of their ids.
 """
 
@@ -11,7 +11,7 @@ from types import ModuleType
 
 from segbench.datasets import sources
 from segbench.datasets.ingest import ingest
-from segbench.params.datasets import Dataset, SyntheticPolyps
+from segbench.params.datasets import Dataset, Folder, SyntheticPolyps
 
 
 def source_of(name: str) -> ModuleType:
@@ -34,4 +34,6 @@ def download(params: Dataset, out: Path) -> str:
     """
     source = source_of(params.name)
     on_bad_pair = "error" if isinstance(params, SyntheticPolyps) else params.limits.on_bad_pair
-    return ingest(source.readers(params), source.info(params), on_bad_pair, out)
+    readers = source.readers(params)
+    unmatched = source.unmatched(params) if isinstance(params, Folder) else []
+    return ingest(readers, source.info(params), on_bad_pair, out, unmatched)

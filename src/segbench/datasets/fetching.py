@@ -81,9 +81,10 @@ def locate_files(
     known.update(checksums)
     files = [cache / archive.name for archive in archives]
     if source is not None:
-        files = _local_archives(Path(source), archives)
+        local = Path(source).expanduser()
+        files = _local_archives(local, archives)
         if not files:
-            return Path(source)
+            return local
         known = {path.name: _checked(path, path.name, known.get(path.name)) for path in files}
     # What lies unpacked was checked before and is whole by its rename: the checksums in its name
     # are enough, and no lock is needed, so that a filled cache may be read-only. Local archives,

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from segbench.datasets.canonical import (
     SampleReader,
     read_table,
 )
-from segbench.datasets.doubts import reading_doubts, reading_notes
+from segbench.datasets.doubts import describe_unmatched, reading_doubts, reading_notes
 from segbench.datasets.mask_values import Palettes, count_values
 from segbench.errors import InputError
 from segbench.files import atomic_folder
@@ -35,6 +35,8 @@ MEASURE_COLUMNS = (
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
     *("exif", "exif_other", "clipped"),
 )
+# Pairs with one way out that a message names.
+NAMED = 10
 CsvRow = dict[str, object]
 _Kept = tuple[CsvRow, CsvRow, bytes, set[int], Palette]
 """Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids, and the
@@ -50,10 +52,17 @@ class _Done:
     ids: set[object] = field(default_factory=set)
     classes: set[int] = field(default_factory=set)
     skipped: int = 0
+    problems: list[str] = field(default_factory=list)
     palettes: Palettes = field(default_factory=Palettes)
 
 
-def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, folder: Path) -> str:
+def ingest(
+    readers: list[SampleReader],
+    info: DatasetInfo,
+    on_bad_pair: str,
+    folder: Path,
+    unmatched: Sequence[str] = (),
+) -> str:
     """Write samples in canonical form.
 
     - `images/`: PNG or JPEG, 8-bit RGB or grey, upright. A file that is so already is copied.
@@ -68,6 +77,7 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
       the share of its pixels outside the range of values.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
+    - `unmatched.csv`: files of the source that are neither image nor mask.
     - `dataset.json`: what is known of the whole.
 
     Args:
@@ -75,12 +85,14 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
         info: of the dataset.
         on_bad_pair: error or skip.
         folder: appears whole or not at all.
+        unmatched: files of the source that are neither image nor mask.
 
     Returns:
         How many samples were written and left out, in words.
 
     Raises:
-        InputError: for a pair that does not fit, an id seen twice, or no samples at all.
+        InputError: for pairs that do not fit, all of them named or counted, an id seen twice, or no
+            samples at all.
     """
     with atomic_folder(folder) as partial:
         (partial / "images").mkdir()
@@ -90,12 +102,16 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
             try:
                 return reader.count, [_keep(one, info, partial) for one in reader.read()], ""
             except InputError as problem:
-                if on_bad_pair == "error":
-                    raise
                 return reader.count, [], str(problem)
 
         total = sum(reader.count for reader in readers)
         done = _write_tables(partial, thread_map(work, readers, "download", total))
+        if done.problems and on_bad_pair == "error":
+            raise InputError(_all_problems(done.problems, total))
+        with open(partial / "unmatched.csv", "w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                [["file"], *([name] for name in unmatched)]
+            )
         _check_whole(done, info)
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
         measures = read_table(partial / "measures.csv")
@@ -104,6 +120,8 @@ def ingest(readers: list[SampleReader], info: DatasetInfo, on_bad_pair: str, fol
     left_out = f", {done.skipped} left out (see skipped.csv there)" if done.skipped else ""
     made = f"{number}{of} images with masks of {info.name}{left_out} in {folder}"
     doubts = [f"WARNING: {text}" for text in reading_doubts(measures)]
+    if unmatched:
+        doubts.append(f"WARNING: {describe_unmatched(unmatched)}")
     return "\n".join([*doubts, *reading_notes(measures), made])
 
 
@@ -125,6 +143,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
         for count, rows, problem in read:
             if problem:
                 done.skipped += count
+                done.problems.append(problem)
                 reasons.writerow([problem])
             for sample, measure, thumbnail, classes, palette in rows:
                 if sample["id"] in done.ids:
@@ -139,6 +158,24 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                 measures.writerow(measure)
                 thumbnails.write(thumbnail)
     return done
+
+
+def _all_problems(problems: list[str], total: int) -> str:
+    """One line of all that is wrong with pairs: those that have one way out together."""
+    if len(problems) == 1:
+        return f"{problems[0]}, or leave it out by dataset.limits.on_bad_pair: skip"
+    by_way_out: dict[str, list[str]] = {}
+    for problem in problems:
+        what, _, way_out = problem.partition("; ")
+        by_way_out.setdefault(way_out, []).append(what)
+    texts = []
+    for way_out, facts in by_way_out.items():
+        more = f" and {len(facts) - NAMED} more" if len(facts) > NAMED else ""
+        texts.append(f"{', '.join(facts[:NAMED])}{more}; {way_out}")
+    return (
+        f"{len(problems)} of {total} pairs cannot be used: {' | '.join(texts)}, or leave them out "
+        "by dataset.limits.on_bad_pair: skip"
+    )
 
 
 def _check_whole(done: _Done, info: DatasetInfo) -> None:

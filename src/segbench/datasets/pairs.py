@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from segbench.datasets.canonical import Sample, SampleReader
+from segbench.datasets.doubts import some_of
 from segbench.datasets.exif import edge_strength, read_otherwise
 from segbench.datasets.fetching import Archive, locate_files
 from segbench.datasets.image_files import read_image
@@ -17,6 +19,9 @@ from segbench.datasets.mask_values import MaskEncoding, read_mask
 from segbench.errors import InputError
 from segbench.images import Pixels
 from segbench.params.datasets import Limits, Published
+
+# A mask whose size differs by more pixels was hardly resized or cropped by accident.
+SMALL_DIFFERENCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Pair:
     previous: str = ""
     page: int | None = None
     """Of both files, where they hold several images."""
+    problem: str = ""
+    """Why it cannot be used: one of both files is missing."""
 
 
 def files_of(params: Published, archives: Sequence[Archive]) -> Path:
@@ -41,68 +48,140 @@ def files_of(params: Published, archives: Sequence[Archive]) -> Path:
 
 
 def find_pairs(source: Path, images: str, masks: str) -> list[Pair]:
-    """Match the images and masks below a folder by their common `{id}`.
+    """Match the images and masks below a folder by what their patterns have in common.
 
     Args:
         source: the folder.
-        images: pattern relative to it: `{id}` stands for the id, `*` for anything within a name,
-            `**` for any folders. Hidden files never match.
-        masks: likewise.
+        images: pattern relative to it: `{id}` stands for the id, any other name in braces for a
+            folder or part of a name that belongs to the id too, `*` for anything within a name,
+            `**` for any folders. Hidden files never match. An ending matches in capitals also.
+        masks: likewise, with the same names in braces.
 
     Returns:
-        Pairs in the order of their ids.
+        Pairs in the order of their ids, those too of which one file is missing.
 
     Raises:
-        InputError: if the folder or all pairs are missing, or an image or a mask stands alone.
+        InputError: if the folder, all images or all masks are missing.
     """
     if not source.is_dir():
         raise InputError(
             f"dataset.source: no folder at {source}; set it to where the images and masks are"
         )
-    found = {"mask": _by_id(source, masks, frozenset())}
+    fields = _fields(images)
+    if sorted(fields) != sorted(_fields(masks)):
+        raise InputError(
+            f"dataset.masks: '{masks}' names other parts than '{images}'; both need the same names "
+            "in braces, as in {folder}/images/{id}.png and {folder}/masks/{id}.png"
+        )
+    files = sorted(_files(source))
+    found = {"mask": _by_id(source, files, masks, fields, frozenset())}
     # Of a file that fits both patterns, {id}.png and {id}_mask.png, the mask's is the narrower.
     # Where they are one pattern, the mask is the alpha channel of the image.
     masks_alone = frozenset(found["mask"].values()) if images != masks else frozenset()
-    found["image"] = _by_id(source, images, masks_alone)
-    if not found["image"] and not found["mask"]:
-        raise InputError(
-            f"{source}: no file matches '{images}' or '{masks}'; "
-            "at least one pair is needed, fix dataset.source or the patterns"
-        )
+    found["image"] = _by_id(source, files, images, fields, masks_alone)
+    if not found["image"] or not found["mask"]:
+        raise _nothing_matches(source, files, {"image": images, "mask": masks}, found)
+    pairs = [
+        Pair(id, path, found["mask"][id])
+        for id, path in found["image"].items()
+        if id in found["mask"]
+    ]
     for kind, other in (("image", "mask"), ("mask", "image")):
-        alone = sorted(found[kind].keys() - found[other].keys())
-        if alone:
-            more = f" and {len(alone) - 1} more {kind}s" if len(alone) > 1 else ""
-            raise InputError(
-                f"{found[kind][alone[0]]}: {kind} without {other}{more} below {source}; "
+        for id in found[kind].keys() - found[other].keys():
+            path = found[kind][id]
+            problem = (
+                f"{path}: {kind} without {other} below {source}; "
                 f"add the {other} or take the {kind} away"
             )
-    return [Pair(id, path, found["mask"][id]) for id, path in sorted(found["image"].items())]
+            pairs.append(Pair(id, path, path, problem=problem))
+    return sorted(pairs, key=lambda pair: (pair.id, pair.problem))
 
 
-def _by_id(source: Path, pattern: str, other: frozenset[Path]) -> dict[str, Path]:
-    """Files below a folder that match a pattern, by id, but those in `other`."""
-    if pattern.count("{id}") != 1:
+def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]) -> list[str]:
+    """Files below a folder that no pattern matches, by their names relative to it.
+
+    Args:
+        source: the folder.
+        patterns: as `find_pairs` takes them.
+        other: files that have a use of their own.
+    """
+    expressions = [_expression(pattern) for pattern in patterns]
+    names = [
+        path.relative_to(source).as_posix() for path in sorted(_files(source)) if path not in other
+    ]
+    return [
+        name
+        for name in names
+        if not any(map(re.Pattern.fullmatch, expressions, [_nfc(name)] * len(expressions)))
+    ]
+
+
+def _fields(pattern: str) -> list[str]:
+    """Names in braces of a pattern, which must have `{id}` and none twice."""
+    fields = re.findall(r"\{([a-z_]+)\}", pattern)
+    if fields.count("id") != 1:
         raise InputError(f"pattern '{pattern}': needs {{id}} exactly once, as in images/{{id}}.png")
-    parts = {r"\{id\}": r"(?P<id>[^/]+)", r"\*\*/": r"(?:.*/)?", r"\*": r"[^/]*"}
-    expression = re.escape(pattern)
-    for part, meaning in parts.items():
+    if len(set(fields)) < len(fields):
+        raise InputError(f"pattern '{pattern}': has a name in braces twice; use another or *")
+    return fields
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    """Regular expression of a pattern, for names in NFC."""
+    expression = re.escape(_nfc(pattern))
+    expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", expression)
+    for part, meaning in {r"\*\*/": r"(?:.*/)?", r"\*": r"[^/]*"}.items():
         expression = expression.replace(part, meaning)
-    files: dict[str, Path] = {}
-    for path in sorted(_files(source)):
+    # .jpg and .JPG are one format.
+    expression = re.sub(r"\\\.([A-Za-z0-9]+)$", r"\\.(?i:\1)", expression)
+    return re.compile(expression)
+
+
+def _nfc(name: str) -> str:
+    """A name in composed Unicode: macOS decomposes those that it writes."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _by_id(
+    source: Path, files: list[Path], pattern: str, fields: list[str], other: frozenset[Path]
+) -> dict[str, Path]:
+    """Files below a folder that match a pattern, by id, but those in `other`."""
+    expression = _expression(pattern)
+    by_id: dict[str, Path] = {}
+    for path in files:
         name = path.relative_to(source).as_posix()
-        match = re.fullmatch(expression, name)
+        match = expression.fullmatch(_nfc(name))
         if not match or path in other:
             continue
         if os.fsencode(name) != name.encode(errors="replace"):
             raise InputError(f"{source}: the file name {name!r} is not UTF-8; rename it")
-        if match["id"] in files:
+        id = "/".join(match[field] for field in fields)
+        if id in by_id:
             raise InputError(
-                f"{path}: has the id '{match['id']}' of {files[match['id']]}; "
-                f"ids must be unique, narrow the pattern '{pattern}' or dataset.source"
+                f"{path}: has the id '{id}' of {by_id[id]}; ids must be unique, narrow the pattern "
+                f"'{pattern}' or dataset.source, or name a folder in it: {{folder}}/{{id}}.png"
             )
-        files[match["id"]] = path
-    return files
+        by_id[id] = path
+    return by_id
+
+
+def _nothing_matches(
+    source: Path, files: list[Path], patterns: dict[str, str], found: dict[str, dict[str, Path]]
+) -> InputError:
+    """What is there where a pattern matches nothing."""
+    missing = [f"'{pattern}'" for kind, pattern in patterns.items() if not found[kind]]
+    names = [path.relative_to(source).as_posix() for path in files]
+    there = f"there are {some_of(names)}" if names else "the folder is empty"
+    deeper = [_expression("**/" + pattern) for pattern in patterns.values()]
+    hint = (
+        ", put **/ in front of the patterns"
+        if all(any(map(expression.fullmatch, map(_nfc, names))) for expression in deeper)
+        else ""
+    )
+    return InputError(
+        f"{source}: no file matches {' or '.join(missing)}; at least one pair is needed, {there}, "
+        f"fix dataset.source or the patterns, in which capitals count{hint}"
+    )
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -146,6 +225,8 @@ def _read_pair(
     value_range: tuple[float, float] | None,
     turn: bool,
 ) -> list[Sample]:
+    if pair.problem:
+        raise InputError(pair.problem)
     image = read_image(pair.image, limits.megapixels, value_range, pair.page, turn)
     file = read_mask(pair.mask, encoding, limits.megapixels, pair.page, turn)
     mask = file.class_ids
@@ -166,7 +247,7 @@ def _read_pair(
         raise InputError(
             f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
             f"{width}x{height}; dataset.limits.size_difference allows {limits.size_difference} "
-            "pixels, fix the pair or raise it"
+            f"pixels, fix the pair{' or raise it' if off <= SMALL_DIFFERENCE else ''}"
         )
     strength = edge_strength(image.pixels, mask) if other else 0.0
     orientation = image.orientation if image.orientation != 1 else file.orientation

@@ -11,19 +11,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo, read_info, read_samples, read_table
-from segbench.datasets.doubts import reading_doubts
+from segbench.datasets.doubts import describe_unmatched, reading_doubts
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
+from segbench.images import read_pixels
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
 from segbench.splits.assign import SPLITS, UNUSED, read_split, split_samples
-from segbench.splits.duplicates import Duplicates, find_duplicates, merge_duplicates
+from segbench.splits.duplicates import Duplicates, Pairs, find_duplicates, merge_duplicates
 from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_leaks
 from segbench.splits.masks import suspicious_masks
 from segbench.splits.page import Audit, write_audit
 from segbench.splits.pictures import Drawing
 
+# Pairs that a warning names.
+MOST_NAMED = 10
 FAR_FROM_ASKED = 0.5
 """Relative difference of a split's share from which a warning says so."""
 
@@ -56,6 +59,7 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     info, samples = read_info(dataset), read_samples(dataset)
     measures = read_table(dataset / "measures.csv")
     skipped = pd.read_csv(dataset / "skipped.csv")["reason"].tolist()
+    unmatched = read_table(dataset / "unmatched.csv")["file"].tolist()
     # What a split keeps together need not be compared.
     within = params.by != "group"
     duplicates = find_duplicates(dataset, samples, measures, params.near_duplicate, within)
@@ -85,7 +89,11 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         verdict=describe_leaks(leaks),
         worst=worst,
         leak_list=paths.pictures / "leaks.csv",
-        warnings=warnings_of(info, measures, duplicates, len(skipped), metrics),
+        warnings=[
+            *warnings_of(info, measures, duplicates, len(skipped), metrics),
+            *([describe_unmatched(unmatched)] if unmatched else []),
+            *different_masks(dataset, samples, duplicates.exact),
+        ],
         skipped=skipped,
         pictures=mode,
         leaks=leak_findings,
@@ -94,9 +102,10 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     )
     write_audit(audit, paths.page)
     if audit.verdict and params.on_leak == "error":
+        group = "" if params.by == "group" else "set split.by: group and "
         raise InputError(
-            f"{audit.verdict}, none may; see {paths.page}, then set split.by: group, name the "
-            "groups or set split.merge_duplicates: true, or split.on_leak: warn"
+            f"{audit.verdict}, none may; see {paths.page}, then {group}name the groups in "
+            f"dataset.group or set split.merge_duplicates: true, or set split.on_leak: warn"
         )
     with atomic_file(paths.split) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
@@ -189,6 +198,30 @@ def split_metrics(
         parts["leaks"] = found.counts()
         metrics[f"fold{number}"] = parts
     return metrics
+
+
+def different_masks(dataset: Path, samples: pd.DataFrame, exact: Pairs) -> list[str]:
+    """Equal images whose masks differ, in words: one of the two is wrong, or both are doubtful.
+
+    Args:
+        dataset: folder of the canonical dataset.
+        samples: of the dataset.
+        exact: pairs of rows with equal images.
+    """
+    hashes = samples["sha256"].to_numpy(str)
+    pairs = [(a, b) for a, b in exact.tolist() if hashes[a] != hashes[b]]
+    if not pairs:
+        return []
+    texts = []
+    for pair in pairs[:MOST_NAMED]:
+        first, second = (read_pixels(dataset / samples["mask"][row]) for row in pair)
+        same = 100 * (first == second).mean()
+        texts.append(f"{' and '.join(samples['id'][row] for row in pair)} ({same:.1f} % alike)")
+    more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
+    return [
+        f"{len(pairs)} pairs of equal images have different masks: {', '.join(texts)}{more}; "
+        "keep the right one of each"
+    ]
 
 
 def _rounded(value: float) -> float:

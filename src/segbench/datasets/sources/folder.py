@@ -10,11 +10,12 @@ import pandas as pd
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import locate_files
 from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
-from segbench.datasets.pairs import find_pairs, read_pairs
+from segbench.datasets.pairs import find_pairs, read_pairs, unmatched_files
 from segbench.errors import InputError
 from segbench.params.datasets import (
     Folder,
     FromName,
+    FromTable,
     Label,
     MaskAlpha,
     MaskColours,
@@ -47,12 +48,24 @@ def _colours(params: Folder) -> tuple[str, ...]:
     return tuple(by_class.get(at, "#000000") for at in range(len(params.classes)))
 
 
+def unmatched(params: Folder) -> list[str]:
+    """Files below `params.source` that are neither image, mask nor table of labels."""
+    folder = _folder(params)
+    labels = (params.group, params.stratum, params.split)
+    tables = [folder / label.table for label in labels if isinstance(label, FromTable)]
+    return unmatched_files(folder, (params.images, params.masks), tables)
+
+
+def _folder(params: Folder) -> Path:
+    budget = int(params.limits.unpacked_gib * 2**30)
+    return locate_files(params.title, (), params.source, {}, budget)
+
+
 def readers(params: Folder) -> list[SampleReader]:
     """Readers of the pairs below `params.source`."""
-    budget = int(params.limits.unpacked_gib * 2**30)
-    folder = locate_files(params.title, (), params.source, {}, budget)
+    folder = _folder(params)
     pairs = find_pairs(folder, params.images, params.masks)
-    ids = [pair.id for pair in pairs]
+    ids = [pair.id for pair in pairs if not pair.problem]
     groups = _labels("group", params.group, ids, folder)
     strata = _labels("stratum", params.stratum, ids, folder)
     splits = _labels("split", params.split, ids, folder)
@@ -76,7 +89,11 @@ def readers(params: Folder) -> list[SampleReader]:
 
 
 def file_name(id: str) -> str:
-    """An id as file systems, addresses and MLflow take it; another id gives another name."""
+    """An id as file systems, addresses and MLflow take it; another id gives another name.
+
+    Only folders are joined to a name as they are: of `a_b/c` and `a/b_c` ingest refuses the second.
+    """
+    id = id.replace("/", "_")
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", id)[:200]
     return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
@@ -103,6 +120,15 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"dataset.{kind}: {path} unreadable as CSV ({reason}); fix it") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        # Rows have more values than the header: a comma at their ends, or a mistake.
+        shifted, width = table.reset_index(), len(table.columns)
+        if (shifted.iloc[:, width:] != "").any(axis=None):
+            raise InputError(
+                f"dataset.{kind}: {path} has more values in a row than the {width} columns of its "
+                "header; name every column"
+            )
+        table = shifted.iloc[:, :width].set_axis(table.columns, axis=1)
     missing = [column for column in (label.id, label.column) if column not in table]
     if missing:
         raise InputError(
