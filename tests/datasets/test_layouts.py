@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from segbench.datasets.canonical import read_samples, read_table
 from segbench.datasets.download import download
 from segbench.errors import InputError
 from segbench.images import read_pixels
+from segbench.params import load_params
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.splits.split import SplitPaths, split
 from support.own_folder import TRUTH, make_source, noise, own
+from support.params import ROOT
 
 
 @pytest.fixture
@@ -190,3 +193,31 @@ def test_what_is_not_read_stays_text(source: Path, tmp_path: Path) -> None:
     (source / "NA").write_text("")
     download(own(source), tmp_path / "out")
     assert list(read_table(tmp_path / "out" / "unmatched.csv")["file"]) == ["NA"]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "said"),
+    [
+        ("mask", {"threshold": 128}, "dataset.mask.invert: field required"),
+        ("mask", {"values": {0: 300}}, "dataset.mask.values.0: input should be less than"),
+        (
+            "mask",
+            {"limit": 128},
+            "dataset.mask: needs threshold, alpha, values or colours",
+        ),
+        ("mask", None, "dataset.mask: needs threshold, alpha, values or colours"),
+        ("group", {"table": "a.csv", "id": "id"}, "dataset.group.column: field required"),
+        ("group", {"regex": "a"}, "dataset.group: needs a pattern for the id, or table, id and"),
+    ],
+)
+def test_one_problem_of_a_section_of_several_kinds(
+    section: str, value: object, said: str, tmp_path: Path
+) -> None:
+    yaml = YAML()
+    params = yaml.load((ROOT / "recipes" / "flood-vgg19.yaml").read_text())
+    params["dataset"][section] = value
+    with open(tmp_path / "params.yaml", "w") as file:
+        yaml.dump(params, file)
+    with pytest.raises(InputError) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert f"params.yaml: {said}" in str(caught.value)

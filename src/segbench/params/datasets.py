@@ -1,5 +1,6 @@
 """The section `dataset`: the settings of each dataset in the catalogue."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -152,7 +153,39 @@ class FromTable(Section):
     column: str
 
 
-Label = FromName | FromTable
+def _kind_of(kinds: dict[str, str]) -> Callable[[Any], str | None]:
+    """What tells sections of a union apart: the key that only one of them has."""
+
+    def kind(value: Any) -> str | None:
+        return next((tag for key, tag in kinds.items() if _has(value, key)), None)
+
+    return kind
+
+
+def _has(value: Any, key: str) -> bool:
+    return key in value if isinstance(value, dict) else hasattr(value, key)
+
+
+Mask = Annotated[
+    Annotated[MaskThreshold, Tag("by threshold")]
+    | Annotated[MaskAlpha, Tag("by alpha")]
+    | Annotated[MaskValues, Tag("by values")]
+    | Annotated[MaskColours, Tag("by colours")],
+    Discriminator(
+        _kind_of({key: f"by {key}" for key in ("threshold", "alpha", "values", "colours")}),
+        custom_error_type="mask",
+        custom_error_message="needs threshold, alpha, values or colours, as in "
+        "{threshold: 128, invert: false}",
+    ),
+]
+Label = Annotated[
+    Annotated[FromName, Tag("by pattern")] | Annotated[FromTable, Tag("by table")],
+    Discriminator(
+        _kind_of({"pattern": "by pattern", "table": "by table"}),
+        custom_error_type="label",
+        custom_error_message="needs a pattern for the id, or table, id and column",
+    ),
+]
 
 
 class Folder(Section):
@@ -168,7 +201,7 @@ class Folder(Section):
     masks: str
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     """Names by class id, background first."""
-    mask: MaskThreshold | MaskAlpha | MaskValues | MaskColours
+    mask: Mask
     group: Label | None
     """What a split keeps together (patient, video, tile). null: every image is its own group."""
     stratum: Label | None
