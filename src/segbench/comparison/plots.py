@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from segbench.comparison.statistics import Interval
 from segbench.report.svg import COLOURS, INK, boxes, make_axes, style, to_svg
 
-MARKERS = "os^D"
-"""A shape for each round through the colours."""
+MARKERS = "os^Dv<>pPXh*d"
+"""A shape for each round through the colours; of more than 104 candidates, some look alike."""
 NARROW = 5
 """A range over less than such a factor is shown on a linear axis."""
 FEW_EPOCHS, FEW_RUNS = 20, 12
 """Up to which learning curves have a dot for each epoch, and broad lines."""
+MOST_POINTS = 10_000
+"""Of all learning curves in a panel; of more epochs, every second, third ... is drawn."""
 
 
 def means(scores: Mapping[str, Interval], seeds: Sequence[Sequence[float]], label: str) -> str:
@@ -56,7 +58,9 @@ def pareto(
         if None not in costs
     }
     num_rows = -(-len(known) // 4)
-    figure = Figure(figsize=(11.5, 2.9 * num_rows), layout="constrained")
+    figure = Figure(
+        figsize=(11.5, 2.9 * num_rows + _legend_height(len(scores))), layout="constrained"
+    )
     panels = figure.subplots(num_rows, 4, squeeze=False)
     for axes in panels.flat[len(known) :]:
         axes.set_visible(False)
@@ -76,7 +80,7 @@ def _plot_expense(axes: Axes, scores: Mapping[str, Interval], costs: Sequence[fl
     front = [pair for pair, top in zip(points, best, strict=True) if pair[1] >= top]
     axes.plot(*zip(*front, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
     for at, (cost, (alias, score)) in enumerate(zip(costs, scores.items(), strict=True)):
-        colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at // len(COLOURS)]
+        colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at // len(COLOURS) % len(MARKERS)]
         axes.plot([cost] * 2, [score.low, score.high], color=colour, alpha=0.4)
         axes.plot(cost, score.mean, marker, color=colour, label=alias, linewidth=0)
     least, most = points[0][0], points[-1][0]
@@ -87,6 +91,11 @@ def _plot_expense(axes: Axes, scores: Mapping[str, Interval], costs: Sequence[fl
         axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=6))
         axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _legend_height(entries: int) -> float:
+    """Inches that a legend takes beyond two rows, for which panels have room."""
+    return 0.2 * max(0, -(-entries // 4) - 2)
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
@@ -109,7 +118,7 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, pd.DataFrame]]
         aliases: in the order of their colours.
         histories: the alias and the epochs of each run.
     """
-    figure = Figure(figsize=(9.6, 6.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 6.2 + _legend_height(len(aliases))), layout="constrained")
     panels = figure.subplots(2, 2)
     titles = {
         "val_dice_per_image": "validation dice per image",
@@ -117,15 +126,17 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, pd.DataFrame]]
         "train_loss": "training loss",
         "val_loss": "validation loss",
     }
+    stride = -(-sum(len(history) for _, history in histories) // MOST_POINTS)
     for axes, (column, title) in zip(panels.flat, titles.items(), strict=True):
         style(axes)
         labelled: set[str] = set()
-        for alias, history in histories:
+        for alias, whole in histories:
+            history = whole.iloc[(len(whole) - 1) % stride :: stride]  # the last is one of them
             axes.plot(
                 history["epoch"] + 1,
                 history[column],
                 color=COLOURS[aliases.index(alias) % len(COLOURS)],
-                marker="o" if len(history) <= FEW_EPOCHS else "",
+                marker="o" if len(whole) <= FEW_EPOCHS and stride == 1 else "",
                 markersize=3,
                 linewidth=1.5 if len(histories) <= FEW_RUNS else 0.8,
                 label=None if alias in labelled else alias,

@@ -17,8 +17,8 @@ INK = "#010203"
 
 FINER = re.compile(r"(\.\d\d)\d+")
 """Digits of a coordinate that are too fine to see and only make the page large."""
-MOST_DOTS = 1000
-"""Images that a plot shows one by one; of more, a random sample."""
+MOST_DOTS, MOST_IN_ALL = 1000, 10_000
+"""Images that a row of a plot shows one by one, and all rows; of more, a random sample."""
 
 
 def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: str) -> Figure:
@@ -31,9 +31,10 @@ def boxes(names: Sequence[str], values: Sequence[NDArray[np.float64]], label: st
     """
     figure, axes = make_axes(7.2, 0.9 + 0.6 * len(names))
     rng = np.random.default_rng(0)
+    most = min(MOST_DOTS, MOST_IN_ALL // max(1, len(names)))
     for at, part in enumerate(values):
         colour = COLOURS[at % len(COLOURS)]
-        shown = part if len(part) <= MOST_DOTS else rng.choice(part, MOST_DOTS, replace=False)
+        shown = part if len(part) <= most else rng.choice(part, most, replace=False)
         heights = at + rng.uniform(-0.22, 0.22, len(shown))
         axes.plot(shown, heights, "o", color=colour, alpha=0.4, markersize=3, linewidth=0)
         axes.boxplot(
