@@ -1,12 +1,14 @@
 """The rule that masks are made by is the best on validation, and takes away what it says."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from segbench.evaluation.per_image import Scorer
+from segbench.evaluation.per_image import Scorer, absent_classes, image_table, summarise
 from segbench.evaluation.postprocessing import (
     MaskRule,
     best_threshold,
@@ -138,6 +140,26 @@ def test_the_smallest_component_grows_with_the_image() -> None:
     image = predicted(probs_u8, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
     row = Scorer(2, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image).row
     assert row["dice_original"] < row["dice_original_chosen"]
+
+
+def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
+    mask = blobs()[1]
+    probs_u8 = np.zeros((3, *mask.shape), np.uint8)
+    probs_u8[1], probs_u8[0] = 255 * (mask == 1), 255 * (mask != 1)
+    probs_u8[:, :3, :3] = np.array([0, 0, 255], np.uint8)[:, None, None]  # of the other class
+    image = replace(predicted(probs_u8, mask), pred_mask=probs_u8.argmax(axis=0).astype(np.uint8))
+    assert absent_classes([mask], 3) == (2,)
+    held, all_of = (
+        Scorer(3, 2.0, PLAIN, PLAIN, [], absent).score(image, image) for absent in ((2,), ())
+    )
+    assert (held.row["dice"], held.row["boundary_iou"], held.row["hausdorff95"]) == (1, 1, 0)
+    assert all_of.row["dice"] == all_of.row["boundary_iou"] == 0.5
+    assert held.row["accuracy"] == all_of.row["accuracy"] < 1
+    table = image_table(pd.DataFrame({"id": ["a"]}), "test", [held])
+    summary = summarise(table, [held], ("background", "crack", "spall"), 1)
+    assert np.isnan(summary["dice_class_spall"])
+    assert summary["dice_class_crack"] == summary["dice_macro"] == 1
+    assert summary["dice_per_image"] == 1
 
 
 def test_every_column_is_defined() -> None:

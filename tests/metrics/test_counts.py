@@ -111,6 +111,28 @@ def test_classes_are_pooled_or_averaged_as_the_name_says() -> None:
         assert found[f"{name}_per_image"] == pytest.approx(per_image)
 
 
+def test_a_class_that_no_image_holds_has_no_score() -> None:
+    """Nothing of it can be found; pixels that are taken for it are wrong all the same."""
+    mask, pred = torch.zeros(2, 4, 4, dtype=torch.long), torch.zeros(2, 4, 4, dtype=torch.long)
+    mask[:, :2] = pred[:, :2] = 1
+    pred[0, 3, :2] = 2
+    found, without = summarised(pred, mask, 3), summarised(pred % 2, mask, 2)
+    for name in ("dice", "iou", "precision", "recall", "specificity"):
+        assert found[f"{name}_macro"] == without[f"{name}_micro"]
+    assert found["dice_per_image"] == 1
+    assert found["dice_micro"] == pytest.approx(2 * 16 / (2 * 16 + 2))
+    assert found["accuracy_micro"] == 30 / 32
+
+
+def test_without_any_object_nothing_has_a_score() -> None:
+    mask, pred = torch.zeros(3, 4, 4, dtype=torch.long), torch.zeros(3, 4, 4, dtype=torch.long)
+    pred[0, 0, 0] = 1
+    found = summarised(pred, mask, 2)
+    assert all(math.isnan(found[f"dice_{of}"]) for of in ("micro", "per_image"))
+    assert found["images_without_score"] == 3
+    assert found["accuracy_micro"] == 47 / 48
+
+
 def test_every_score_is_defined() -> None:
     assert set(metrics.DEFINITIONS) == {*metrics.SCORES, "accuracy"}
 

@@ -16,7 +16,13 @@ from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import oom_as_input_error, prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.per_image import ImageScores, Scorer, image_table, summarise
+from segbench.evaluation.per_image import (
+    ImageScores,
+    Scorer,
+    absent_classes,
+    image_table,
+    summarise,
+)
 from segbench.evaluation.postprocessing import Choice, MaskRule, select_rule
 from segbench.evaluation.predict import Prediction, Truths, predict
 from segbench.evaluation.results import (
@@ -226,18 +232,24 @@ def select_and_score(
         }
         choices = select_rule(default, params.choose, val)
         chosen = choices[0][1]
-        scorer = Scorer(num_classes, params.tolerance, default, chosen, params.extra_metrics)
+        of_split = {
+            name: Scorer(
+                *(num_classes, params.tolerance, default, chosen, params.extra_metrics),
+                absent_classes(split.masks, num_classes),
+            )
+            for name, split in splits.items()
+        }
         other = None if chosen.flips == default.flips else predict_split("test", chosen.flips)
         return choices, {
             "val": score(
-                scorer,
+                of_split["val"],
                 val[default.flips],
                 val[chosen.flips],
                 label="score val",
                 total=totals["val"],
             ),
             "test": score(
-                *(scorer, predict_split("test", default.flips), other, overlap),
+                *(of_split["test"], predict_split("test", default.flips), other, overlap),
                 label="evaluate test",
                 total=totals["test"],
             ),

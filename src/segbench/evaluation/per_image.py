@@ -1,7 +1,7 @@
 """Scores of single images, their table, and summaries of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,6 +56,8 @@ class Scorer:
         tolerance: of the surface dice, in pixels.
         default, chosen: mask rules.
         extra: names in `OPTIONAL_METRICS`.
+        absent: foreground classes that no image of the split holds, see `absent_classes`; they are
+            in no mean over the classes of an image.
     """
 
     num_classes: int
@@ -63,6 +65,7 @@ class Scorer:
     default: MaskRule
     chosen: MaskRule
     extra: Sequence[str]
+    absent: tuple[int, ...] = ()
 
     def score(self, default: Prediction, chosen: Prediction) -> ImageScores:
         """Score an image.
@@ -104,16 +107,32 @@ class Scorer:
 
     def _of_masks(self, preds: list[Pixels], mask: Pixels) -> list[dict[str, float]]:
         """All metrics of masks (H, W) of one image."""
-        outlines = boundary.boundary_scores(preds, mask, self.num_classes, self.tolerance)
+        held = [at - 1 for at in range(1, self.num_classes) if at not in self.absent]
+        drawn = preds
+        if self.absent:
+            drawn = [
+                np.where(np.isin(pred, self.absent), 0, pred).astype(np.uint8) for pred in preds
+            ]
+        outlines = boundary.boundary_scores(drawn, mask, self.num_classes, self.tolerance)
         found = []
         for pred, of_outline in zip(preds, outlines.tolist(), strict=True):
             cells, correct = counts.count_image(pred, mask, self.num_classes)
             scores = counts.mean_of_defined(
-                np.stack([score(cells) for score in counts.SCORES.values()])
+                np.stack([score(cells[held]) for score in counts.SCORES.values()])
             )
             values = (*scores.tolist(), float(counts.accuracy(correct)), *of_outline)
             found.append(dict(zip(MASK_METRICS, values, strict=True)))
         return found
+
+
+def absent_classes(masks: Iterable[Pixels], num_classes: int) -> tuple[int, ...]:
+    """Foreground classes of which no mask (H, W) has a pixel."""
+    absent = set(range(1, num_classes))
+    for mask in masks:
+        if not absent:
+            break
+        absent -= set(np.flatnonzero(np.bincount(mask.ravel(), minlength=num_classes)).tolist())
+    return tuple(sorted(absent))
 
 
 def _of_truth(mask: Pixels) -> dict[str, float]:
@@ -162,7 +181,7 @@ def summarise(
     )
     summary = counts.summarise(cells, correct)
     if len(classes) > 2:
-        of_classes = counts.dice(cells.sum(axis=0))
+        of_classes = np.where(counts.held_classes(cells), counts.dice(cells.sum(axis=0)), np.nan)
         for key, value in zip(class_keys(classes)[1:], of_classes.tolist(), strict=True):
             summary[f"dice_class_{key}"] = value
     of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}

@@ -139,14 +139,16 @@ def _histograms(images: Iterable[Prediction]) -> Histogram:
 
 
 def _dice_of(images: Sequence[Prediction], rule: MaskRule) -> float:
-    scores: list[float] = []
+    cells = []
     for image in images:
         one = len(image.probs_u8) == 1
         pred = binarise(image.probs_u8, rule.threshold) if one else image.pred_mask
         num_classes = max(2, len(image.probs_u8))
-        cells, _ = counts.count_image(remove_components(pred, rule, 1.0), image.mask, num_classes)
-        scores.append(float(counts.per_image(cells, counts.dice)))
-    return float(_with_empty_as_right(np.array(scores)).mean())
+        own, _ = counts.count_image(remove_components(pred, rule, 1.0), image.mask, num_classes)
+        cells.append(own)
+    every = np.stack(cells)
+    scores = counts.per_image(every[:, counts.held_classes(every)], counts.dice)
+    return float(_with_empty_as_right(scores).mean())
 
 
 def _with_empty_as_right(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,8 @@ values; it needs no other registration.
 
 Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
 never counted. If truth and prediction of a class are both empty, the score is NaN: left out of
-means, and reported as undefined. Each definition says what holds if only one is empty.
+means, and reported as undefined. Each definition says what holds if only one is empty. A class that
+no image of a split holds has no score in that split, and is left out of its means over classes.
 """
 
 import pkgutil

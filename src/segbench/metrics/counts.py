@@ -107,6 +107,12 @@ def _ratio(part: Counts, whole: Counts, counts: Counts) -> Ratios:
     return np.divide(part, whole, out=otherwise, where=something & (whole > 0))
 
 
+def held_classes(counts: Counts) -> NDArray[np.bool_]:
+    """(F,) whether the truth of any image has pixels of a class, from counts (N, F, 4)."""
+    held: NDArray[np.bool_] = counts[..., [TP, FN]].any(axis=(0, 2))
+    return held
+
+
 def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:
     """Mean score over the foreground classes of each image: (N, F, 4) to (N,), NaN if none."""
     return mean_of_defined(score(counts))
@@ -126,13 +132,20 @@ def summarise(counts: Counts, correct: Counts) -> dict[str, float]:
     `<score>_macro` pools over images for each class, then averages over classes;
     `<score>_per_image` averages over the classes of each image, then over images. With one
     foreground class macro equals micro and is left out. Accuracy pools all pixels.
+
+    Nothing can be found of a class that no image holds: it is in no mean over classes. Pixels that
+    are taken for it still count as wrong in micro and in accuracy. If no class is held, all but
+    accuracy is NaN.
     """
-    pooled = counts.sum(axis=0)
-    summary = {f"{name}_micro": float(score(pooled.sum(axis=0))) for name, score in SCORES.items()}
+    pooled, held = counts.sum(axis=0), held_classes(counts)
+    of_all = pooled.sum(axis=0) if held.any() else np.zeros_like(pooled[0])
+    summary = {f"{name}_micro": float(score(of_all)) for name, score in SCORES.items()}
     if len(pooled) > 1:
         summary |= {
-            f"{name}_macro": float(mean_of_defined(score(pooled))) for name, score in SCORES.items()
+            f"{name}_macro": float(mean_of_defined(score(pooled[held])))
+            for name, score in SCORES.items()
         }
+    counts = counts[:, held]
     for name, score in SCORES.items():
         summary[f"{name}_per_image"] = float(mean_of_defined(per_image(counts, score)))
     summary["accuracy_micro"] = float(accuracy(correct.sum(axis=0)))
