@@ -402,6 +402,114 @@ def test_all_folds_are_shown(tmp_path: Path) -> None:
 # What is odd -------------------------------------------------------------------------------------
 
 
+def by_hand(holding: dict[str, list[int]]) -> list[Sample]:
+    """Scenes in a published split; `holding` lists the class ids that each sample holds."""
+    samples = []
+    for name, classes in holding.items():
+        for class_id in classes:
+            at = len(samples)
+            mask = np.where(box(4 + at % 20), class_id, 0).astype(np.uint8)
+            samples.append(
+                Sample(f"s{at:02d}", scene(at), mask, f"g{at}", "", f"s{at}.png", split=name)
+            )
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("holding", "said"),
+    [
+        ({"train": [1] * 6, "val": [0] * 3, "test": [1] * 3}, "val holds any object, so nothing c"),
+        ({"train": [1] * 6, "val": [1] * 3, "test": [0] * 3}, "test holds any object, so nothing"),
+        ({"train": [0] * 6, "val": [1] * 3, "test": [1] * 3}, "train holds any object, so nothing"),
+        ({"train": [1] * 6, "val": [IGNORE] * 2, "test": [1] * 3}, "val holds any object, so noth"),
+    ],
+)
+def test_a_split_without_any_object_is_refused(
+    holding: dict[str, list[int]], said: str, tmp_path: Path
+) -> None:
+    """Scores on it would be 0 or nothing, and the best epoch whichever comes first."""
+    write(tmp_path, by_hand(holding))
+    with pytest.raises(InputError, match=f"no image of {said}") as error:
+        audit(tmp_path, params(by="predefined", test_share=None))
+    assert "\n" not in str(error.value)
+    assert "audit.html, then correct what dataset.split says" in str(error.value)
+    assert (tmp_path / "out" / "audit.html").exists()
+    assert not (tmp_path / "out" / "split.csv").exists()
+
+
+def test_a_fold_without_any_object_is_refused(tmp_path: Path) -> None:
+    samples = [
+        replace(one, mask=one.mask * (at < 2), group=one.id)
+        for at, one in enumerate(make_samples())
+    ]
+    asked = params(num_folds=4, test_share=None, stratify=False)
+    said = r"no image of \w+ of fold \d holds any object, so .*, lower split.num_folds, or balance"
+    with pytest.raises(InputError, match=said):
+        audit(write(tmp_path, samples), asked)
+
+
+THREE = replace(INFO, classes=("background", "crack", "spall", "rust"), foreground=(0.0, 1.0))
+
+
+def test_classes_by_split(tmp_path: Path) -> None:
+    holding = {"train": [1] * 4 + [2] * 3 + [3], "val": [1, 1, 3], "test": [1, 3, 3]}
+    write(tmp_path, by_hand(holding), THREE)
+    lines = audit(tmp_path, params(by="predefined", test_share=None)).splitlines()
+    absent = [line for line in lines if "holds the class spall" in line]
+    assert [line.partition(":")[0] for line in absent] == ["WARNING"] * 2
+    assert "no image of val holds the class spall: it has no score there, and is left" in absent[0]
+    assert "no image of test holds the class spall" in absent[1]
+    assert lines[-2] == (
+        "images with each class in train / val / test: "
+        "spall 3 / 0 / 0, rust 1 / 1 / 2, crack 4 / 2 / 1"
+    )
+    scores = read_scores(tmp_path / "out" / "split.json")["fold0"]
+    assert scores["test"]["classes"] == {"crack": 1, "spall": 0, "rust": 2}
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert '<td class="text">test</td><td>1</td><td>0</td><td>2</td>' in page
+
+
+def test_classes_by_fold(tmp_path: Path) -> None:
+    samples = by_hand({"": [1] * 12 + [2] * 12 + [3]})
+    asked = params(num_folds=3, test_share=None, val_share=0.2)
+    lines = audit(write(tmp_path, samples, THREE), asked).splitlines()
+    rows = read_rows(tmp_path / "out" / "split.csv")
+    for fold in range(3):
+        (own,) = (row for row in rows if row["id"] == "s24" and row["fold"] == str(fold))
+        without = {*SPLITS} - {own["split"]}
+        for name in SPLITS:
+            said = rf"no image of {name} of fold {fold} holds the class [^:]*rust:"
+            assert any(re.search(said, line) for line in lines) == (name in without)
+        assert any(f"/ test of fold {fold}: rust " in line for line in lines)
+    assert any("no network can learn it" in line for line in lines)
+
+
+def test_splits_of_other_colours_are_said(tmp_path: Path) -> None:
+    samples = published(make_samples())
+    line = audit(write(tmp_path, samples), params(by="predefined", test_share=None))
+    assert "other colours" not in line
+    for at, one in enumerate(samples):
+        if one.split == "test":
+            samples[at] = replace(one, image=one.image // 3)
+    for folder in ("dark", "few"):
+        (tmp_path / folder).mkdir()
+    line = audit(write(tmp_path / "dark", samples), params(by="predefined", test_share=None))
+    assert "WARNING: test holds images of other colours than train (mean " in line
+    assert "val holds" not in line
+    # Of two groups nothing can be said.
+    few = [replace(one, group=one.split if one.split != "train" else "g") for one in samples[:9]]
+    few += [replace(samples[20], group="g")]
+    line = audit(write(tmp_path / "few", few), params(by="predefined", test_share=None))
+    assert "other colours" not in line
+
+
+def test_wholly_ignored_masks_are_counted(tmp_path: Path) -> None:
+    samples = make_samples()
+    samples[3] = replace(samples[3], mask=np.full_like(samples[3].mask, IGNORE))
+    line = audit(write(tmp_path, samples), params())
+    assert "WARNING: wholly ignored masks: 1; their images neither train nor count" in line
+
+
 def test_warnings(tmp_path: Path) -> None:
     samples = [replace(one, mask=1 - one.mask) for one in make_samples()]
     info = replace(INFO, published=50)

@@ -33,7 +33,7 @@ SAMPLE_COLUMNS = (
 MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
-    *("exif", "exif_other", "clipped"),
+    *("exif", "exif_other", "clipped", "class_pixels"),
 )
 # Pairs with one way out that a message names.
 NAMED = 10
@@ -74,7 +74,7 @@ def ingest(
       and the deviation of the thumbnail's brightness (0 to 255), values in the mask's file, the
       share of its pixels that hold neither the least nor the greatest, was it resized; what became
       of the image's EXIF orientation, how well both would fit if read the other way (`Sample`), and
-      the share of its pixels outside the range of values.
+      the share of its pixels outside the range of values; pixels of each class, by id.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `unmatched.csv`: files of the source that are neither image nor mask.
@@ -233,6 +233,7 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
     }
     thumbnail = make_thumbnail(sample.image)
     measure = _measure(sample, counts, thumbnail, image_sha256)
+    measure["class_pixels"] = " ".join(map(str, counts[: len(info.classes)].tolist()))
     return row, measure, thumbnail.tobytes(), present, sample.palette
 
 

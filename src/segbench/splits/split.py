@@ -19,6 +19,14 @@ from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
 from segbench.splits.assign import SPLITS, UNUSED, read_split, split_samples
+from segbench.splits.balance import (
+    absent_classes,
+    describe_classes,
+    holdings_of,
+    other_colours,
+    read_class_pixels,
+    without_objects,
+)
 from segbench.splits.duplicates import Duplicates, Pairs, find_duplicates, merge_duplicates
 from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_leaks
 from segbench.splits.masks import suspicious_masks
@@ -54,7 +62,8 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         Lines that say what came out, with warnings.
 
     Raises:
-        InputError: if something leaks, once the page that shows it is written.
+        InputError: if something leaks or a split holds no object, once the page that shows it is
+            written.
     """
     info, samples = read_info(dataset), read_samples(dataset)
     measures = read_table(dataset / "measures.csv")
@@ -70,6 +79,10 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     leaks = [leaks_of(fold, samples, duplicates) for _, fold in table.groupby("fold")]
     suspicious = suspicious_masks(info, measures)
     metrics = split_metrics(params, table, samples, measures, leaks, suspicious, len(skipped))
+    holdings = holdings_of(table, measures, info.classes)
+    for fold, parts in holdings.items():
+        for name, counts in parts.items():
+            metrics[f"fold{fold}"][name]["classes"] = counts
     with atomic_file(paths.scores) as partial:
         partial.write_text(json.dumps(metrics, indent=2) + "\n")
     mode, worst = picture_mode(report.pictures, info.redistributable), worst_fold(leaks)
@@ -90,6 +103,8 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         worst=worst,
         leak_list=paths.pictures / "leaks.csv",
         warnings=[
+            *absent_classes(holdings),
+            *other_colours(table, measures),
             *warnings_of(info, measures, duplicates, len(skipped), metrics),
             *([describe_unmatched(unmatched)] if unmatched else []),
             *different_masks(dataset, samples, duplicates.exact),
@@ -101,6 +116,8 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         examples=examples,
     )
     write_audit(audit, paths.page)
+    if missing := without_objects(holdings):
+        raise InputError(f"{missing}; see {paths.page}, then {_other_split(params)}")
     if audit.verdict and params.on_leak == "error":
         group = "" if params.by == "group" else "set split.by: group and "
         raise InputError(
@@ -112,8 +129,20 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     lines = [f"WARNING: {text}" for text in (audit.verdict, *audit.warnings) if text]
     if params.sticky:
         lines.append(_kept(table, former))
+    lines += describe_classes(holdings)
     lines.append(f"{_sizes(metrics, params)} in {paths.split}; audit in {paths.page}")
     return "\n".join(lines)
+
+
+def _other_split(params: Split) -> str:
+    """How to get a split that holds something else."""
+    if params.by == "predefined":
+        return "correct what dataset.split says, or set split.by: group"
+    fewer = ", lower split.num_folds" if params.num_folds > 1 else ""
+    return (
+        "take another split.seed, raise split.val_share or split.test_share"
+        f"{fewer}, or balance images with and without objects by dataset.stratum"
+    )
 
 
 def _sizes(metrics: dict[str, dict[str, Any]], params: Split) -> str:
@@ -264,6 +293,8 @@ def warnings_of(
         texts.append(f"{len(measures)} of the {info.published} published images are here")
     if skipped:
         texts.append(f"{skipped} images were left out, since they or their masks are unusable")
+    if ignored := int((read_class_pixels(measures).sum(axis=1) == 0).sum()):
+        texts.append(f"wholly ignored masks: {ignored}; their images neither train nor count")
     if duplicates.unseen:
         texts.append(
             f"{duplicates.unseen} pairs of images, the least similar of very many, were not "
