@@ -1,6 +1,7 @@
 """Packed arrays hold what the dataset holds, and only training images are varied."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from segbench.arrays.augment import augment
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
 from segbench.datasets.download import download
+from segbench.errors import InputError
 from segbench.images import read_pixels, resize
 from segbench.params import Params
 from segbench.splits.assign import COLUMNS, read_split
@@ -39,6 +41,22 @@ def test_held_out_images_are_never_varied(tree: dict[str, Any], tmp_path: Path) 
             originals = part.images[part.samples["copy"] == 0]
             varied = part.images[part.samples["copy"] == 1]
             assert (originals != varied).any(axis=(1, 2, 3)).mean() > 0.5
+
+
+def test_a_split_whose_objects_are_lost_in_resizing_is_refused(
+    packed: Path, params: Params, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(packed / "dataset", dataset)
+    table, files = read_split(packed / "split.csv"), read_samples(dataset).set_index("id")
+    for id in table["id"][table["split"] == "val"]:
+        mask = np.zeros_like(read_pixels(dataset / files["mask"][id]))
+        mask[0, 0] = 1  # no centre of a larger pixel falls on it
+        Image.fromarray(mask).save(dataset / files["mask"][id])
+    out = (tmp_path / "arrays", tmp_path / "preview.png")
+    with pytest.raises(InputError, match="no mask of val in fold 0 keeps any object at 64x64, so"):
+        augment(dataset, packed / "split.csv", params.augment, *out)
+    assert not out[0].exists()
 
 
 def test_splits_hold_their_own_samples(packed: Path) -> None:

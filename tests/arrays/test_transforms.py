@@ -5,10 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 
-from segbench.arrays.transforms import augment_sample, build_pipeline, load_pipeline, save_pipeline
+from segbench.arrays.transforms import (
+    augment_sample,
+    build_pipeline,
+    check_transforms,
+    load_pipeline,
+    save_pipeline,
+)
 from segbench.errors import InputError
 from segbench.params import Params
 from support.masks import CLASSES, stripes
@@ -16,7 +23,10 @@ from support.masks import CLASSES, stripes
 
 def pipeline_of(tree: dict[str, Any], transforms: list[dict[str, Any]]) -> Any:
     tree["augment"]["transforms"] = transforms
-    return build_pipeline(Params.model_validate(tree).augment)
+    params = Params.model_validate(tree).augment
+    pipeline = build_pipeline(params)
+    check_transforms(params, num_classes=3)
+    return pipeline
 
 
 def test_same_key_same_variation_in_any_order(params: Params) -> None:
@@ -86,6 +96,17 @@ def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
         ({"transform": "Affine", "scale": "big"}, "Affine does not take"),
         ({"transform": "ToFloat", "p": 0.1}, "they must keep size and type (scaling is"),
         ({"transform": "RandomCrop", "height": 32, "width": 32, "p": 0.1}, "keep size and type"),
+        (
+            {"transform": "Affine", "rotate": [-45, 45], "fill_mask": 9, "p": 0.1},
+            "make the class ids [9] of masks that do not hold them (Affine); set mask_interpolati",
+        ),
+        ({"transform": "Rotate", "fill_mask": 3}, "make the class ids [3]"),
+        ({"transform": "ElasticTransform", "mask_interpolation": 1}, "make the class ids"),
+        ({"transform": "CoarseDropout", "fill_mask": 200, "p": 0.1}, "make the class ids [200]"),
+        (
+            {"transform": "GlassBlur", "sigma": 5, "max_delta": 24, "iterations": 5, "p": 0.1},
+            "GlassBlur moves images and masks apart",
+        ),
     ],
 )
 def test_unknown_transforms_and_arguments(
@@ -95,6 +116,40 @@ def test_unknown_transforms_and_arguments(
         pipeline_of(tree, [transform])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_image_that_moves_without_its_mask_is_refused(
+    tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ImageFlip(A.HorizontalFlip):
+        def apply_to_mask(self, mask: Any, *args: Any, **params: Any) -> Any:
+            return mask
+
+    monkeypatch.setattr(A, "ImageFlip", ImageFlip, raising=False)
+    with pytest.raises(InputError, match="ImageFlip moves images and masks apart"):
+        pipeline_of(tree, [{"transform": "ImageFlip", "p": 0.5}])
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [{"transform": "ShiftScaleRotate", "shift_limit": 0.1, "rotate_limit": 20, "p": 0.5}],
+        [{"transform": "Affine", "rotate": [-45, 45], "fill_mask": 255}],
+        [{"transform": "Affine", "rotate": [-45, 45], "fill_mask": 1}],
+        [{"transform": "GaussNoise", "std_range": [0.4, 0.5]}],
+        [{"transform": "Erasing", "scale": [0.3, 0.4]}],
+        [{"transform": "ThinPlateSpline"}, {"transform": "ElasticTransform", "alpha": 100}],
+        [
+            {"transform": "RandomCrop", "height": 40, "width": 48},
+            {"transform": "Resize", "height": 64, "width": 64},
+        ],
+    ],
+    ids=lambda transforms: transforms[0]["transform"],
+)
+def test_what_keeps_masks_true_is_allowed(
+    transforms: list[dict[str, Any]], tree: dict[str, Any]
+) -> None:
+    pipeline_of(tree, transforms)
 
 
 def test_the_update_check_is_off() -> None:

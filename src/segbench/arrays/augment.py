@@ -14,10 +14,17 @@ import pandas as pd
 
 from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays, write_header
 from segbench.arrays.tiling import Window, tile_windows
-from segbench.arrays.transforms import Pipeline, augment_sample, build_pipeline, save_pipeline
+from segbench.arrays.transforms import (
+    Pipeline,
+    augment_sample,
+    build_pipeline,
+    check_transforms,
+    save_pipeline,
+)
 from segbench.datasets.canonical import read_info, read_samples
+from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
-from segbench.images import Pixels, read_pixels, resize
+from segbench.images import IGNORE, Pixels, read_pixels, resize
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_image_grid
@@ -43,15 +50,20 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
 
     Returns:
         A summary line.
+
+    Raises:
+        InputError: for transforms that cannot be used, and a split whose masks lose all objects.
     """
+    info = read_info(dataset)
     pipeline = build_pipeline(params)
+    check_transforms(params, len(info.classes))
     samples = read_samples(dataset).set_index("id")
     table = read_split(split)
     table = table[table["split"] != UNUSED]
     # Keep one channel only if all images are grey.
     channels = int(samples["channels"].max())
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
-    header = Header(read_info(dataset), params.height, params.width, channels, digest)
+    header = Header(info, params.height, params.width, channels, digest)
     windows = {
         id: tile_windows(int(width), int(height), params.patches, id)
         for id, width, height in zip(
@@ -69,6 +81,7 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
                 for id, image, mask in zip(*columns, strict=True)
             }
             _pack_images(paths, windows, places, pipeline, channels, params)
+        _check_objects(partial, table, params)
         with atomic_file(preview) as sheet:
             _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
     sizes = table[table["fold"] == 0].groupby("split").size()
@@ -82,6 +95,18 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
         + (f", {params.copies} augmented copies of each for training" if params.copies else "")
         + f" in {out}; preview in {preview}"
     )
+
+
+def _check_objects(out: Path, table: pd.DataFrame, params: Augment) -> None:
+    """Raise InputError for a split that has no foreground left at the networks' size."""
+    for fold, name in table[["fold", "split"]].drop_duplicates().itertuples(index=False):
+        masks = open_arrays(out / f"fold{fold}" / name).masks
+        if not any((mask - 1 < IGNORE - 1).any() for mask in masks):  # 0 - 1 is 255
+            raise InputError(
+                f"no mask of {name} in fold {fold} keeps any object at {params.width}x"
+                f"{params.height}, so nothing can be learnt, chosen or scored on it; raise "
+                "augment.height and width, or set augment.patches"
+            )
 
 
 Windows = dict[str, list[Window]]

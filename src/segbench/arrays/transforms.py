@@ -18,11 +18,18 @@ import cv2
 import numpy as np
 
 from segbench.errors import InputError
-from segbench.images import Pixels
+from segbench.images import IGNORE, Pixels
 from segbench.params.augment import Augment
 from segbench.params.section import did_you_mean
 
 Pipeline: TypeAlias = A.Compose
+
+TRIALS = 4
+"""Times that transforms are tried, each with other random choices."""
+
+LEAST_EXPLAINED = 0.1
+"""Least share of an image's variance that its mask explains after a transform; without any, all of
+it. Strong noise and erased parts leave a third."""
 
 
 def build_pipeline(params: Augment) -> Pipeline:
@@ -31,22 +38,66 @@ def build_pipeline(params: Augment) -> Pipeline:
     Raises:
         InputError: for an unknown transform or an argument that it does not take.
     """
-    asked = [(item.transform, item.model_extra or {}) for item in params.transforms]
-    pipeline = A.Compose([_build(name, args) for name, args in asked])
-    # Check every transform, whatever its probability.
-    _check(A.Compose([_build(name, {**args, "p": 1.0}) for name, args in asked]), params)
-    return pipeline
+    return A.Compose([_build(item.transform, item.model_extra or {}) for item in params.transforms])
 
 
-def _check(pipeline: Pipeline, params: Augment) -> None:
-    """Raise InputError unless uint8 pixels stay uint8 pixels of the same size."""
-    image = np.random.default_rng(0).integers(0, 256, (params.height, params.width, 3), np.uint8)
-    mask = np.zeros(image.shape[:2], np.uint8)
+def check_transforms(params: Augment, num_classes: int) -> None:
+    """Try every transform, whatever its probability, on masks of all classes and ignored pixels.
+
+    Args:
+        params: the section `augment`.
+        num_classes: with the background.
+
+    Raises:
+        InputError: for a transform that changes sizes, makes class ids that masks do not have, or
+            moves images and masks apart.
+    """
+    certain = [
+        _build(item.transform, {**(item.model_extra or {}), "p": 1.0}) for item in params.transforms
+    ]
+    # First all together, since one may need another.
+    _check(A.Compose(certain), params, num_classes)
+    for one in certain:
+        if _keeps_size(one, params):
+            _check_alignment(one, params)
+
+
+def _check(pipeline: Pipeline, params: Augment, num_classes: int) -> None:
+    """Raise InputError unless images and masks stay what they are.
+
+    uint8 pixels stay uint8 pixels of the same size, and masks get no class ids but those that they
+    have and declared ones that fill what lies outside.
+    """
+    blocks = _blocks(params)
+    image = np.random.default_rng(0).integers(0, 256, (*blocks.shape, 3), np.uint8)
+    declared = {*range(num_classes), IGNORE}
+    whole = np.full_like(blocks, num_classes - 1)
+    everything = np.array(sorted(declared), np.uint8)[blocks % len(declared)]
+    # Between these two lies every other id: interpolation shows.
+    extremes = np.where(blocks % 2, IGNORE, 0).astype(np.uint8)
+    for key in range(TRIALS):
+        filled, *varied = (
+            _values_after(pipeline, image, mask, key) for mask in (whole, everything, extremes)
+        )
+        made_up = (filled - declared) | (varied[0] - declared)
+        made_up |= varied[1] - {0, IGNORE} - filled
+        if made_up:
+            culprits = [one for one in pipeline.transforms if isinstance(one, A.DualTransform)]
+            raise InputError(
+                f"augment.transforms: make the class ids {sorted(made_up)} of masks that do not "
+                f"hold them ({', '.join(type(one).__name__ for one in culprits)}); set "
+                f"mask_interpolation: 0, and fill_mask to a class id (0 to {num_classes - 1}) or "
+                f"{IGNORE}, which is ignored"
+            )
+
+
+def _values_after(pipeline: Pipeline, image: Pixels, mask: Pixels, key: int) -> set[int]:
+    """Class ids of a mask that was augmented."""
     try:
-        varied, moved = augment_sample(pipeline, image, mask, (0,))
+        varied, moved = augment_sample(pipeline, image, mask, (key,))
         fits = varied.dtype == np.uint8 and varied.shape == image.shape
         fits = fits and moved.dtype == np.uint8 and moved.shape == mask.shape
-    except (ValueError, TypeError, KeyError, cv2.error) as problem:
+    except (ValueError, TypeError, KeyError, IndexError, cv2.error) as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"augment.transforms: the pipeline fails: {reason}; fix it") from None
     if not fits:
@@ -54,6 +105,52 @@ def _check(pipeline: Pipeline, params: Augment) -> None:
             f"augment.transforms: turn {image.shape} uint8 into {varied.shape} {varied.dtype}; "
             "they must keep size and type (scaling is inside the network); remove the others"
         )
+    return set(np.unique(moved).tolist())
+
+
+def _keeps_size(transform: A.BasicTransform, params: Augment) -> bool:
+    """Whether a transform works alone; one that crops needs another that resizes."""
+    blocks = _blocks(params)
+    image = np.repeat(blocks[..., None], 3, axis=2)
+    try:
+        varied, moved = augment_sample(A.Compose([transform]), image, blocks, (0,))
+    except (ValueError, TypeError, KeyError, IndexError, cv2.error):
+        return False
+    return varied.shape == image.shape and moved.shape == blocks.shape
+
+
+def _check_alignment(transform: A.BasicTransform, params: Augment) -> None:
+    """Raise InputError if a transform moves the image without its mask, or the other way round."""
+    mask = (_blocks(params) % 2).astype(np.uint8)
+    image = np.where(mask[..., None], (200, 170, 60), (60, 100, 180)).astype(np.uint8)
+    shares = []
+    for key in range(TRIALS):
+        varied, moved = augment_sample(A.Compose([transform]), image, mask, (key,))
+        shares.append(_explained(varied, moved))
+    if np.median(shares) < LEAST_EXPLAINED:
+        name = type(transform).__name__
+        raise InputError(
+            f"augment.transforms: {name} moves images and masks apart: after it, a mask does not "
+            "fit its image; soften its arguments or remove it"
+        )
+
+
+def _explained(image: Pixels, mask: Pixels) -> float:
+    """Share of the variance of an image (H, W, 3), in its best channel, that its mask explains."""
+    # Smoothed, since noise moves nothing.
+    side = max(3, min(mask.shape) // 64 * 2 + 1)
+    smooth = cv2.blur(image, (side, side)).reshape(-1, 3).astype(float)
+    classes = [smooth[mask.ravel() == value] for value in np.unique(mask)]
+    between = sum(len(part) * (part.mean(axis=0) - smooth.mean(axis=0)) ** 2 for part in classes)
+    within = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in classes)
+    return float(np.max(between / np.maximum(between + within, 1e-9)))
+
+
+def _blocks(params: Augment) -> Pixels:
+    """(H, W) random numbers below 256 in 8 by 8 blocks, the same in each call."""
+    small = np.random.default_rng(1).integers(0, 256, (8, 8), np.uint8)
+    size = (params.width, params.height)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def _build(name: str, args: dict[str, Any]) -> A.BasicTransform:
@@ -65,14 +162,21 @@ def _build(name: str, args: dict[str, Any]) -> A.BasicTransform:
             f"'{name}'{did_you_mean(name, known)}; take one of its transforms"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # unknown arguments only warn
+        # Some recommend another transform; arguments that they do not take are only warned of too.
+        warnings.simplefilter("ignore")
         try:
-            return kind(**args)
-        except (UserWarning, ValueError, TypeError) as problem:
+            transform = kind(**args)
+        except (ValueError, TypeError) as problem:
             reason = " ".join(str(problem).split())
             raise InputError(
                 f"augment.transforms: {name} does not take {args}: {reason}; fix its arguments"
             ) from None
+    if transform.invalid_args:
+        raise InputError(
+            f"augment.transforms: {name} does not take {', '.join(transform.invalid_args)}; fix "
+            "its arguments"
+        )
+    return transform
 
 
 def augment_sample(
