@@ -1,9 +1,12 @@
 """Training learns, repeats to the bit, and says what went wrong."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,11 +15,12 @@ from segbench.arrays.store import open_arrays
 from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.files import sha256_of
+from segbench.images import IGNORE
 from segbench.params import Params
 from segbench.params.train import Optimizer, Schedule
 from segbench.tracking.records import read_run
 from segbench.training.optim import make_optimizer, make_schedule
-from support.pipeline import fit_one, pack
+from support.pipeline import fit_one, outcome, pack
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -80,6 +84,60 @@ def test_record_holds_every_choice_and_epoch(params: Params, packed: Path, tmp_p
     assert sum(run.inputs[0].profile["images"].values()) == len(open_arrays(val).images) + len(
         open_arrays(val.parent / "train").images
     )
+
+
+def changed(packed: Path, folder: Path, split: str, rows: Any, masks: Any) -> None:
+    """Replace packed masks, or drop their samples where `masks` is None."""
+    part = folder / "arrays" / "fold0" / split
+    if not part.exists():
+        shutil.copytree(packed / "arrays", folder / "arrays")
+    for name in ("images.npy", "masks.npy"):
+        pixels = np.load(part / name)
+        if masks is None:
+            pixels = np.delete(pixels, rows, axis=0)
+        elif name == "masks.npy":
+            pixels[rows] = masks
+        np.save(part / name, pixels)
+    if masks is None:
+        table = pd.read_csv(part / "samples.csv").drop(index=rows)
+        table.to_csv(part / "samples.csv", index=False)
+
+
+def test_a_wholly_ignored_image_contributes_nothing_and_is_counted(
+    tree: dict[str, Any], packed: Path, tmp_path: Path
+) -> None:
+    tree["augment"]["online"] = False
+    tree["train"]["keep"] = "best_loss"
+    tree["train"]["loss"] = {"focal": 1.0, "lovasz": 1.0, "bce": 1.0}
+    params, rows, histories = Params.model_validate(tree), [0, 5, 11], []
+    for name, masks in (("ignored", IGNORE), ("gone", None)):
+        changed(packed, tmp_path / name, "train", rows, masks)
+        # The last batch of the validation split, whole.
+        changed(packed, tmp_path / name, "val", [4, 5], masks)
+        histories.append(fit(params, tmp_path / name, tmp_path / name))
+    assert histories[0].equals(histories[1])
+    assert np.isfinite(histories[0]["val_loss"]).all()
+    weights = {sha256_of(tmp_path / n / "train/weights.safetensors") for n in ("ignored", "gone")}
+    assert len(weights) == 1
+    assert outcome(tmp_path / "ignored")["ignored_images"] == 3
+    assert outcome(tmp_path / "gone")["ignored_images"] == 0
+    changed(packed, tmp_path / "ignored", "train", slice(None), IGNORE)
+    (tmp_path / "all").mkdir()
+    with pytest.raises(InputError, match="all pixels of all images are ignored"):
+        fit(params, tmp_path / "ignored", tmp_path / "all")
+
+
+def test_automatic_class_weights_are_those_of_the_training_split(
+    tree: dict[str, Any], packed: Path, tmp_path: Path
+) -> None:
+    tree["train"]["loss"] = {"bce": {"weight": 1.0, "class_weights": "auto"}, "dice": 1.0}
+    fit(Params.model_validate(tree), packed, tmp_path)
+    masks = open_arrays(packed / "arrays/fold0/train").masks
+    share = float((masks == 1).mean())
+    expected = [0.5 / (1 - share), 0.5 / share]
+    assert outcome(tmp_path)["class_weights"]["bce"] == pytest.approx(expected, rel=1e-3)
+    said = json.loads((tmp_path / "train/record/end.json").read_text())["tags"]
+    assert json.loads(said["class_weights.bce"]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_early_stopping_ends_a_run(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class TrainBatches:
         rank: index of this process.
         world_size: processes that share each batch.
         pinned: whether to use pinned memory, which a GPU can read while it computes.
+        rows: indices of the samples to train on; None: all.
     """
 
     def __init__(
@@ -55,14 +56,16 @@ class TrainBatches:
         rank: int = 0,
         world_size: int = 1,
         pinned: bool = False,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
-        whole = min(batch_size, len(arrays.images))
+        rows = np.arange(len(arrays.images)) if rows is None else rows
+        whole = min(batch_size, len(rows))
         self.batch_size = whole // world_size * world_size
         self.seed = seed
-        self.num_steps = num_steps or len(arrays.images) // self.batch_size
+        self.num_steps = num_steps or len(rows) // self.batch_size
         self._samples = arrays.samples
         self._dataset = _BatchDataset(
-            arrays, self.batch_size, augment_sample, seed, self.num_steps, rank, world_size
+            arrays, self.batch_size, augment_sample, seed, self.num_steps, rank, world_size, rows
         )
         self._steps: list[Step] = []
         self._loader: DataLoader[Batch] = DataLoader(
@@ -100,8 +103,10 @@ class _BatchDataset(Dataset[Batch]):
         num_steps: int,
         rank: int,
         world_size: int,
+        rows: NDArray[np.int64],
     ) -> None:
         self.arrays = arrays
+        self.rows = rows
         self.batch_size = batch_size
         self.augment_sample = augment_sample
         self.seed = seed
@@ -118,7 +123,7 @@ class _BatchDataset(Dataset[Batch]):
             for at, index in enumerate(indices):
                 key: tuple[int, ...] = (self.seed, epoch, int(index))
                 place = number * self.batch_size + self.rank + at * self.world_size
-                if (again := place // len(self.arrays.images)) > 0:
+                if (again := place // len(self.rows)) > 0:
                     key = (*key, again)  # augmented differently in each pass
                 images[at], masks[at] = self.augment_sample(images[at], masks[at], key)
         self.arrays.drop_page_cache()
@@ -131,9 +136,9 @@ class _BatchDataset(Dataset[Batch]):
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             rng = np.random.default_rng([self.seed, epoch])
-            count, needed = len(self.arrays.images), self.num_steps * self.batch_size
+            count, needed = len(self.rows), self.num_steps * self.batch_size
             rounds = [rng.permutation(count) for _ in range(-(-needed // count))]
-            self._orders = {epoch: np.concatenate(rounds)}
+            self._orders = {epoch: self.rows[np.concatenate(rounds)]}
         return self._orders[epoch]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from segbench.arrays.batches import PlainBatches, TrainBatches, on_device
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
@@ -26,6 +27,7 @@ class TrainingData:
         val: to validate on after each epoch.
         held_out: the validation split on disk.
         preview_index: validation sample whose predictions are recorded after each epoch.
+        num_ignored: training images that are left out, since all their pixels are ignored.
     """
 
     header: Header
@@ -33,6 +35,7 @@ class TrainingData:
     val: PlainBatches
     held_out: Arrays
     preview_index: int
+    num_ignored: int
 
 
 def open_data(
@@ -46,10 +49,19 @@ def open_data(
         fold, seed: which repetition.
         resolved: the hardware.
         fabric: launched.
+
+    Raises:
+        InputError: if all pixels of all training images are ignored.
     """
     folder = arrays / f"fold{fold}"
     train_split, held_out = open_arrays(folder / "train"), open_arrays(folder / "val")
     pipeline = load_pipeline(arrays / "pipeline.yaml")
+    counted = _counted(train_split)
+    if not len(counted):
+        raise InputError(
+            f"{folder / 'train'}: all pixels of all images are ignored, so nothing can be learnt; "
+            "check dataset.mask, or what it marks as 255"
+        )
     online, gib = params.augment.online, params.hardware.resident_gib
     resident = train_split if online else on_device(train_split, fabric.device, gib)
     on_host = resident is train_split
@@ -63,9 +75,30 @@ def open_data(
         fabric.global_rank,
         fabric.world_size,
         pinned=resolved.device == "cuda" and on_host,
+        rows=counted,
     )
     val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
-    return TrainingData(read_header(arrays), batches, val, held_out, _preview_index(held_out))
+    num_ignored = len(train_split.masks) - len(counted)
+    return TrainingData(
+        read_header(arrays), batches, val, held_out, _preview_index(held_out), num_ignored
+    )
+
+
+def class_pixels(arrays: Arrays, num_classes: int) -> NDArray[np.int64]:
+    """(K,): pixels of each class in all masks together."""
+    counts = np.zeros(256, np.int64)
+    for mask in arrays.masks:
+        counts += np.bincount(mask.ravel(), minlength=256)
+    arrays.drop_page_cache()
+    return counts[:num_classes]
+
+
+def _counted(arrays: Arrays) -> NDArray[np.int64]:
+    """Indices of the samples with a pixel that is not ignored."""
+    corners = np.asarray(arrays.masks[:, 0, 0])  # mostly counted, so that few masks are read whole
+    ignored = [at for at in np.flatnonzero(corners == IGNORE) if (arrays.masks[at] == IGNORE).all()]
+    arrays.drop_page_cache()
+    return np.delete(np.arange(len(corners)), ignored)
 
 
 def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> None:

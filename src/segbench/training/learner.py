@@ -52,7 +52,7 @@ class Learner:
         cuda_graphs: bool = False,
     ) -> None:
         self.network = network
-        self.loss = WeightedLoss(recipe.loss, network.blueprint.num_outputs)
+        self.loss = WeightedLoss(recipe.loss, network.blueprint.num_outputs).to(fabric.device)
         self.follows_loss = recipe.schedule.name == "plateau"
         self._fabric = fabric
         self._recipe = recipe

@@ -7,24 +7,27 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric, seed_everything
+from numpy.typing import NDArray
 
-from segbench.arrays.store import read_header
+from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare, resolve
 from segbench.files import atomic_file, sha256_of
 from segbench.models.catalogue import check_names
 from segbench.models.freezing import freeze
-from segbench.models.network import build_network, check_size, save_network
+from segbench.models.network import build_network, check_batch, check_size, save_network
 from segbench.models.origin import Origin, origin_of
 from segbench.params import Params
 from segbench.params.train import Train
 from segbench.tracking.records import Record, flatten, recorded
 from segbench.training.checkpoints import Checkpoints
-from segbench.training.data import TrainingData, check_data, open_data
+from segbench.training.data import TrainingData, check_data, class_pixels, open_data
 from segbench.training.distributed import make_fabric
 from segbench.training.identity import checkpoint_key, describe_run
+from segbench.training.losses import class_weights_of, with_class_weights
 from segbench.training.lr_search import Trial, best_recipe, search_learning_rate, trial_tags
 from segbench.training.optim import check_steps
 from segbench.training.phases import phases_of
@@ -56,7 +59,8 @@ def train(
         out: receives weights.safetensors and record/.
         history: a CSV file with a row per epoch; without times, so that it is reproducible.
         run: a JSON file for later stages: the run's id on the tracking server, the sha256 of its
-            weights, its learning rate and trials, its rollbacks, and the origin of its encoder.
+            weights, its learning rate and trials, its rollbacks, its class weights, and the origin
+            of its encoder.
         checkpoints: folder for checkpoints of all runs, not a DVC output.
 
     Returns:
@@ -89,6 +93,8 @@ def train(
             lines = state.lines if state else []
             record = stack.enter_context(recorded(out / "record", described, wait, lines))
         data = open_data(params, arrays, fold, seed, resolved, fabric)
+        recipe = with_class_weights(params.train, partial(_class_pixels, arrays, fold))
+        params = params.model_copy(update={"train": recipe})
         for phase in phases_of(params.train):
             check_steps(params.train.schedule, len(data.batches) * phase.num_epochs)
         make_trainer = partial(_make_trainer, params, candidate, seed, resolved, fabric, data)
@@ -109,12 +115,19 @@ def train(
         ids = {"run": described.id, "weights_sha256": sha256}
         _write_results(trainer, ids, trials, origin, history, run)
     best, epochs = trainer.state.selected_epoch, len(trainer.state.history)
+    ignored = f", {data.num_ignored} wholly ignored images left out" if data.num_ignored else ""
     rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
     return (
         f"{described.name}: {epochs} epochs{rate} in {time.perf_counter() - started:.0f} s"
-        f"{resumed}, validation dice per image {best['val_dice_per_image']:.4f} at epoch "
+        f"{resumed}{ignored}, validation dice per image {best['val_dice_per_image']:.4f} at epoch "
         f"{best['epoch']}, weights in {weights}"
     )
+
+
+def _class_pixels(arrays: Path, fold: int) -> NDArray[np.int64]:
+    """(K,): pixels of each class in the training split of a fold."""
+    split = open_arrays(arrays / f"fold{fold}" / "train")
+    return class_pixels(split, len(read_header(arrays).dataset.classes))
 
 
 def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
@@ -150,6 +163,7 @@ def _make_trainer(
     network = build_network(params.model, params.candidates[candidate], header.num_outputs)
     network = network.to(memory_format=resolved.memory_format)
     check_size(network, header.height, header.width)
+    check_batch(network, data.batches.batch_size, header.height, header.width)
     # Check the layer names of all phases before training.
     for phase in phases_of(params.train):
         freeze(network, phase.freeze_encoder, header.height, header.width)
@@ -169,6 +183,8 @@ def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], orig
         "selected_epoch": str(state.selected_epoch["epoch"]),
         "epochs": str(len(state.history)),
         "rollbacks": str(state.rollbacks),
+        "ignored_images": str(trainer.data.num_ignored),
+        **flatten({"class_weights": class_weights_of(trainer.recipe)}),
         **flatten({"encoder": asdict(origin)}),
     }
 
@@ -188,6 +204,8 @@ def _write_results(
         **ids,
         "learning_rate": trainer.recipe.optimizer.learning_rate,
         "rollbacks": trainer.state.rollbacks,
+        "class_weights": class_weights_of(trainer.recipe),
+        "ignored_images": trainer.data.num_ignored,
         "tuning": [asdict(trial) for trial in trials],
         "origin": asdict(origin),
     }

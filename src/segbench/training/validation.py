@@ -19,7 +19,7 @@ class Validation:
     """Loss and scores of a network on a split.
 
     Attributes:
-        loss: batch losses, weighted by batch size.
+        loss: batch losses, weighted by the number of images that have a pixel which counts.
         scores: from `metrics.counts.summarise`.
         preview: class ids (H, W) predicted for the preview sample.
     """
@@ -34,7 +34,6 @@ class _Batch:
     """Results of a batch, and the preview if its sample is in the batch."""
 
     number: int
-    size: int
     loss: Tensor
     counts: Tensor
     correct: Tensor
@@ -77,7 +76,6 @@ def validate(
         rows.append(
             _Batch(
                 number,
-                len(images),
                 loss(logits, masks),
                 count(pred, masks, num_classes),
                 count_correct(pred, masks),
@@ -97,7 +95,8 @@ def validate(
 
 def _pool(rows: list[_Batch]) -> Validation:
     """Loss and scores of all batches together, each image counted once."""
-    sizes = torch.tensor([row.size for row in rows], dtype=torch.float64)
+    counted = [int((row.correct[:, 1] > 0).sum()) for row in rows]
+    sizes = torch.tensor(counted, dtype=torch.float64)
     losses = torch.stack([row.loss for row in rows]).double()
     (preview,) = [row.preview for row in rows if row.preview is not None]
     return Validation(
