@@ -76,6 +76,8 @@ def tuning(tree: Tree) -> None:
 def fine_tune(tree: Tree) -> None:
     """Two phases, averaged weights, and all that evaluation can choose."""
     stopping = {"patience": 1, "min_delta": 0.0, "min_epochs": 1}
+    for candidate in tree["candidates"].values():
+        candidate["weights"] = "random"
     tree["train"].update(
         freeze_encoder="all",
         fine_tune={

@@ -31,7 +31,7 @@ from segbench.params import Params
 from segbench.training.cuda_graph import CapturedStep
 from segbench.training.step_checks import DivergedError
 from segbench.training.trainer import Trainer
-from support.params import ROOT, write_params
+from support.params import ROOT, random_weights, write_params
 from support.pipeline import fit_one
 
 DEVICE = "cuda"
@@ -95,6 +95,7 @@ def test_a_replayed_step_has_the_bits_of_an_eager_one(
     tree: dict[str, Any], packed: Path, tmp_path: Path, replayed: list[bool], precision: str
 ) -> None:
     """With dropout, clipping and an average, in both phases of a training."""
+    tree["candidates"] = random_weights(tree)
     tree["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.5}
     never = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
     tree["train"].update(

@@ -8,6 +8,7 @@ import pytest
 from segbench import plan
 from segbench.params import Params
 from segbench.plan import Images, Speed, estimate_runs, read_samples, time_network
+from support.params import random_weights
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def test_steps_that_would_take_long_are_timed_with_two_images(
 
 def test_each_phase_has_its_own_speed(tree: dict[str, Any]) -> None:
     tree["train"].update(num_epochs=12, freeze_encoder="all")
+    tree["candidates"] = random_weights(tree)
     tree["train"]["fine_tune"] = {
         **{"freeze_encoder": "none", "num_epochs": 5, "learning_rate": 3e-4},
         "early_stopping": tree["train"]["early_stopping"],

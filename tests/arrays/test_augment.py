@@ -51,7 +51,7 @@ def test_a_split_whose_objects_are_lost_in_resizing_is_refused(
     table, files = read_split(packed / "split.csv"), read_samples(dataset).set_index("id")
     for id in table["id"][table["split"] == "val"]:
         mask = np.zeros_like(read_pixels(dataset / files["mask"][id]))
-        mask[0, 0] = 1  # no centre of a larger pixel falls on it
+        mask[4] = 1  # of 72 rows, one that no centre of 64 falls on
         Image.fromarray(mask).save(dataset / files["mask"][id])
     out = (tmp_path / "arrays", tmp_path / "preview.png")
     with pytest.raises(InputError, match="no mask of val in fold 0 keeps any object at 64x64, so"):

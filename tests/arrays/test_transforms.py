@@ -103,10 +103,6 @@ def test_a_pipeline_survives_its_file(params: Params, tmp_path: Path) -> None:
         ({"transform": "Rotate", "fill_mask": 3}, "make the class ids [3]"),
         ({"transform": "ElasticTransform", "mask_interpolation": 1}, "make the class ids"),
         ({"transform": "CoarseDropout", "fill_mask": 200, "p": 0.1}, "make the class ids [200]"),
-        (
-            {"transform": "GlassBlur", "sigma": 5, "max_delta": 24, "iterations": 5, "p": 0.1},
-            "GlassBlur moves images and masks apart",
-        ),
     ],
 )
 def test_unknown_transforms_and_arguments(

@@ -125,6 +125,15 @@ def test_one_of_anything_is_a_caveat(tree: dict[str, Any]) -> None:
     assert np.isnan(to_table(found.rows, {"resnet18": COST}).loc[0, "test_low"])
 
 
+def test_one_candidate_is_not_the_best(tree: dict[str, Any]) -> None:
+    """Not with probability 1 either, however many groups there are."""
+    tree["comparison"].update(candidates=["resnet18"], seeds=[0, 1], num_resamples=100)
+    runs = [evaluated("resnet18", seed, 0.8, 0.7) for seed in (0, 1)]
+    found = make_leaderboard(Params.model_validate(tree), runs)
+    assert np.isnan(found.rows[0].p_best)
+    assert not np.isnan(found.rows[0].test.low)
+
+
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
     runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("resnet18", 1, 0.7, 0.8)]
     scores, groups = score_array(runs, ["resnet18"], "test", "dice")

@@ -185,6 +185,7 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         "exif": "turned 6",
         "exif_other": 0.5,
         "clipped": 0.25,
+        "class_pixels": "18 3 1",
     }
 
 

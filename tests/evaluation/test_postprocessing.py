@@ -1,6 +1,5 @@
 """The rule that masks are made by is the best on validation, and takes away what it says."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +146,8 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
     probs_u8 = np.zeros((3, *mask.shape), np.uint8)
     probs_u8[1], probs_u8[0] = 255 * (mask == 1), 255 * (mask != 1)
     probs_u8[:, :3, :3] = np.array([0, 0, 255], np.uint8)[:, None, None]  # of the other class
-    image = replace(predicted(probs_u8, mask), pred_mask=probs_u8.argmax(axis=0).astype(np.uint8))
+    pred = probs_u8.argmax(axis=0).astype(np.uint8)
+    image = Prediction(probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
     assert absent_classes([mask], 3) == (2,)
     held, all_of = (
         Scorer(3, 2.0, PLAIN, PLAIN, [], absent).score(image, image) for absent in ((2,), ())

@@ -21,7 +21,13 @@ from segbench.files import sha256_of, sha256_of_arrays
 from segbench.models.catalogue import check_names
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
-from segbench.models.network import build_network, load_network, predict_classes, save_network
+from segbench.models.network import (
+    build_network,
+    check_batch,
+    load_network,
+    predict_classes,
+    save_network,
+)
 from segbench.models.origin import origin_of
 from segbench.params.model import Candidate, Model
 from support.params import SHARED
@@ -166,6 +172,45 @@ def test_local_weights_reach_the_encoder(prefix: str, suffix: str, tmp_path: Pat
     origin = origin_of(from_file(path), network)
     assert (origin.source, origin.sha256) == (str(path), sha256_of(path))
     assert origin.mean == [0.485, 0.456, 0.406]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        ("model.encoder.", "state_dict"),  # Lightning around smp
+        ("module.model.encoder.", "state_dict"),
+        ("module.encoder.", "model_state_dict"),  # DataParallel
+        ("net.backbone.", "model"),
+    ],
+)
+def test_weights_of_whole_networks_reach_the_encoder(prefix: str, key: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    expected = smp.encoders.get_encoder("resnet18", weights=None).state_dict()
+    state = {prefix + name: value for name, value in expected.items()}
+    rest = {f"{prefix}decoder.weight": torch.zeros(3)}
+    saved = {"epoch": 3, "optimizer_states": [{"lr": 0.1}], key: {**state, **rest}}
+    path = tmp_path / "last.ckpt"
+    torch.save(saved, path)
+    found = build_network(model(), from_file(path), 1).network.encoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    # Of two encoders that fit, none is taken by chance.
+    saved[key] |= {f"teacher.{name}": value + 1 for name, value in expected.items()}  # type: ignore[operator]
+    torch.save(saved, path)
+    with pytest.raises(InputError, match=r"holds several encoders that fit \(.*teacher\."):
+        build_network(model(), from_file(path), 1)
+
+
+@pytest.mark.parametrize("architecture", ["deeplabv3plus", "deeplabv3"])
+def test_a_batch_of_one_is_refused_where_batch_norm_cannot_stand_it(architecture: str) -> None:
+    choice = Model(architecture=architecture, architecture_args={}, in_channels=3)
+    network = build_network(choice, candidate(), num_outputs=1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    check_batch(network, 2, 64, 64)
+    with pytest.raises(InputError, match=r"train\.batch_size: .* batches of one image: .*; set 2"):
+        check_batch(network, 1, 64, 64)
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    check_batch(build_network(model(), candidate(), 1), 1, 64, 64)
 
 
 def test_local_weights_that_do_not_fit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from segbench.errors import InputError
 from segbench.params import REMOVED, RENAMED, Params, Section, load_params
 from segbench.params.datasets import Published
-from support.params import ROOT, problems, read_params
+from support.params import ROOT, problems, random_weights, read_params
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("recipes/*.yaml"))])
@@ -48,7 +48,8 @@ def test_alias_without_definition(tree: dict[str, Any], tmp_path: Path) -> None:
     [
         ({"weights": "a.safetensors"}, "needs its weights_sha256"),
         ({"weights_sha256": "0" * 64}, "takes no sha256"),
-        ({"weights": "resnet.onnx"}, "must be none, imagenet or a .safetensors / .pth file"),
+        ({"weights": "resnet.onnx"}, "must be none, imagenet, random or a file that ends with .sa"),
+        ({"weights": "random", "weights_sha256": "0" * 64}, "takes no sha256"),
     ],
 )
 def test_weights_and_hash_go_together(
@@ -56,6 +57,42 @@ def test_weights_and_hash_go_together(
 ) -> None:
     tree["candidates"]["resnet18"].update(change)
     assert said in problems(tree, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained", "pretrained_cfg_overlay"])
+def test_an_encoder_loads_no_weights_behind_the_back(
+    name: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["candidates"]["mobilenetv2_035"]["encoder_args"] = {name: "w.pth"}
+    assert f"encoder_args.{name} loads weights that are neither checked nor" in problems(
+        tree, tmp_path
+    )
+
+
+def test_random_weights_are_frozen_only_if_that_is_said(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["train"]["freeze_encoder"] = "blocks.2"
+    said = problems(tree, tmp_path)
+    assert (
+        "train.freeze_encoder: blocks.2 would keep random weights in the encoder of mobil" in said
+    )
+    tree["candidates"] = random_weights(tree)
+    assert Params.model_validate(tree).candidates["mobilenetv2_035"].from_scratch
+
+
+def test_a_loss_that_is_not_for_these_classes(tree: dict[str, Any], tmp_path: Path) -> None:
+    """Before the first stage, not once all data are made."""
+    tree["train"]["loss"] = {"dice": 1.0, "ce": 1.0}
+    said = problems(tree, tmp_path)
+    assert "train.loss: ce is for several foreground classes, the dataset has 1; use bce" in said
+    tree["dataset"] = {**PUBLISHED, "name": "oxford-iiit-pet", "task": "trimap", "border": None}
+    Params.model_validate(tree)
+    tree["train"]["loss"] = {"mcc": {"weight": 1.0}}
+    said = problems(tree, tmp_path)
+    assert "train.loss: mcc is for one foreground class, the dataset has 2; use ce" in said
+    tree["train"]["loss"] = {"dise": 1.0}
+    assert "train: loss: no loss 'dise' (did you mean dice?)" in problems(tree, tmp_path)
 
 
 def test_numbers_are_what_dvc_reads(tmp_path: Path) -> None:

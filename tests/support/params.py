@@ -40,6 +40,14 @@ def shrink(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def random_weights(tree: dict[str, Any]) -> dict[str, Any]:
+    """The candidates, with encoders that may be frozen though nothing trained them."""
+    return {
+        alias: {**fields, "weights": "random"} if fields["weights"] == "none" else fields
+        for alias, fields in tree["candidates"].items()
+    }
+
+
 def problems(tree: dict[str, Any], tmp_path: Path) -> str:
     path = tmp_path / "params.yaml"
     write_params(tree, path)

@@ -24,7 +24,7 @@ from segbench.training.lr_search import (
     write_trials,
 )
 from segbench.training.trainer import Trainer
-from support.params import ROOT, problems
+from support.params import ROOT, problems, random_weights
 from support.pipeline import fit_one, outcome
 
 STEPS = 4
@@ -216,6 +216,7 @@ def test_which_rate_wins(scores: dict[float, Any], best: float, params: Params) 
 
 def test_what_is_tried(tree: dict[str, Any]) -> None:
     tree["train"].update(num_epochs=12, freeze_encoder="all")
+    tree["candidates"] = random_weights(tree)
     tree["train"]["fine_tune"] = {
         "freeze_encoder": "none",
         "num_epochs": 5,

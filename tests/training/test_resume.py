@@ -24,6 +24,7 @@ from segbench.training import checkpoints, learner
 from segbench.training.checkpoints import Checkpoints
 from segbench.training.learner import Learner
 from segbench.training.trainer import Trainer
+from support.params import random_weights
 from support.pipeline import fit_one, outcome
 
 # MLflow's own use of others.
@@ -38,6 +39,7 @@ CONTEXT.set_forkserver_preload(["segbench.training.train"])
 def everything_on(tree: dict[str, Any]) -> dict[str, Any]:
     """All that has a state: trials, phases, an average, dropout, a schedule, patience,
     variations."""
+    tree["candidates"] = random_weights(tree)
     tree["candidates"]["mobilenetv2_035"]["encoder_args"] = {"drop_path_rate": 0.5}
     tree["train"].update(
         num_epochs=3,

@@ -107,13 +107,13 @@ def test_a_wholly_ignored_image_contributes_nothing_and_is_counted(
     tree: dict[str, Any], packed: Path, tmp_path: Path
 ) -> None:
     tree["augment"]["online"] = False
-    tree["train"]["keep"] = "best_loss"
+    tree["train"].update(keep="best_loss", batch_size=2)
     tree["train"]["loss"] = {"focal": 1.0, "lovasz": 1.0, "bce": 1.0}
     params, rows, histories = Params.model_validate(tree), [0, 5, 11], []
     for name, masks in (("ignored", IGNORE), ("gone", None)):
         changed(packed, tmp_path / name, "train", rows, masks)
         # The last batch of the validation split, whole.
-        changed(packed, tmp_path / name, "val", [4, 5], masks)
+        changed(packed, tmp_path / name, "val", [2], masks)
         histories.append(fit(params, tmp_path / name, tmp_path / name))
     assert histories[0].equals(histories[1])
     assert np.isfinite(histories[0]["val_loss"]).all()

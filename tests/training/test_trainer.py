@@ -26,6 +26,7 @@ from segbench.training.data import open_data
 from segbench.training.distributed import make_fabric
 from segbench.training.optim import clip_gradients
 from segbench.training.trainer import Trainer
+from support.params import random_weights
 from support.pipeline import fit_one
 
 NEVER = {"patience": None, "min_delta": 0.0, "min_epochs": 0}
@@ -93,6 +94,7 @@ def test_a_frozen_encoder_stays_as_it_came_batch_norm_included(
     short: dict[str, Any], packed: Path
 ) -> None:
     short["train"]["freeze_encoder"] = "all"
+    short["candidates"] = random_weights(short)
     done = Training(short, packed)
     changed = done.changed(done.before, done.trainer.weights())
     assert changed
@@ -100,6 +102,7 @@ def test_a_frozen_encoder_stays_as_it_came_batch_norm_included(
 
 
 def test_two_phases(short: dict[str, Any], packed: Path) -> None:
+    short["candidates"] = random_weights(short)
     encoder = "blocks.6.0.bn1"  # all but the end of the last block
     short["train"].update(
         freeze_encoder="all",
@@ -267,6 +270,7 @@ def test_modes_of_a_traced_encoder(
     assert differs == [True, True]
     differs.clear()
     short["train"]["freeze_encoder"] = "all"
+    short["candidates"] = random_weights(short)
     Training(short, packed)
     assert differs == [False, False]
 

@@ -44,7 +44,8 @@ class LeaderboardRow:
         num_runs: folds x seeds.
         val, test: the ranking score, with its interval.
         seeds: the same on test for each seed.
-        p_best: probability that no other is better on test; NaN with one group of images.
+        p_best: probability that no other is better on test; NaN with one group of images, and for
+            a candidate without others.
         difference_to_champion: on the same test images; None for the champion.
         scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`.
         pooled: of the pixels of all test images, and the soft dice of batches; means over runs.
@@ -122,7 +123,9 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
     )
     pairs = test.differences(test_means, chosen.confidence, RANDOM_SEED)
     ranks = shared_ranks(len(aliases), pairs, 1 - chosen.confidence)
-    p_best = best_probabilities(test_means) if test.num_groups > 1 else [np.nan] * len(aliases)
+    p_best = [np.nan] * len(aliases)
+    if test.num_groups > 1 and len(aliases) > 1:
+        p_best = best_probabilities(test_means).tolist()
     rows = []
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]
@@ -190,5 +193,5 @@ def _pooled_scores(runs: list[RunResult]) -> dict[str, float]:
 
 def _weights_name(candidate: Candidate) -> str:
     if candidate.weights_sha256 is None:
-        return {"none": "from scratch"}.get(candidate.weights, candidate.weights)
+        return "from scratch" if candidate.from_scratch else candidate.weights
     return f"{Path(candidate.weights).name} ({candidate.weights_sha256[:8]})"

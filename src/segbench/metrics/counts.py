@@ -109,8 +109,7 @@ def _ratio(part: Counts, whole: Counts, counts: Counts) -> Ratios:
 
 def held_classes(counts: Counts) -> NDArray[np.bool_]:
     """(F,) whether the truth of any image has pixels of a class, from counts (N, F, 4)."""
-    held: NDArray[np.bool_] = counts[..., [TP, FN]].any(axis=(0, 2))
-    return held
+    return np.asarray(counts[..., [TP, FN]].any(axis=(0, 2)))
 
 
 def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:

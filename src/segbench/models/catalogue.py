@@ -113,7 +113,7 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
             problems.append(
                 f"encoder: '{name}' goes with {', '.join(PUBLISHED)}, not with {model.architecture}"
             )
-        if candidate.weights != "none":
+        if not candidate.from_scratch:
             problems.append(f"weights: encoder '{name}' has no pretrained weights; set none")
     elif name.startswith("tu-"):
         if not timm.is_model(name[3:].split(".")[0]):
@@ -137,7 +137,7 @@ def _of_candidate(model: Model, candidate: Candidate) -> list[str]:
         )
     elif candidate.encoder_args:
         problems.append("encoder_args: only encoders that begin with tu- take any")
-    if model.in_channels == 1 and candidate.weights != "none":
+    if model.in_channels == 1 and not candidate.from_scratch:
         problems.append(
             f"weights: '{candidate.weights}' are for three channels; set none, or "
             "model.in_channels: 3, which shows grey images as three equal channels"

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
     network = _build(blueprint, pretrained=False)
     if candidate.weights == "imagenet":
         network = ask_hub(candidate, lambda: _build(blueprint, pretrained=True))
-    if candidate.weights not in ("none", "imagenet"):
-        assert candidate.weights_sha256 is not None
+    if candidate.weights_sha256 is not None:
         load_encoder_weights(encoder_of(network), Path(candidate.weights), candidate.weights_sha256)
     return network
 
@@ -121,6 +121,30 @@ def check_size(network: SegmentationNetwork, height: int, width: int) -> None:
             "encoder_args: {img_size: [height, width]} where it has that argument"
         ) from None
     network.train(training)
+
+
+def check_batch(network: SegmentationNetwork, size: int, height: int, width: int) -> None:
+    """Raise InputError if a network cannot be trained on batches of one image.
+
+    Batch norm over globally pooled features, as in DeepLabV3+, has a single value then.
+
+    Args:
+        network: is left as it is.
+        size: images in a batch.
+        height, width: of the images, in pixels.
+    """
+    if size > 1:
+        return
+    image = torch.zeros(1, len(network.blueprint.mean), height, width)
+    try:
+        with torch.no_grad():
+            deepcopy(network).train()(image.to(next(network.parameters()).device))
+    except ValueError as error:
+        raise InputError(
+            f"train.batch_size: {network.blueprint.architecture} with {network.blueprint.encoder} "
+            f"cannot be trained on batches of one image: {' '.join(str(error).split())}; set 2 or "
+            "more, and have at least 2 training images"
+        ) from None
 
 
 def encoder_of(network: SegmentationNetwork) -> nn.Module:

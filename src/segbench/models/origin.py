@@ -32,7 +32,7 @@ def origin_of(candidate: Candidate, network: SegmentationNetwork) -> Origin:
         [round(value / 255, 6) for value in values]
         for values in (network.blueprint.mean, network.blueprint.std)
     )
-    if candidate.weights == "none":
+    if candidate.from_scratch:
         return Origin("from scratch", None, mean, std)
     if candidate.weights != "imagenet":
         return Origin(candidate.weights, candidate.weights_sha256, mean, std)

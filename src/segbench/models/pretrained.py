@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +20,8 @@ UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, IndexError, KeyError),
     *(ValueError, AttributeError),
 )
-# Prefixes that other tools put before an encoder's weight names.
-PREFIXES = ("", "encoder.", "encoder.model.", "model.", "module.", "backbone.")
+# Keys under which training tools save weights among other things.
+NESTED = ("state_dict", "model_state_dict", "model")
 
 
 def check_file(path: Path, sha256: str) -> None:
@@ -39,15 +39,17 @@ def check_file(path: Path, sha256: str) -> None:
 def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str) -> None:
     """Load a file into an encoder; it must contain every weight of the encoder.
 
-    Other weights in the file, such as a classifier, are ignored.
+    Other weights in the file, such as a classifier, are ignored, and so is what stands before the
+    encoder's own names: `module.` of DataParallel, `model.encoder.` of Lightning, and others.
 
     Raises:
-        InputError: if the file is missing, does not match `sha256`, or does not fit.
+        InputError: if the file is missing, does not match `sha256`, does not fit, or holds several
+            encoders that fit.
     """
     check_file(path, sha256)
     offered = _read(path)
     wanted = encoder.state_dict()
-    prefix = max(PREFIXES, key=lambda prefix: sum(prefix + name in offered for name in wanted))
+    prefix = _prefix_of(wanted, offered, path)
     state = {name: offered[prefix + name] for name in wanted if prefix + name in offered}
     # Files of old torch versions lack these counters, which only BN without momentum uses.
     missing = [
@@ -67,6 +69,30 @@ def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str) -> None:
     encoder.load_state_dict(state, strict=False)
 
 
+def _prefix_of(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor], path: Path) -> str:
+    """What stands before the names of an encoder's weights in a file."""
+    # By the longest names, which no other part of a network is likely to have.
+    probes = sorted(wanted, key=len)[-5:]
+    prefixes = {
+        name.removesuffix(probe)
+        for name in offered
+        for probe in probes
+        if name == probe or name.endswith(f".{probe}")
+    }
+    found = {
+        prefix: sum(prefix + one in offered for one in wanted)
+        for prefix in sorted(prefixes, key=len)
+    }
+    best = [prefix for prefix in found if found[prefix] == max(found.values())]
+    whole = best and found[best[0]] == len(wanted)
+    for other in best[1:] if whole else ():
+        if any(not torch.equal(offered[best[0] + one], offered[other + one]) for one in wanted):
+            raise InputError(
+                f"{path}: holds several encoders that fit ({', '.join(best)}); keep one in the file"
+            )
+    return best[0] if best else ""
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
@@ -77,9 +103,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path}: unreadable as weights ({type(error).__name__}); replace the file"
         ) from None
-    inner = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not isinstance(inner, dict):
-        inner = {}
+    inner = content if isinstance(content, dict) else {}
+    inner = next((inner[key] for key in NESTED if isinstance(inner.get(key), dict)), inner)
     return {name: value for name, value in inner.items() if isinstance(value, Tensor)}
 
 

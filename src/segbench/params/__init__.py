@@ -25,7 +25,7 @@ from segbench.params.model import Candidate, Model
 from segbench.params.report import Report, Tracking
 from segbench.params.section import Section, did_you_mean
 from segbench.params.split import Split
-from segbench.params.train import Checkpointing, Train
+from segbench.params.train import LOSSES, Checkpointing, Train
 
 # Keys of former versions: what they are called now, or why they are gone.
 RENAMED = {
@@ -69,6 +69,34 @@ class Params(Section):
                     f"comparison.candidates: '{alias}' has no definition; "
                     f"add candidates.{alias} or take it off the list"
                     + did_you_mean(alias, self.candidates)
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _lose_by_classes_that_are_there(self) -> Self:
+        if self.dataset.num_classes is None:
+            return self
+        several = self.dataset.num_classes > 2
+        for name in self.train.loss:
+            if LOSSES[name] == ("one" if several else "several"):
+                raise ValueError(
+                    f"train.loss: {name} is for {LOSSES[name]} foreground class"
+                    f"{'' if several else 'es'}, the dataset has {self.dataset.num_classes - 1}; "
+                    f"use {'ce' if several else 'bce'}, or dice, jaccard, tversky, lovasz or focal"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _freeze_what_was_trained(self) -> Self:
+        if self.train.freeze_encoder == "none":
+            return self
+        for alias in self.comparison.candidates:
+            if self.candidates[alias].weights == "none":
+                raise ValueError(
+                    f"train.freeze_encoder: {self.train.freeze_encoder} would keep random weights "
+                    f"in the encoder of {alias}, which has none that are pretrained; set "
+                    f"freeze_encoder: none, name weights, or, if that is meant, "
+                    f"candidates.{alias}.weights: random"
                 )
         return self
 

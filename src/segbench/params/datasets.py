@@ -42,6 +42,11 @@ class SyntheticPolyps(Section):
     contrast: PositiveFloat
     """How much blobs differ from the wall: 1 is hard, 2 is learnt in a few epochs."""
 
+    @property
+    def num_classes(self) -> int:
+        """With the background."""
+        return 2
+
 
 class Limits(Section):
     """What counts as an error in external files."""
@@ -66,6 +71,11 @@ class Published(Section):
     checksums: dict[str, Checksum]
     """Of archives for which the catalogue has none, by name: `{images.zip: "sha256:..."}`."""
     limits: Limits
+
+    @property
+    def num_classes(self) -> int | None:
+        """With the background; None: known once the dataset is read."""
+        return None
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +103,11 @@ class OxfordIIITPet(Published):
     """Three classes (background, pet, border), or the pet against the rest."""
     border: Literal["ignored", "pet", "background"] | None
     """What the border counts as in the binary task; null for trimaps."""
+
+    @property
+    def num_classes(self) -> int:
+        """With the background."""
+        return 3 if self.task == "trimap" else 2
 
     @model_validator(mode="after")
     def _border_belongs_to_binary(self) -> Self:
@@ -225,6 +240,11 @@ class Folder(Section):
     published: NonNegativeInt
     """Number of published samples, so that missing ones are noticed. 0: unknown."""
     limits: Limits
+
+    @property
+    def num_classes(self) -> int:
+        """With the background."""
+        return len(self.classes)
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:

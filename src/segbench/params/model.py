@@ -9,6 +9,15 @@ from pydantic import (
 
 from segbench.params.section import Section
 
+WEIGHTS_FILES = (".safetensors", ".pth", ".pt", ".ckpt")
+"""Endings of weights files."""
+
+LOADING_ARGS = (
+    *("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"),
+    *("pretrained_strict", "encoder_weights", "weights"),
+)
+"""Arguments with which an encoder's library loads weights on its own."""
+
 
 class Model(Section):
     """What all candidates share."""
@@ -32,19 +41,36 @@ class Candidate(Section):
     encoder_args: dict[str, Any]
     """Further arguments of a timm encoder, such as pad_type."""
     weights: str
-    """`none` (from scratch), `imagenet` (from the hub), or a .safetensors / .pth file."""
+    """`none` (from scratch), `imagenet` (from the hub), a file (.safetensors, .pth, .pt, .ckpt), or
+    `random`: from scratch too, and `train.freeze_encoder` may freeze it all the same."""
     weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None
-    """sha256 of the weights file; null for `none` and `imagenet`."""
+    """sha256 of the weights file; null for all others."""
     input_scaling: Literal["imagenet", "symmetric", "unit", "pretrained"]
     """Pixel values that the weights expect: ImageNet mean and std, [-1, 1], [0, 1], or whatever
     the encoder's library states for its pretrained weights."""
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the encoder starts with random weights."""
+        return self.weights in ("none", "random")
+
+    @model_validator(mode="after")
+    def _load_weights_by_their_key(self) -> Self:
+        for name in LOADING_ARGS:
+            if name in self.encoder_args:
+                raise ValueError(
+                    f"encoder_args.{name} loads weights that are neither checked nor recorded; "
+                    "name them in weights, with the weights_sha256 of a file"
+                )
+        return self
+
     @model_validator(mode="after")
     def _hash_for_files_only(self) -> Self:
-        is_file = self.weights not in ("none", "imagenet")
-        if is_file and not self.weights.endswith((".safetensors", ".pth")):
+        is_file = not self.from_scratch and self.weights != "imagenet"
+        if is_file and not self.weights.endswith(WEIGHTS_FILES):
             raise ValueError(
-                f"weights '{self.weights}' must be none, imagenet or a .safetensors / .pth file"
+                f"weights '{self.weights}' must be none, imagenet, random or a file that ends with "
+                f"{', '.join(WEIGHTS_FILES)}"
             )
         if is_file != (self.weights_sha256 is not None):
             need = "needs its weights_sha256 ('sha256sum FILE')" if is_file else "takes no sha256"

@@ -1,6 +1,6 @@
 """The sections `train` and `checkpoints`: the recipe, and how often to save."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -10,9 +10,10 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 
-from segbench.params.section import Section, Share
+from segbench.params.section import Section, Share, did_you_mean
 
 
 class Optimizer(Section):
@@ -47,6 +48,14 @@ class EarlyStopping(Section):
     min_delta: NonNegativeFloat
     min_epochs: NonNegativeInt
     """Never stop before this many epochs."""
+
+
+LOSSES: dict[str, Literal["any", "one", "several"]] = {
+    **dict.fromkeys(("dice", "jaccard", "tversky", "lovasz", "focal"), "any"),
+    **dict.fromkeys(("bce", "mcc"), "one"),
+    "ce": "several",
+}
+"""Names of the losses, and how many foreground classes each is for."""
 
 
 class LossTerm(BaseModel):
@@ -96,7 +105,9 @@ class Train(Section):
     loss: Annotated[dict[str, PositiveFloat | LossTerm], Field(min_length=1)]
     """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
     ce (several). A weight each, or `{weight: 1.0, smooth: 1.0}` with arguments of the loss of
-    segmentation-models-pytorch; the smooth of dice is that of the formula with 2TP."""
+    segmentation-models-pytorch; the smooth of dice is that of the formula with 2TP. bce, ce and
+    focal take `class_weights`: a number for each class, background first, or `auto`, from the
+    training split: the mean number of pixels of a class over its own number."""
     optimizer: Optimizer
     schedule: Schedule
     early_stopping: EarlyStopping
@@ -112,6 +123,16 @@ class Train(Section):
     """Keep the weights of the epoch with the best validation dice, of the one with the lowest
     validation loss, or of the last epoch."""
     on_non_finite: OnNonFinite
+
+    @model_validator(mode="after")
+    def _know_every_loss(self) -> Self:
+        for name in self.loss:
+            if name not in LOSSES:
+                raise ValueError(
+                    f"loss: no loss '{name}'{did_you_mean(name, LOSSES)}; take from "
+                    f"{', '.join(LOSSES)}"
+                )
+        return self
 
 
 class Checkpointing(Section):

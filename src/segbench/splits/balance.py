@@ -34,7 +34,7 @@ def holdings_of(table: pd.DataFrame, measures: pd.DataFrame, classes: Sequence[s
         measures: of the samples.
         classes: names by class id, background first.
     """
-    holds = pd.DataFrame(read_class_pixels(measures)[:, 1:] > 0, measures["id"], classes[1:])
+    holds = pd.DataFrame(read_class_pixels(measures)[:, 1:] > 0, measures["id"], list(classes[1:]))
     found: Holdings = {}
     for fold, rows in table.groupby("fold"):
         found[int(str(fold))] = {
