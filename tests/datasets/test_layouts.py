@@ -166,6 +166,25 @@ def test_a_folder_for_each_patient_with_equal_file_names(tmp_path: Path) -> None
     assert (shown == noise(22)).all()
 
 
+def test_names_of_splits(tmp_path: Path) -> None:
+    names = {
+        **dict.fromkeys(("train", "Training"), "train"),
+        **dict.fromkeys(("val", "valid", "validation", "DEV"), "val"),
+        **dict.fromkeys(("Test", "testing"), "test"),
+    }
+    for at, name in enumerate(names):
+        put(tmp_path / "source" / name / f"{at}.png", noise(at))
+        put(tmp_path / "source" / name / f"{at}_mask.png", TRUTH * 255)
+    patterns = {"images": "{split}/{id}.png", "masks": "{split}/{id}_mask.png"}
+    params = own(tmp_path / "source", split={"pattern": "^([^/]+)/"}, **patterns)
+    download(params, tmp_path / "out")
+    samples = read_samples(tmp_path / "out")
+    assert dict(zip(samples["id"].str[:-2], samples["split"], strict=True)) == names
+    (tmp_path / "source" / "DEV").rename(tmp_path / "source" / "holdout")
+    with pytest.raises(InputError, match=r"'holdout' for the id 'holdout/5'; .* train, tr"):
+        download(params, tmp_path / "again")
+
+
 def test_equal_images_with_different_masks(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", "abcdefgh")
     put(source / "images" / "b.png", noise(0))

@@ -166,6 +166,8 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         exif="turned 6",
         exif_other=0.5,
         clipped=0.25,
+        contested=3,
+        without_file=(2, 1),
     )
     assert found.pop("image_sha256")
     assert found == {
@@ -185,6 +187,8 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         "exif": "turned 6",
         "exif_other": 0.5,
         "clipped": 0.25,
+        "contested": 3,
+        "without_file": "1 2",
         "class_pixels": "18 3 1",
     }
 

@@ -62,6 +62,8 @@ class Sample:
         exif_other: how strong the edges along the mask's outlines would be if image and mask were
             read the other way, in relation to how strong they are; 0 where that says nothing.
         clipped: share of the image's pixels outside `dataset.value_range`.
+        contested: how many pixels of the mask several files give to different classes.
+        without_file: class ids whose mask file is missing, which counts as: not in the image.
     """
 
     id: str
@@ -80,6 +82,8 @@ class Sample:
     exif: str = ""
     exif_other: float = 0.0
     clipped: float = 0.0
+    contested: int = 0
+    without_file: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,8 @@ class SampleReader:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table of samples; ids and labels stay text, whatever they look like."""
     text = dict.fromkeys(
-        ("id", "group", "stratum", "previous", "split", "file", "whole", "exif"), str
+        ("id", "group", "stratum", "previous", "split", "file", "whole", "exif", "without_file"),
+        str,
     )
     return pd.read_csv(path, dtype=text, keep_default_na=False)
 

@@ -1,5 +1,6 @@
 """How a dataset's files were read, as far as a person should know before believing a number."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,11 +13,12 @@ MOST_CLIPPED = 0.5
 NAMED = 5
 
 
-def reading_notes(measures: pd.DataFrame) -> list[str]:
+def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     """What was done to images on the way in, beside what `reading_doubts` says.
 
     Args:
         measures: measures.csv of a canonical folder.
+        classes: names by class id.
     """
     notes = []
     for done, rule in (("turned", "turn"), ("ignored", "ignore")):
@@ -26,6 +28,13 @@ def reading_notes(measures: pd.DataFrame) -> list[str]:
     clipped = measures["clipped"]
     if 0 < clipped.mean() <= MOST_CLIPPED:
         notes.append(_clipped(measures))
+    missing = Counter(" ".join(measures["without_file"]).split())
+    if missing:
+        counts = ", ".join(f"{classes[int(at)]} {missing[at]}" for at in sorted(missing, key=int))
+        notes.append(
+            f"images without a mask file of a class, taken for images without that class: {counts} "
+            f"(of {len(measures)})"
+        )
     return notes
 
 
@@ -45,6 +54,14 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
         )
     if measures["clipped"].mean() > MOST_CLIPPED:
         doubts.append(f"{_clipped(measures)}; is it too narrow?")
+    contested = measures["contested"]
+    if contested.any():
+        worst = measures.iloc[int(contested.argmax())]
+        doubts.append(
+            f"{int(contested.sum())} pixels in {int((contested > 0).sum())} of {len(contested)} "
+            f"images belong to several classes by their mask files (most in {worst['file']}: "
+            f"{worst['contested']}); each counts as the last of these in dataset.classes"
+        )
     return doubts
 
 

@@ -20,7 +20,8 @@ from segbench.datasets.canonical import (
     read_table,
 )
 from segbench.datasets.doubts import describe_unmatched, reading_doubts, reading_notes
-from segbench.datasets.mask_values import Palettes, count_values
+from segbench.datasets.mask_values import count_values
+from segbench.datasets.palettes import Palettes
 from segbench.errors import InputError
 from segbench.files import atomic_folder
 from segbench.images import IGNORE, Pixels
@@ -33,7 +34,7 @@ SAMPLE_COLUMNS = (
 MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
-    *("exif", "exif_other", "clipped", "class_pixels"),
+    *("exif", "exif_other", "clipped", "contested", "without_file", "class_pixels"),
 )
 # Pairs with one way out that a message names.
 NAMED = 10
@@ -74,7 +75,8 @@ def ingest(
       and the deviation of the thumbnail's brightness (0 to 255), values in the mask's file, the
       share of its pixels that hold neither the least nor the greatest, was it resized; what became
       of the image's EXIF orientation, how well both would fit if read the other way (`Sample`), and
-      the share of its pixels outside the range of values; pixels of each class, by id.
+      the share of its pixels outside the range of values; pixels of the mask that several files
+      give to different classes, ids of classes without a mask file; pixels of each class, by id.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `unmatched.csv`: files of the source that are neither image nor mask.
@@ -122,7 +124,7 @@ def ingest(
     doubts = [f"WARNING: {text}" for text in reading_doubts(measures)]
     if unmatched:
         doubts.append(f"WARNING: {describe_unmatched(unmatched)}")
-    return "\n".join([*doubts, *reading_notes(measures), made])
+    return "\n".join([*doubts, *reading_notes(measures, info.classes), made])
 
 
 def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
@@ -271,4 +273,6 @@ def _measure(
         "exif": sample.exif,
         "exif_other": round(sample.exif_other, 3),
         "clipped": round(sample.clipped, 6),
+        "contested": sample.contested,
+        "without_file": " ".join(map(str, sorted(sample.without_file))),
     }

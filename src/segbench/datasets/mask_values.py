@@ -11,7 +11,7 @@ from PIL import Image
 from segbench.datasets.canonical import Palette
 from segbench.datasets.image_files import open_file, read_bytes
 from segbench.errors import InputError
-from segbench.images import IGNORE, Pixels
+from segbench.images import Pixels
 
 # A binary mask has edges that a lossy format or a resizing made grey, not areas of grey.
 GREY, MOST_GREY = range(32, 224), 0.2
@@ -51,6 +51,7 @@ class MaskPixels:
         between: share of its pixels that hold neither the least nor the greatest of them.
         orientation: of its EXIF, 1 to 8.
         palette: of what it shows by palette index; of a grey file the value 0, which is black.
+        contested: how many pixels several files give to different classes.
     """
 
     class_ids: Pixels
@@ -58,6 +59,7 @@ class MaskPixels:
     between: float
     orientation: int
     palette: Palette
+    contested: int = 0
 
 
 def by_threshold(threshold: int, invert: bool = False, alpha: bool = False) -> MaskEncoding:
@@ -218,60 +220,6 @@ def _codes(colours: Pixels) -> NDArray[np.uint32]:
 def _list_colours(colours: Pixels) -> str:
     codes = [f"#{code:06x}" for code in dict.fromkeys(_codes(colours).tolist())]
     return ", ".join(codes[:MOST_COLOURS]) + (" and more" if len(codes) > MOST_COLOURS else "")
-
-
-class Palettes:
-    """What the palette indices of a dataset's masks show, compared from file to file.
-
-    A tool that saves a palette of its own for each file gives an index another meaning in each:
-    read by index, such masks are wrong without any value that is undefined.
-    """
-
-    def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, int, str]] = {}
-
-    def add(self, palette: Palette, source: str) -> None:
-        """Add what the mask of a sample shows.
-
-        Args:
-            palette: of the mask.
-            source: the file name of the sample, for messages.
-
-        Raises:
-            InputError: if an index shows another colour than before.
-        """
-        for index, code, class_id in palette:
-            before, _, other = self._seen.setdefault(index, (code, class_id, source))
-            if before != code:
-                raise InputError(
-                    f"{source}: in its mask the palette index {index} shows #{code:06x}, in that "
-                    f"of {other} #{before:06x}; indices mean nothing here, use "
-                    "dataset.mask.colours, or save the class ids as grey values"
-                )
-
-    def check(self, name: str) -> None:
-        """Raise InputError if the darkest colour is not the background's.
-
-        So it is where a tool has sorted a palette by brightness or by frequency.
-
-        Args:
-            name: of the dataset.
-        """
-        shown = {code: class_id for code, class_id, _ in self._seen.values() if class_id != IGNORE}
-        darkest = min(shown, key=_brightness, default=0)
-        backgrounds = [code for code, class_id in shown.items() if class_id == 0]
-        if not backgrounds or _brightness(darkest) == min(map(_brightness, backgrounds)):
-            return
-        read = ", ".join(f'"#{code:06x}": {class_id}' for code, class_id in shown.items())
-        raise InputError(
-            f"{name}: by their palette indices, the darkest colour of the masks, #{darkest:06x}, "
-            f"is class {shown[darkest]} and not the background; say which colour is which class: "
-            f"dataset.mask.colours (now they are read as {{{read}}})"
-        )
-
-
-def _brightness(code: int) -> int:
-    return 299 * (code >> 16) + 587 * (code >> 8 & 255) + 114 * (code & 255)
 
 
 def count_values(values: Pixels) -> NDArray[np.int64]:

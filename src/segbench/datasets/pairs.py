@@ -1,44 +1,46 @@
-"""Images and masks that lie as files in a folder: finding the pairs, and reading them."""
+"""Images and masks that lie as files in a folder: which of them belong together."""
 
-import os
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import cv2
-
-from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.doubts import some_of
-from segbench.datasets.exif import edge_strength, read_otherwise
 from segbench.datasets.fetching import Archive, locate_files
-from segbench.datasets.image_files import read_image
-from segbench.datasets.mask_values import MaskEncoding, read_mask
+from segbench.datasets.mask_files import MaskFile
+from segbench.datasets.patterns import (
+    OF_MASKS,
+    expression_of,
+    fields_of,
+    files_below,
+    matches,
+    nfc,
+)
 from segbench.errors import InputError
-from segbench.images import Pixels
-from segbench.params.datasets import Limits, Published
+from segbench.params.datasets import Published
 
-# A mask whose size differs by more pixels was hardly resized or cropped by accident.
-SMALL_DIFFERENCE = 8
+# Classes that a message names.
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image file and its mask file, with what is known of the sample; see `Sample`."""
+    """An image file and its mask files, with what is known of the sample; see `Sample`."""
 
     id: str
     image: Path
-    mask: Path
+    masks: tuple[MaskFile, ...]
     group: str = ""
     stratum: str = ""
     split: str = ""
     previous: str = ""
     page: int | None = None
-    """Of both files, where they hold several images."""
+    """Of all files, where they hold several images."""
     problem: str = ""
-    """Why it cannot be used: one of both files is missing."""
+    """Why it cannot be used: a file is missing."""
+
+
+Masks = dict[str, list[MaskFile]]
+"""Mask files by id."""
 
 
 def files_of(params: Published, archives: Sequence[Archive]) -> Path:
@@ -47,7 +49,7 @@ def files_of(params: Published, archives: Sequence[Archive]) -> Path:
     return locate_files(params.name, archives, params.source, params.checksums, budget)
 
 
-def find_pairs(source: Path, images: str, masks: str) -> list[Pair]:
+def find_pairs(source: Path, images: str, masks: str, classes: Sequence[str] = ()) -> list[Pair]:
     """Match the images and masks below a folder by what their patterns have in common.
 
     Args:
@@ -55,225 +57,143 @@ def find_pairs(source: Path, images: str, masks: str) -> list[Pair]:
         images: pattern relative to it: `{id}` stands for the id, any other name in braces for a
             folder or part of a name that belongs to the id too, `*` for anything within a name,
             `**` for any folders. Hidden files never match. An ending matches in capitals also.
-        masks: likewise, with the same names in braces.
+        masks: likewise, with the same names in braces. Beside them `{class}` may stand for one of
+            the classes, which is the foreground of the file, and `{part}` for what tells several
+            masks of one image apart.
+        classes: names by class id, for `{class}`.
 
     Returns:
-        Pairs in the order of their ids, those too of which one file is missing.
+        Pairs in the order of their ids, those too of which a file is missing.
 
     Raises:
-        InputError: if the folder, all images or all masks are missing.
+        InputError: if the folder, all images or all masks are missing, or a class is unknown.
     """
     if not source.is_dir():
         raise InputError(
             f"dataset.source: no folder at {source}; set it to where the images and masks are"
         )
-    fields = _fields(images)
-    if sorted(fields) != sorted(_fields(masks)):
+    fields = fields_of(images)
+    for name in OF_MASKS:
+        if name in fields:
+            raise InputError(
+                f"dataset.images: '{images}' names {{{name}}}, which dataset.masks alone may; call "
+                "it by another name in both"
+            )
+    if sorted(fields) != sorted(set(fields_of(masks)) - set(OF_MASKS)):
         raise InputError(
             f"dataset.masks: '{masks}' names other parts than '{images}'; both need the same names "
             "in braces, as in {folder}/images/{id}.png and {folder}/masks/{id}.png"
         )
-    files = sorted(_files(source))
-    found = {"mask": _by_id(source, files, masks, fields, frozenset())}
+    files = sorted(files_below(source))
+    found_masks = _masks_by_id(source, files, images, masks, classes)
     # Of a file that fits both patterns, {id}.png and {id}_mask.png, the mask's is the narrower.
     # Where they are one pattern, the mask is the alpha channel of the image.
-    masks_alone = frozenset(found["mask"].values()) if images != masks else frozenset()
-    found["image"] = _by_id(source, files, images, fields, masks_alone)
-    if not found["image"] or not found["mask"]:
-        raise _nothing_matches(source, files, {"image": images, "mask": masks}, found)
+    taken = {file.path for ones in found_masks.values() for file in ones}
+    free = [path for path in files if path not in taken] if images != masks else files
+    found_images = {
+        _id_of(match, fields): path
+        for path, match in _unique(matches(source, free, images), fields, images)
+    }
+    if not found_images or not found_masks:
+        found = {images: bool(found_images), masks: bool(found_masks)}
+        raise _nothing_matches(source, files, found)
     pairs = [
-        Pair(id, path, found["mask"][id])
-        for id, path in found["image"].items()
-        if id in found["mask"]
+        Pair(id, path, tuple(found_masks[id]))
+        for id, path in found_images.items()
+        if id in found_masks
     ]
-    for kind, other in (("image", "mask"), ("mask", "image")):
-        for id in found[kind].keys() - found[other].keys():
-            path = found[kind][id]
+    without = [(id, path, "image", "mask") for id, path in found_images.items()]
+    without += [(id, ones[0].path, "mask", "image") for id, ones in found_masks.items()]
+    for id, path, kind, other in without:
+        if id not in found_images or id not in found_masks:
             problem = (
                 f"{path}: {kind} without {other} below {source}; "
                 f"add the {other} or take the {kind} away"
             )
-            pairs.append(Pair(id, path, path, problem=problem))
+            pairs.append(Pair(id, path, (), problem=problem))
     return sorted(pairs, key=lambda pair: (pair.id, pair.problem))
 
 
-def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]) -> list[str]:
-    """Files below a folder that no pattern matches, by their names relative to it.
-
-    Args:
-        source: the folder.
-        patterns: as `find_pairs` takes them.
-        other: files that have a use of their own.
-    """
-    expressions = [_expression(pattern) for pattern in patterns]
-    names = [
-        path.relative_to(source).as_posix() for path in sorted(_files(source)) if path not in other
-    ]
-    return [
-        name
-        for name in names
-        if not any(map(re.Pattern.fullmatch, expressions, [_nfc(name)] * len(expressions)))
-    ]
+def _id_of(match: Mapping[str, str], fields: Sequence[str]) -> str:
+    return "/".join(match[field] for field in fields)
 
 
-def _fields(pattern: str) -> list[str]:
-    """Names in braces of a pattern, which must have `{id}` and none twice."""
-    fields = re.findall(r"\{([a-z_]+)\}", pattern)
-    if fields.count("id") != 1:
-        raise InputError(f"pattern '{pattern}': needs {{id}} exactly once, as in images/{{id}}.png")
-    if len(set(fields)) < len(fields):
-        raise InputError(f"pattern '{pattern}': has a name in braces twice; use another or *")
-    return fields
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    """Regular expression of a pattern, for names in NFC."""
-    expression = re.escape(_nfc(pattern))
-    expression = re.sub(r"\\\{([a-z_]+)\\\}", r"(?P<\1>[^/]+)", expression)
-    for part, meaning in {r"\*\*/": r"(?:.*/)?", r"\*": r"[^/]*"}.items():
-        expression = expression.replace(part, meaning)
-    # .jpg and .JPG are one format.
-    expression = re.sub(r"\\\.([A-Za-z0-9]+)$", r"\\.(?i:\1)", expression)
-    return re.compile(expression)
-
-
-def _nfc(name: str) -> str:
-    """A name in composed Unicode: macOS decomposes those that it writes."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _by_id(
-    source: Path, files: list[Path], pattern: str, fields: list[str], other: frozenset[Path]
-) -> dict[str, Path]:
-    """Files below a folder that match a pattern, by id, but those in `other`."""
-    expression = _expression(pattern)
-    by_id: dict[str, Path] = {}
-    for path in files:
-        name = path.relative_to(source).as_posix()
-        match = expression.fullmatch(_nfc(name))
-        if not match or path in other:
-            continue
-        if os.fsencode(name) != name.encode(errors="replace"):
-            raise InputError(f"{source}: the file name {name!r} is not UTF-8; rename it")
-        id = "/".join(match[field] for field in fields)
-        if id in by_id:
+def _unique(
+    found: Mapping[Path, Mapping[str, str]], fields: Sequence[str], pattern: str
+) -> list[tuple[Path, Mapping[str, str]]]:
+    """Files and what their names mean; InputError if two of them mean the same."""
+    by_meaning: dict[tuple[str, ...], Path] = {}
+    for path, match in found.items():
+        meaning = tuple(match[field] for field in fields)
+        other = by_meaning.setdefault(meaning, path)
+        if other != path:
             raise InputError(
-                f"{path}: has the id '{id}' of {by_id[id]}; ids must be unique, narrow the pattern "
-                f"'{pattern}' or dataset.source, or name a folder in it: {{folder}}/{{id}}.png"
+                f"{path}: has the id '{'/'.join(meaning)}' of {other}; ids must be unique, narrow "
+                f"the pattern '{pattern}' or dataset.source, or name a folder in it: "
+                "{folder}/{id}.png"
             )
-        by_id[id] = path
+    return list(found.items())
+
+
+def _masks_by_id(
+    source: Path, files: list[Path], images: str, masks: str, classes: Sequence[str]
+) -> Masks:
+    """Mask files by id; those of one image in the order of their names."""
+    fields = fields_of(images)
+    of_class = "{class}" in masks
+    found = matches(source, files, masks, classes if of_class else ())
+    if of_class:
+        _check_classes(source, files, images, masks, classes, found)
+    class_ids = {nfc(name): at for at, name in enumerate(classes)}
+    by_id: Masks = {}
+    own = [*fields, *(name for name in OF_MASKS if f"{{{name}}}" in masks)]
+    for path, match in _unique(found, own, masks):
+        file = MaskFile(path, class_ids[match["class"]] if of_class else None)
+        by_id.setdefault(_id_of(match, fields), []).append(file)
     return by_id
 
 
-def _nothing_matches(
-    source: Path, files: list[Path], patterns: dict[str, str], found: dict[str, dict[str, Path]]
-) -> InputError:
+def _check_classes(
+    source: Path,
+    files: list[Path],
+    images: str,
+    masks: str,
+    classes: Sequence[str],
+    found: Mapping[Path, Mapping[str, str]],
+) -> None:
+    """Raise InputError if names of mask files name a class that is not defined."""
+    rest = [path for path in files if path not in found]
+    others = matches(source, rest, masks)
+    # In one folder with the masks, {id}_{class}.png, an image's own name may look like a mask's.
+    shared = matches(source, list(others), images)
+    unknown: dict[str, list[Path]] = {}
+    for path, match in others.items():
+        if path not in shared:
+            unknown.setdefault(match["class"], []).append(path)
+    if not unknown:
+        return
+    there = sorted({*unknown, *(match["class"] for match in found.values())})
+    name, paths = next(iter(unknown.items()))
+    raise InputError(
+        f"dataset.masks: {{class}} in '{masks}' finds {', '.join(there[:MOST_NAMED])}"
+        f"{' and more' if len(there) > MOST_NAMED else ''}, of which '{name}' ({len(paths)} files, "
+        f"as {paths[0].relative_to(source).as_posix()}) is none of dataset.classes "
+        f"({', '.join(classes)}), in which capitals count; add it there or take its files away"
+    )
+
+
+def _nothing_matches(source: Path, files: list[Path], found: Mapping[str, bool]) -> InputError:
     """What is there where a pattern matches nothing."""
-    missing = [f"'{pattern}'" for kind, pattern in patterns.items() if not found[kind]]
+    missing = [f"'{pattern}'" for pattern, there in found.items() if not there]
     names = [path.relative_to(source).as_posix() for path in files]
     there = f"there are {some_of(names)}" if names else "the folder is empty"
-    deeper = [_expression("**/" + pattern) for pattern in patterns.values()]
+    deeper = [expression_of("**/" + pattern) for pattern in found]
     hint = (
         ", put **/ in front of the patterns"
-        if all(any(map(expression.fullmatch, map(_nfc, names))) for expression in deeper)
+        if all(any(map(expression.fullmatch, map(nfc, names))) for expression in deeper)
         else ""
     )
     return InputError(
         f"{source}: no file matches {' or '.join(missing)}; at least one pair is needed, {there}, "
         f"fix dataset.source or the patterns, in which capitals count{hint}"
     )
-
-
-def _files(source: Path) -> Iterator[Path]:
-    """Files below a folder, also behind links, but hidden ones; no folder twice, so no loop."""
-    seen = set()
-    for folder, folders, names in os.walk(source, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in names if not name.startswith("."))
-
-
-def read_pairs(
-    pairs: list[Pair],
-    encoding: MaskEncoding,
-    limits: Limits,
-    value_range: tuple[float, float] | None = None,
-    turn: bool = True,
-) -> list[SampleReader]:
-    """Readers of pairs of files, in the order of their ids.
-
-    Args:
-        pairs: where they lie.
-        encoding: of their masks.
-        limits: of the dataset.
-        value_range: of 16-bit images, the values that become 0 and 255.
-        turn: images and masks upright, as the EXIF of each says; else as stored.
-    """
-    read = partial(_read_pair, encoding=encoding, limits=limits, value_range=value_range, turn=turn)
-    ordered = sorted(pairs, key=lambda pair: pair.id)
-    return [SampleReader(1, partial(read, pair)) for pair in ordered]
-
-
-def _read_pair(
-    pair: Pair,
-    encoding: MaskEncoding,
-    limits: Limits,
-    value_range: tuple[float, float] | None,
-    turn: bool,
-) -> list[Sample]:
-    if pair.problem:
-        raise InputError(pair.problem)
-    image = read_image(pair.image, limits.megapixels, value_range, pair.page, turn)
-    file = read_mask(pair.mask, encoding, limits.megapixels, pair.page, turn)
-    mask = file.class_ids
-    (height, width), (mask_height, mask_width) = image.pixels.shape[:2], mask.shape
-    off = _size_difference(image.pixels, mask)
-    other = read_otherwise(image.pixels, mask, (image.orientation, file.orientation), turn)
-    if other and _size_difference(*other) > limits.size_difference:
-        other = None
-    if 0 < off <= limits.size_difference:
-        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    elif off and other:
-        raise InputError(
-            f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
-            f"{width}x{height}, {'turned' if turn else 'not turned'} as EXIF says; sizes must "
-            f"agree, set dataset.exif: {'ignore' if turn else 'turn'}"
-        )
-    elif off:
-        raise InputError(
-            f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
-            f"{width}x{height}; dataset.limits.size_difference allows {limits.size_difference} "
-            f"pixels, fix the pair{' or raise it' if off <= SMALL_DIFFERENCE else ''}"
-        )
-    strength = edge_strength(image.pixels, mask) if other else 0.0
-    orientation = image.orientation if image.orientation != 1 else file.orientation
-    exif = f"{'turned' if turn else 'ignored'} {orientation}" if orientation != 1 else ""
-    return [
-        Sample(
-            id=pair.id,
-            image=image.pixels,
-            mask=mask,
-            group=pair.group or pair.id,
-            stratum=pair.stratum,
-            source=str(pair.image),
-            split=pair.split,
-            previous=pair.previous,
-            encoded=image.encoded,
-            mask_values=file.num_values,
-            mask_between=file.between,
-            mask_resized=off > 0,
-            palette=file.palette,
-            exif=exif,
-            exif_other=edge_strength(*other) / strength if other and strength else 0.0,
-            clipped=image.clipped,
-        )
-    ]
-
-
-def _size_difference(image: Pixels, mask: Pixels) -> int:
-    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
-    return max(abs(height - mask_height), abs(width - mask_width))

@@ -214,6 +214,8 @@ class Folder(Section):
     images: str
     """Pattern below `source`, with `*`, `**` and one `{id}`: `images/{id}.jpg`."""
     masks: str
+    """Likewise, with the same names in braces; beside them `{class}` for one of the classes, which
+    is the foreground of that file, and `{part}` for several masks of one image."""
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     """Names by class id, background first."""
     mask: Mask
@@ -222,7 +224,8 @@ class Folder(Section):
     stratum: Label | None
     """What a split balances (site, camera, diagnosis). null: only the number of images."""
     split: Label | None
-    """For `split.by: predefined`: train, val or test of each image."""
+    """For `split.by: predefined`: train, val or test of each image; also training, valid,
+    validation, dev and testing, in any case."""
     exif: Literal["turn", "ignore"]
     """Turn images and masks upright as the EXIF of each says, or take them as they are stored: for
     masks that were drawn on stored pixels."""
@@ -251,6 +254,19 @@ class Folder(Section):
         twice = [name for name in self.classes if self.classes.count(name) > 1]
         if twice:
             raise ValueError(f"classes: '{twice[0]}' stands there more than once; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _files_name_a_class_once(self) -> Self:
+        ids: set[int] = set()
+        if isinstance(self.mask, MaskValues | MaskColours):
+            table = self.mask.values if isinstance(self.mask, MaskValues) else self.mask.colours
+            ids = set(table.values())
+        if "{class}" in self.masks and ids - {0, 1, 255}:
+            raise ValueError(
+                f"masks: {{class}} says which class a file's foreground is, but mask makes "
+                f"{sorted(ids)} of its values; only 0, 1 (that class) and 255 may be among them"
+            )
         return self
 
     @model_validator(mode="after")

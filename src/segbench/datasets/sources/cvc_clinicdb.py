@@ -11,7 +11,8 @@ from dataclasses import replace
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.mask_values import by_threshold
-from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
+from segbench.datasets.pairs import Pair, files_of, find_pairs
+from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
 from segbench.params.datasets import Published
 
@@ -80,7 +81,7 @@ def readers(params: Published) -> list[SampleReader]:
     found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
     split = published_split()
     pairs = [_named(pair, split) for pair in found]
-    return read_pairs(pairs, by_threshold(EDGE_THRESHOLD), params.limits)
+    return read_pairs(pairs, Reading(by_threshold(EDGE_THRESHOLD), params.limits))
 
 
 def _named(pair: Pair, split: dict[int, str]) -> Pair:

@@ -10,7 +10,9 @@ import pandas as pd
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import locate_files
 from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
-from segbench.datasets.pairs import find_pairs, read_pairs, unmatched_files
+from segbench.datasets.pairs import find_pairs
+from segbench.datasets.patterns import unmatched_files
+from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
 from segbench.params.datasets import (
     Folder,
@@ -23,7 +25,13 @@ from segbench.params.datasets import (
     MaskValues,
 )
 
-PREDEFINED = ("", "train", "val", "test")
+PREDEFINED = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Splits by the names that folders and tables give them, in lower case."""
 
 
 def info(params: Folder) -> DatasetInfo:
@@ -64,15 +72,16 @@ def _folder(params: Folder) -> Path:
 def readers(params: Folder) -> list[SampleReader]:
     """Readers of the pairs below `params.source`."""
     folder = _folder(params)
-    pairs = find_pairs(folder, params.images, params.masks)
+    pairs = find_pairs(folder, params.images, params.masks, params.classes)
     ids = [pair.id for pair in pairs if not pair.problem]
     groups = _labels("group", params.group, ids, folder)
     strata = _labels("stratum", params.stratum, ids, folder)
     splits = _labels("split", params.split, ids, folder)
     for id, split in splits.items():
-        if split not in PREDEFINED:
+        if split.lower() not in PREDEFINED:
             raise InputError(
-                f"dataset.split: '{split}' for the id '{id}'; it must be train, val or test"
+                f"dataset.split: '{split}' for the id '{id}'; it must be one of "
+                f"{', '.join(filter(None, PREDEFINED))}"
             )
     named = [
         replace(
@@ -80,12 +89,18 @@ def readers(params: Folder) -> list[SampleReader]:
             id=file_name(pair.id),
             group=groups.get(pair.id, ""),
             stratum=strata.get(pair.id, ""),
-            split=splits.get(pair.id, ""),
+            split=PREDEFINED[splits.get(pair.id, "").lower()],
         )
         for pair in pairs
     ]
-    turn = params.exif == "turn"
-    return read_pairs(named, _encoding(params), params.limits, params.value_range, turn)
+    reading = Reading(
+        encoding=_encoding(params),
+        limits=params.limits,
+        value_range=params.value_range,
+        turn=params.exif == "turn",
+        class_ids=range(1, len(params.classes)) if "{class}" in params.masks else (),
+    )
+    return read_pairs(named, reading)
 
 
 def file_name(id: str) -> str:

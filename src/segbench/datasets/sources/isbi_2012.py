@@ -11,8 +11,10 @@ from pathlib import Path
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.image_files import UNREADABLE, read_bytes
+from segbench.datasets.mask_files import MaskFile
 from segbench.datasets.mask_values import by_threshold
-from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
+from segbench.datasets.pairs import Pair, files_of, find_pairs
+from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
 from segbench.images import open_image
 from segbench.params.datasets import Isbi2012
@@ -67,7 +69,7 @@ def readers(params: Isbi2012) -> list[SampleReader]:
         )
     there = {int(pair.id) for pair in found}
     pairs = [_named(pair, there, params.slices_per_block) for pair in found]
-    return read_pairs(pairs, by_threshold(THRESHOLD, invert=True), params.limits)
+    return read_pairs(pairs, Reading(by_threshold(THRESHOLD, invert=True), params.limits))
 
 
 def _pages(images: Path) -> list[Pair]:
@@ -88,7 +90,8 @@ def _pages(images: Path) -> list[Pair]:
             f"{masks}: {counts[1]} pages, but {images.name} has {counts[0]}; "
             "both stacks must have as many, replace the file"
         )
-    return [Pair(str(page), images, masks, page=page) for page in range(counts[0])]
+    file = (MaskFile(masks),)
+    return [Pair(str(page), images, file, page=page) for page in range(counts[0])]
 
 
 def _named(pair: Pair, there: set[int], slices_per_block: int) -> Pair:

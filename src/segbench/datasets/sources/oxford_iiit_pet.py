@@ -11,7 +11,8 @@ from pathlib import Path
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.mask_values import by_values
-from segbench.datasets.pairs import Pair, files_of, find_pairs, read_pairs
+from segbench.datasets.pairs import Pair, files_of, find_pairs
+from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
 from segbench.images import IGNORE
 from segbench.params.datasets import OxfordIIITPet
@@ -63,7 +64,8 @@ def readers(params: OxfordIIITPet) -> list[SampleReader]:
         pairs = [pair for pair in pairs if pair.id in split_of]
     border = 2 if params.border is None else BORDER_CLASS[params.border]
     encoding = by_values({BACKGROUND: 0, PET: 1, BORDER: border})
-    return read_pairs([_named(pair, split_of) for pair in pairs], encoding, params.limits)
+    named = [_named(pair, split_of) for pair in pairs]
+    return read_pairs(named, Reading(encoding, params.limits))
 
 
 def _read_lists(folder: Path) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""Files that belong together, read: an image and its masks become a sample."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+
+from segbench.datasets.canonical import Sample, SampleReader
+from segbench.datasets.exif import edge_strength, read_otherwise
+from segbench.datasets.image_files import read_image
+from segbench.datasets.mask_files import read_mask_files
+from segbench.datasets.mask_values import MaskEncoding, read_mask
+from segbench.datasets.pairs import Pair
+from segbench.errors import InputError
+from segbench.images import Pixels
+from segbench.params.datasets import Limits
+
+# A mask whose size differs by more pixels was hardly resized or cropped by accident.
+SMALL_DIFFERENCE = 8
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a dataset are read.
+
+    Attributes:
+        encoding: of the masks.
+        limits: of the dataset.
+        value_range: of images of more than 8 bits, the values that become 0 and 255.
+        turn: images and masks upright, as the EXIF of each says; else as stored.
+        class_ids: of which each image may have a mask file of its own; empty: files hold all.
+    """
+
+    encoding: MaskEncoding
+    limits: Limits
+    value_range: tuple[float, float] | None = None
+    turn: bool = True
+    class_ids: Sequence[int] = ()
+
+
+def read_pairs(pairs: list[Pair], reading: Reading) -> list[SampleReader]:
+    """Readers of pairs of files, in the order of their ids.
+
+    Args:
+        pairs: where they lie.
+        reading: how they are read.
+    """
+    ordered = sorted(pairs, key=lambda pair: pair.id)
+    return [SampleReader(1, partial(_read_pair, pair, reading)) for pair in ordered]
+
+
+def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
+    if pair.problem:
+        raise InputError(pair.problem)
+    limits, turn = reading.limits, reading.turn
+    image = read_image(pair.image, limits.megapixels, reading.value_range, pair.page, turn)
+    file = read_mask_files(
+        pair.masks,
+        lambda path: read_mask(path, reading.encoding, limits.megapixels, pair.page, turn),
+    )
+    mask = file.class_ids
+    (height, width), (mask_height, mask_width) = image.pixels.shape[:2], mask.shape
+    off = _size_difference(image.pixels, mask)
+    other = read_otherwise(image.pixels, mask, (image.orientation, file.orientation), turn)
+    if other and _size_difference(*other) > limits.size_difference:
+        other = None
+    if 0 < off <= limits.size_difference:
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    elif off and other:
+        raise InputError(
+            f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
+            f"{width}x{height}, {'turned' if turn else 'not turned'} as EXIF says; sizes must "
+            f"agree, set dataset.exif: {'ignore' if turn else 'turn'}"
+        )
+    elif off:
+        raise InputError(
+            f"{pair.image}: its mask is {mask_width}x{mask_height} but the image is "
+            f"{width}x{height}; dataset.limits.size_difference allows {limits.size_difference} "
+            f"pixels, fix the pair{' or raise it' if off <= SMALL_DIFFERENCE else ''}"
+        )
+    strength = edge_strength(image.pixels, mask) if other else 0.0
+    orientation = image.orientation if image.orientation != 1 else file.orientation
+    exif = f"{'turned' if turn else 'ignored'} {orientation}" if orientation != 1 else ""
+    return [
+        Sample(
+            id=pair.id,
+            image=image.pixels,
+            mask=mask,
+            group=pair.group or pair.id,
+            stratum=pair.stratum,
+            source=str(pair.image),
+            split=pair.split,
+            previous=pair.previous,
+            encoded=image.encoded,
+            mask_values=file.num_values,
+            mask_between=file.between,
+            mask_resized=off > 0,
+            palette=file.palette,
+            exif=exif,
+            exif_other=edge_strength(*other) / strength if other and strength else 0.0,
+            clipped=image.clipped,
+            contested=file.contested,
+            without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),
+        )
+    ]
+
+
+def _size_difference(image: Pixels, mask: Pixels) -> int:
+    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+    return max(abs(height - mask_height), abs(width - mask_width))
