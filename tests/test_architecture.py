@@ -20,7 +20,10 @@ ALLOWED = {
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
 }
 """What a package may import, beside itself and the foundations."""
-COMMANDS = {"__main__", "cli", "commands", "plan", "recipes", "recovery", "stage", "workspace"}
+COMMANDS = {
+    *("__main__", "cli", "commands", "plan", "recipes", "recovery", "stage"),
+    "workspace",
+}
 """May import everything."""
 
 

@@ -152,6 +152,20 @@ def test_a_wrong_command_line(
             "repro evalute@mine-0-0",
             "no stage 'evalute' (did you mean evaluate, measure?); there",
         ),
+        (
+            "repro train@resnet18",
+            "no run 'train@resnet18' (did you mean train@resnet18-0-0, train@resnet18-0-1?); a ",
+        ),
+        ("repro train@resnet18-0-7", "no run 'train@resnet18-0-7' (did you mean train@resnet18-0-"),
+        (
+            "repro evaluate@resnet8-0-0",
+            "no run 'evaluate@resnet8-0-0' (did you mean evaluate@resnet",
+        ),
+        (
+            "repro train@regnetx_002-0-0",
+            "no run 'train@regnetx_002-0-0': add regnetx_002 to comparison.candidates\n",
+        ),
+        ("repro split@resnet18", "split runs once, for all candidates: 'segbench repro split'\n"),
         ("recipe best-cvd", "no recipe 'best-cvd' (did you mean best-cvc"),
         ("recipe best-cvc --as a/b", "'a/b' cannot name a run; use letters, digits, '_' and '-'"),
         ("plan", "DVC: you are not inside of a DVC repository"),

@@ -26,7 +26,7 @@ OBSERVERS = {
     "params",  # checks values that DVC itself follows
     "plan.py",  # foretells
     "progress.py",  # tells how far a loop is
-    "recovery.py",  # mends what a kill left
+    "recovery",  # mends what a kill left
     "recipes.py",  # runs all of it elsewhere
     "report/animation.py",  # draws
     "report/drawing.py",  # draws

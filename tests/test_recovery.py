@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segbench.recovery import finish, mend
+from segbench.recovery import objects, outputs
+from segbench.recovery.mend import finish, mend
 
 RUNS = ["a-0-0", "b-0-0"]
 PIPELINE = """\
@@ -247,7 +248,7 @@ def test_what_is_not_asked_for_is_not_restored(root: Path) -> None:
     mend(root, RUNS[:1])
     assert not (root / "data/train/b").exists()
     (root / WEIGHTS).unlink()
-    mend(root, RUNS, restore=False)
+    mend(root, RUNS, force=True)
     assert not (root / WEIGHTS).exists()
 
 
@@ -290,14 +291,39 @@ def test_where_both_are_damaged_it_is_fetched_or_made_anew(
 
 
 def test_what_was_checked_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from segbench import recovery
-
     read: list[Path] = []
-    original = recovery._md5
-    monkeypatch.setattr(recovery, "_md5", lambda path: read.append(path) or original(path))
-    monkeypatch.setattr(recovery, "CLOCK_S", 0.0)
+    original = objects.md5_of
+    for module in (objects, outputs):
+        monkeypatch.setattr(module, "md5_of", lambda path: read.append(path) or original(path))
+        monkeypatch.setattr(module, "CLOCK_S", 0.0)
     mend(root, RUNS)
     assert len(read) > 5  # a copy is new
     read.clear()
     mend(root, RUNS)
     assert read == []
+
+
+def test_what_only_is_to_be_told_stays_as_it_is(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by `segbench repro --dry`."""
+
+    def state() -> dict[str, bytes]:
+        files = [path for path in root.rglob("*") if path.is_file() and path.name != "lock"]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+    damage(stored(root, "data/train/a/record"))
+    (root / WEIGHTS).unlink()
+    before = state()
+    assert mend(root, RUNS, dry=True)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in said] == ["would be mended"] * 2, said
+    assert state() == before
+    (root / ".dvc/tmp/rwlock").write_text('{"wri')
+    (root / "dvc.lock").write_text((root / "dvc.lock").read_text()[:100])
+    before = state()
+    assert not mend(root, RUNS, dry=True)
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    assert state() == before
+    assert mend(root, RUNS)
+    assert repro(root) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from segbench.errors import exit_statuses, leave
-from segbench.recovery import keep_lock
+from segbench.recovery.lock_file import keep_lock
 from segbench.tracking import follower
 
 RUN_FLAGS = ("candidate", "fold", "seed")
@@ -65,6 +65,7 @@ def main(function: str, tracked: bool = False) -> None:
 def arguments(target: Callable[..., str]) -> dict[str, object]:
     """The arguments of a stage's function, by name, from the command line."""
     from segbench.params import Params, load_params
+    from segbench.params.compare import RunKey
 
     hints = get_type_hints(Params)
     sections = {name: hints[name] for name in Params.model_fields}
@@ -89,7 +90,7 @@ def arguments(target: Callable[..., str]) -> dict[str, object]:
     given = vars(parser.parse_args())
     candidate, fold, seed = (given[name] for name in RUN_FLAGS)
     if candidate is not None:
-        run = f"{candidate}-fold{fold}-seed{seed}"
+        run = RunKey(candidate, fold, seed).name
         given |= {
             name: value.with_name(f"{run}{value.suffix}")
             for name, value in given.items()

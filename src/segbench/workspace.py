@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 MARKS = ("dvc.yaml", "params.yaml")
 """Files at the root of a workspace."""
+FORCE, DRY = {"-f", "--force"}, {"--dry"}
+"""Options of `dvc repro`."""
 
 
 def find_workspace() -> Path | None:
@@ -61,7 +62,7 @@ def run_pipeline(
 ) -> None:
     """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
 
-    What an earlier run left damaged is mended first.
+    What an earlier run left damaged is mended first, or with --dry only told.
 
     Args:
         folder: root of a workspace.
@@ -89,12 +90,15 @@ def run_pipeline(
     }
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro", *arguments]
-    from segbench.recovery import finish, mend
+    from segbench.recovery.mend import finish, mend
 
-    chosen = params.comparison
-    keys = itertools.product(chosen.candidates, chosen.folds, chosen.seeds)
-    runs = ["-".join(map(str, key)) for key in keys]
-    mend(folder, runs, restore="--force" not in arguments)
+    runs = [key.item for key in params.comparison.runs]
+    force, dry = (not options.isdisjoint(arguments) for options in (FORCE, DRY))
+    if not mend(folder, runs, force, dry):
+        raise InputError(
+            "what would run can be told once that is mended, which 'segbench repro' does before it "
+            "runs anything"
+        )
     status, stopped_by = run_in_group(command, folder, variables)
     if stopped_by:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -104,7 +108,8 @@ def run_pipeline(
             "a stage or DVC failed, see above; mend the cause and run the same command again, "
             f"finished stages are kept (in {folder.resolve()})"
         )
-    finish(folder, runs)
+    if not dry:
+        finish(folder, runs)
 
 
 def _before(first: str, paths: str) -> str:

@@ -1,13 +1,18 @@
 """`segbench repro`: run the pipeline."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from segbench.workspace import enter_workspace, find_workspace, run_pipeline
+
+if TYPE_CHECKING:
+    from segbench.params import Params
 
 
 def stages_of(root: Path) -> dict[str, str]:
@@ -62,14 +67,14 @@ def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
     from segbench.params import load_params
 
     params = load_params(Path("params.yaml"))
-    _check_names(stages)
+    _check_names(stages, params)
     options = [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
     run_pipeline(Path(), params, *options, *stages, wait=wait)
     if not stages and not flags["dry"]:
         click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)
 
 
-def _check_names(stages: tuple[str, ...]) -> None:
+def _check_names(stages: tuple[str, ...], params: Params) -> None:
     """Raise InputError for a misspelt stage; DVC takes paths of outputs too, and checks those."""
     from segbench.errors import InputError
     from segbench.params.section import did_you_mean
@@ -78,8 +83,34 @@ def _check_names(stages: tuple[str, ...]) -> None:
     for word in stages:
         if word.startswith("-"):
             return  # what follows are options of DVC and their values
-        name = word.partition("@")[0]
+        name, at, run = word.partition("@")
         if known and name not in known and "/" not in word and not Path(word).exists():
             raise InputError(
                 f"no stage '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}"
             )
+        if at and name in known:
+            _check_run(name, run, params)
+
+
+def _check_run(stage: str, run: str, params: Params) -> None:
+    """Raise InputError unless a stage has a run of that name, `alias-fold-seed`."""
+    from segbench.errors import InputError
+    from segbench.params.section import did_you_mean
+    from segbench.recovery.mend import REPEATED
+
+    if f"{stage}@" not in REPEATED:
+        raise InputError(f"{stage} runs once, for all candidates: 'segbench repro {stage}'")
+    items = [key.item for key in params.comparison.runs]
+    if run in items:
+        return
+    alias = run.split("-")[0]
+    if alias in params.candidates and alias not in params.comparison.candidates:
+        raise InputError(f"no run '{stage}@{run}': add {alias} to comparison.candidates")
+    of_alias = [f"{stage}@{item}" for item in items if alias and item.split("-")[0] == alias]
+    if of_alias:
+        near = f" (did you mean {', '.join(of_alias[:3])}?)"
+    else:
+        near = did_you_mean(f"{stage}@{run}", [f"{stage}@{item}" for item in items])
+    raise InputError(
+        f"no run '{stage}@{run}'{near}; a run is named {stage}@ALIAS-FOLD-SEED, all of them {stage}"
+    )

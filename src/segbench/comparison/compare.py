@@ -16,7 +16,7 @@ from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import text_table, write_tables
 from segbench.comparison.verdict import reach_verdict
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result, run_keys, run_names
+from segbench.evaluation.results import RunResult, read_result
 from segbench.files import atomic_file
 from segbench.params import Params
 from segbench.tracking import provenance
@@ -56,7 +56,7 @@ def compare(params: Params, paths: Paths) -> str:
     """
     header = read_header(paths.arrays)
     folders = paths.metrics, paths.evaluations, paths.history, paths.runs
-    runs = [read_result(*key, *folders) for key in run_keys(params)]
+    runs = [read_result(*key, *folders) for key in params.comparison.runs]
     _remove_former_runs(params, paths)
     _check_same_data(header, runs)
     audit = json.loads(paths.split.read_text())
@@ -93,7 +93,7 @@ def compare(params: Params, paths: Paths) -> str:
 
 
 def _remove_former_runs(params: Params, paths: Paths) -> None:
-    names = run_names(params)
+    names = {key.name for key in params.comparison.runs}
     for folder in (paths.metrics, paths.history, paths.runs):
         for path in folder.iterdir():
             if RUN_NAME.fullmatch(path.stem) and path.stem not in names:

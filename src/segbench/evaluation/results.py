@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segbench.errors import InputError
 from segbench.files import atomic_file, sha256_of, sha256_of_arrays
 from segbench.images import Pixels
-from segbench.params import Params
+from segbench.params.compare import RunKey
 
 NAMING = ("split", "id", "group", "stratum")
 """Columns of the rows of an evaluation that are no numbers."""
@@ -42,22 +42,6 @@ class RunResult:
     history: pd.DataFrame
     trained: dict[str, Any]
     folder: Path
-
-
-def run_keys(params: Params) -> list[tuple[str, int, int]]:
-    """(alias, fold, seed) of every run, in the order of the params."""
-    chosen = params.comparison
-    return [
-        (alias, fold, seed)
-        for alias in chosen.candidates
-        for fold in chosen.folds
-        for seed in chosen.seeds
-    ]
-
-
-def run_names(params: Params) -> list[str]:
-    """Names of every run, as dvc.yaml forms them."""
-    return [f"{alias}-fold{fold}-seed{seed}" for alias, fold, seed in run_keys(params)]
 
 
 def write_images(path: Path, table: pd.DataFrame) -> str:
@@ -138,7 +122,7 @@ def read_result(
     Raises:
         InputError: for files that are missing or do not belong together.
     """
-    name = f"{alias}-fold{fold}-seed{seed}"
+    name = RunKey(alias, fold, seed).name
     scores = metrics / f"{name}.json"
     if not scores.exists():
         raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'segbench repro'")
@@ -217,8 +201,8 @@ def score_array(
         for (alias, seed, other), part in parts.items():
             if other == fold and not np.array_equal(part[naming], first[naming]):
                 raise InputError(
-                    f"{alias}-fold{fold}-seed{seed} was scored on other {split} images than "
-                    f"{aliases[0]}-fold{fold}-seed{seeds[0]}, so they cannot be compared; run "
+                    f"{RunKey(alias, fold, seed).name} was scored on other {split} images than "
+                    f"{RunKey(aliases[0], fold, seeds[0]).name}, so they cannot be compared; run "
                     "'segbench repro', or take one off comparison.candidates"
                 )
     scores = np.array(

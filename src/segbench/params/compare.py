@@ -1,7 +1,8 @@
 """The section `comparison`: candidates, repetitions, and the metric that ranks them."""
 
 import ast
-from typing import Annotated, Any, Literal, Self
+import itertools
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     Field,
@@ -22,6 +23,24 @@ def _check_once(name: str, values: list[Any]) -> None:
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise ValueError(f"{name} name {twice} more than once; remove the repetition")
+
+
+class RunKey(NamedTuple):
+    """Which training it is: of a candidate, on a fold, with a seed."""
+
+    candidate: str
+    fold: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """In the paths of dvc.yaml, in reports and in MLflow."""
+        return f"{self.candidate}-fold{self.fold}-seed{self.seed}"
+
+    @property
+    def item(self) -> str:
+        """What DVC appends to a stage: `train@<item>`."""
+        return f"{self.candidate}-{self.fold}-{self.seed}"
 
 
 class Tuning(Section):
@@ -62,6 +81,12 @@ class Comparison(Section):
     """Requirements such as `dice_per_image >= 0.9` or `p < 0.05 or parameters <
     runner_up_parameters`. The report is written in any case; then the stage fails if one is not
     met. docs/verdict.md lists the names."""
+
+    @property
+    def runs(self) -> list[RunKey]:
+        """All of them, in the order of the params."""
+        axes = (self.candidates, self.folds, self.seeds)
+        return [RunKey(*key) for key in itertools.product(*axes)]
 
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:

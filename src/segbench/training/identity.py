@@ -11,6 +11,7 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import ResolvedHardware
 from segbench.files import sha256_of, sha256_of_code
 from segbench.params import Params
+from segbench.params.compare import RunKey
 from segbench.tracking import provenance
 from segbench.tracking.records import DatasetInput, Run, flatten, now_ms
 
@@ -78,7 +79,7 @@ def describe_run(
         id=uuid.uuid4().hex,
         stage="train",
         experiment=header.dataset.name,
-        name=f"{alias}-fold{fold}-seed{seed}",
+        name=RunKey(alias, fold, seed).name,
         started_ms=now_ms(),
         params=flatten(chosen),
         tags={**provenance.tags(), **weights},
