@@ -222,9 +222,9 @@ def test_what_is_not_read_stays_text(source: Path, tmp_path: Path) -> None:
         (
             "mask",
             {"limit": 128},
-            "dataset.mask: needs threshold, alpha, values or colours",
+            "dataset.mask: needs threshold, alpha, values, colours or instances",
         ),
-        ("mask", None, "dataset.mask: needs threshold, alpha, values or colours"),
+        ("mask", None, "dataset.mask: needs threshold, alpha, values, colours or instances"),
         ("group", {"table": "a.csv", "id": "id"}, "dataset.group.column: field required"),
         ("group", {"regex": "a"}, "dataset.group: needs a pattern for the id, or table, id and"),
     ],

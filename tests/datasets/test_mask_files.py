@@ -212,3 +212,117 @@ def test_masks_of_one_image_differ_in_size(tmp_path: Path) -> None:
     params = by_part(source, masks="masks/{id}/{part}.*")
     with pytest.raises(InputError, match=r"2.tif: has the id 'a/2' of .*2.png; ids must be unique"):
         download(params, tmp_path / "out")
+
+
+def of_objects(source: Path, instances: object = "any", **changes: object) -> Folder:
+    fields = {"images": "images/{id}.*", "masks": "masks/{id}.*"}
+    return own(source, **{**fields, "mask": {"instances": instances}, **changes})
+
+
+OBJECTS = box(1, 1, value=1) + box(10, 10, value=2)
+
+
+def in_colours(objects: np.ndarray) -> np.ndarray:
+    """Objects 1, 2, 3 in colours of their own on black."""
+    return np.array([(0, 0, 0), (1, 0, 0), (0, 0, 200), (9, 9, 9)], np.uint8)[objects]
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("a.png", OBJECTS),
+        ("a.png", OBJECTS.astype(np.uint16) * 300),
+        ("a.tif", OBJECTS.astype(np.int32) * 70_000),
+        ("a.tif", OBJECTS.astype(np.float32) * 256),
+        ("a.png", in_colours(OBJECTS)),
+    ],
+    ids=["8 bits", "16 bits", "32 bits", "whole floats", "colours"],
+)
+def test_every_instance_is_foreground(name: str, pixels: np.ndarray, tmp_path: Path) -> None:
+    images(tmp_path / "source", "a")
+    put(tmp_path / "source" / "masks" / name, pixels)
+    masks, _ = masks_of(of_objects(tmp_path / "source"), tmp_path / "out")
+    assert (masks["a"] == (OBJECTS > 0)).all()
+
+
+def test_instances_of_a_palette(tmp_path: Path) -> None:
+    """By index, whatever colours a file gives them, if the background is black in it."""
+    source = tmp_path / "source"
+    images(source, "a", "b")
+    (source / "masks").mkdir()
+    for id, levels in (
+        ("a", [0, 0, 0, 255, 0, 0, 0, 255, 0]),
+        ("b", [0, 0, 0, 0, 0, 255, 9, 9, 9]),
+    ):
+        image = Image.fromarray(OBJECTS).convert("P")
+        image.putpalette(levels)
+        image.save(source / "masks" / f"{id}.png")
+    masks, _ = masks_of(of_objects(source), tmp_path / "out")
+    assert all((mask == (OBJECTS > 0)).all() for mask in masks.values())
+    image.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])
+    image.save(source / "masks" / "b.png")
+    with pytest.raises(InputError, match="shows the index 0 as #ffffff and 1 as black, so that"):
+        download(of_objects(source), tmp_path / "again")
+
+
+TABLE = {"table": "objects.csv", "id": "image", "instance": "label", "class": "category"}
+
+
+def with_table(source: Path, rows: str) -> Folder:
+    source.mkdir(exist_ok=True)
+    (source / "objects.csv").write_text("image,label,area,category\n" + rows)
+    return of_objects(source, TABLE, classes=CLASSES)
+
+
+def test_classes_of_instances_by_a_table(tmp_path: Path) -> None:
+    """By name or id of the class, and by number or colour of the instance."""
+    source = tmp_path / "source"
+    images(source, "a", "b c")
+    objects = OBJECTS + box(1, 20, value=3)
+    put(source / "masks" / "a.png", objects.astype(np.uint16) * 300)
+    put(source / "masks" / "b c.png", in_colours(objects))
+    rows = "a,300.0,36,spall\na,600,36,1\na,900,36,255\na,1200,0,crack\n"
+    rows += "b c,#010000,36,2\nb c,#0000C8,36,crack\nb c,#090909,36,255\n"
+    masks, said = masks_of(with_table(source, rows), tmp_path / "out")
+    expected = np.array([0, 2, 1, 255], np.uint8)[objects]
+    assert len(masks) == 2
+    assert all((mask == expected).all() for mask in masks.values())
+    assert "WARNING" not in said, "the table has its use"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("a,1,9,spall\n", "objects.csv has no row for its instances 2 (id 'a'); add them"),
+        ("a,1,9,crack\na,2,9,rust\n", "line 3: 'rust' is no class; write one of background, crack"),
+        ("a,one,9,crack\n", "line 2: 'one' is no instance; write its number, or its colour"),
+        ("a,1,9,crack\na,1,9,spall\n", "line 3: gives the instance 1 of 'a' another class"),
+    ],
+)
+def test_a_table_that_lacks_something(rows: str, said: str, tmp_path: Path) -> None:
+    images(tmp_path, "a")
+    put(tmp_path / "masks" / "a.png", OBJECTS)
+    with pytest.raises(InputError, match=re.escape(said)):
+        download(with_table(tmp_path, rows), tmp_path / "out")
+
+
+def test_masks_that_cannot_be_of_instances(tmp_path: Path) -> None:
+    images(tmp_path, "a")
+    for name, pixels, said in (
+        ("a.jpg", OBJECTS, "a JPEG changes the numbers of instances"),
+        ("a.tif", OBJECTS.astype(np.float32) / 2, "holds values that are no whole numbers"),
+        ("a.tif", -OBJECTS.astype(np.int32), "holds the instance -2, which is below 0"),
+    ):
+        put(tmp_path / "masks" / name, pixels)
+        with pytest.raises(InputError, match=said):
+            download(of_objects(tmp_path), tmp_path / "out")
+        (tmp_path / "masks" / name).unlink()
+
+
+def test_a_table_of_instances_in_params() -> None:
+    params = of_objects(Path(), TABLE)
+    assert params.model_dump(mode="json")["mask"] == {"instances": TABLE}
+    with pytest.raises(ValidationError, match="must be any, or a table with id, instance"):
+        of_objects(Path(), "all")
+    with pytest.raises(ValidationError, match="says the class of all objects in a file"):
+        of_objects(Path(), TABLE, masks="{class}/{id}.png")

@@ -348,10 +348,10 @@ def test_bad_labels(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-@pytest.mark.parametrize("part", ["Train", "validation", "0"])
+@pytest.mark.parametrize("part", ["Trains", "holdout", "0"])
 def test_a_foreign_split(part: str, source: Path, tmp_path: Path) -> None:
     write_table(source / "t.csv", "label", ("train", part, "test"))
-    with pytest.raises(InputError, match=f"'{part}' for the id 'p1_b'; it must be train, val or"):
+    with pytest.raises(InputError, match=f"'{part}' for the id 'p1_b'; it must be one of t"):
         download(own(source, split=FROM_TABLE), tmp_path / "out")
 
 

@@ -105,7 +105,8 @@ def read_mask(
     image = opened.image
     if image.mode.startswith(("I", "F")):
         raise InputError(
-            f"{path}: a mask of more than 8 bits (mode {image.mode}), the limit is 8; convert it"
+            f"{path}: a mask of more than 8 bits (mode {image.mode}), the limit is 8; convert it, "
+            "or use dataset.mask.instances if its values are numbers of objects"
         )
     alpha = _alpha(image, path) if encoding.alpha or _has_alpha(image) else None
     image.info.pop("transparency", None)  # of which Pillow warns when it drops it
@@ -128,7 +129,7 @@ def read_mask(
     between = 1 - float(counts[present[[0, -1]]].sum()) / values.size
     black = np.zeros((1, 3), np.uint8)
     shown = present if palette is not None else present[present == 0]
-    codes = _codes(black if palette is None else palette[shown])
+    codes = colour_codes(black if palette is None else palette[shown])
     return MaskPixels(
         class_ids=cv2.LUT(values, encoding.table),
         num_values=len(present),
@@ -155,19 +156,26 @@ def _alpha(image: Image.Image, path: Path) -> Pixels:
     return np.array(image.convert("RGBA").getchannel("A"))
 
 
-def _grey_values(image: Image.Image, path: Path) -> Pixels:
+def grey_or_colours(image: Image.Image) -> Pixels:
+    """Pixels of a mask without palette: (H, W) grey values, or (H, W, 3) if some are in colour."""
     if image.mode in ("CMYK", "YCbCr"):
         image = image.convert("RGB")
     values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if values.ndim == 2:
         return values
     colours = values[..., : 1 if image.mode == "LA" else 3]
-    if (colours != colours[..., :1]).any():
+    grey = (colours == colours[..., :1]).all()
+    return np.ascontiguousarray(colours[..., 0] if grey else colours)
+
+
+def _grey_values(image: Image.Image, path: Path) -> Pixels:
+    values = grey_or_colours(image)
+    if values.ndim == 3:
         raise InputError(
             f"{path}: a mask in colours, but dataset.mask understands grey values or palette "
             "indices; convert it or use dataset.mask.colours"
         )
-    return np.ascontiguousarray(colours[..., 0])
+    return values
 
 
 def _indices(
@@ -211,14 +219,14 @@ def _check_visible(image: Image.Image, shown: Pixels, alpha: Pixels | None, path
             )
 
 
-def _codes(colours: Pixels) -> NDArray[np.uint32]:
+def colour_codes(colours: Pixels) -> NDArray[np.uint32]:
     """(..., 3) colours to (...) codes, red << 16 | green << 8 | blue."""
     codes: NDArray[np.uint32] = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], "u4")
     return codes
 
 
 def _list_colours(colours: Pixels) -> str:
-    codes = [f"#{code:06x}" for code in dict.fromkeys(_codes(colours).tolist())]
+    codes = [f"#{code:06x}" for code in dict.fromkeys(colour_codes(colours).tolist())]
     return ", ".join(codes[:MOST_COLOURS]) + (" and more" if len(codes) > MOST_COLOURS else "")
 
 
@@ -282,7 +290,7 @@ def _decode_colours(
     mask = np.empty(pixels.shape[:2], np.uint8)
     present: set[int] = set()
     for row, colours in enumerate(pixels):
-        codes = _codes(colours)
+        codes = colour_codes(colours)
         index = np.searchsorted(known, codes).clip(max=len(known) - 1)
         wrong = codes[known[index] != codes]
         if len(wrong):

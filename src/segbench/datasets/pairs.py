@@ -37,6 +37,8 @@ class Pair:
     """Of all files, where they hold several images."""
     problem: str = ""
     """Why it cannot be used: a file is missing."""
+    key: str = ""
+    """The id by which tables name it, where `id` is another."""
 
 
 Masks = dict[str, list[MaskFile]]

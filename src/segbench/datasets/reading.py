@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.exif import edge_strength, read_otherwise
 from segbench.datasets.image_files import read_image
+from segbench.datasets.instances import Instances, read_instances
 from segbench.datasets.mask_files import read_mask_files
-from segbench.datasets.mask_values import MaskEncoding, read_mask
+from segbench.datasets.mask_values import MaskEncoding, MaskPixels, read_mask
 from segbench.datasets.pairs import Pair
 from segbench.errors import InputError
 from segbench.images import Pixels
@@ -32,7 +34,7 @@ class Reading:
         class_ids: of which each image may have a mask file of its own; empty: files hold all.
     """
 
-    encoding: MaskEncoding
+    encoding: MaskEncoding | Instances
     limits: Limits
     value_range: tuple[float, float] | None = None
     turn: bool = True
@@ -55,10 +57,7 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
         raise InputError(pair.problem)
     limits, turn = reading.limits, reading.turn
     image = read_image(pair.image, limits.megapixels, reading.value_range, pair.page, turn)
-    file = read_mask_files(
-        pair.masks,
-        lambda path: read_mask(path, reading.encoding, limits.megapixels, pair.page, turn),
-    )
+    file = read_mask_files(pair.masks, partial(_read_mask, pair, reading))
     mask = file.class_ids
     (height, width), (mask_height, mask_width) = image.pixels.shape[:2], mask.shape
     off = _size_difference(image.pixels, mask)
@@ -104,6 +103,13 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
             without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),
         )
     ]
+
+
+def _read_mask(pair: Pair, reading: Reading, path: Path) -> MaskPixels:
+    encoding, megapixels, turn = reading.encoding, reading.limits.megapixels, reading.turn
+    if isinstance(encoding, Instances):
+        return read_instances(path, encoding, pair.key, megapixels, turn)
+    return read_mask(path, encoding, megapixels, pair.page, turn)
 
 
 def _size_difference(image: Pixels, mask: Pixels) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    ConfigDict,
     Discriminator,
     Field,
     NonNegativeInt,
@@ -28,6 +29,19 @@ REPLACED = {"flood-area": "recipes/flood-vgg19.yaml", "hgr1": "recipes/hgr1-resn
 def catalogue() -> list[str]:
     """Names of all datasets: the modules of `datasets/sources`."""
     return [name.replace("_", "-") for name in modules_of("datasets/sources")]
+
+
+def _kind_of(kinds: dict[str, str]) -> Callable[[Any], str | None]:
+    """What tells sections of a union apart: the key that only one of them has."""
+
+    def kind(value: Any) -> str | None:
+        return next((tag for key, tag in kinds.items() if _has(value, key)), None)
+
+    return kind
+
+
+def _has(value: Any, key: str) -> bool:
+    return key in value if isinstance(value, dict) else hasattr(value, key)
 
 
 class SyntheticPolyps(Section):
@@ -153,6 +167,36 @@ class MaskColours(Section):
     colours: dict[Colour, Byte]
 
 
+class InstanceTable(Section):
+    """Classes of instances, from a CSV file with a row for each."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    table: str
+    """Path relative to `source`, or absolute."""
+    id: str
+    """Column of the image's id."""
+    instance: str
+    """Column of the instance: its number, or its colour as `#rrggbb`."""
+    class_: Annotated[str, Field(alias="class")]
+    """Column of its class: a name of `classes` or its id; 255 marks ignored pixels."""
+
+
+class MaskInstances(Section):
+    """Masks whose values, of up to 32 bits, or colours stand for objects; 0 and black are the
+    background. `any`: all of them are of class 1."""
+
+    instances: Annotated[
+        Annotated[Literal["any"], Tag("any")] | Annotated[InstanceTable, Tag("by table")],
+        Discriminator(
+            lambda value: "any" if value == "any" else "by table" if _has(value, "table") else None,
+            custom_error_type="instances",
+            custom_error_message="must be any, or a table with id, instance and class, as in "
+            "{table: objects.csv, id: image, instance: label, class: category}",
+        ),
+    ]
+
+
 class FromName(Section):
     """A label found in the id: the first parenthesis of a regular expression."""
 
@@ -168,28 +212,18 @@ class FromTable(Section):
     column: str
 
 
-def _kind_of(kinds: dict[str, str]) -> Callable[[Any], str | None]:
-    """What tells sections of a union apart: the key that only one of them has."""
-
-    def kind(value: Any) -> str | None:
-        return next((tag for key, tag in kinds.items() if _has(value, key)), None)
-
-    return kind
-
-
-def _has(value: Any, key: str) -> bool:
-    return key in value if isinstance(value, dict) else hasattr(value, key)
-
-
 Mask = Annotated[
     Annotated[MaskThreshold, Tag("by threshold")]
     | Annotated[MaskAlpha, Tag("by alpha")]
     | Annotated[MaskValues, Tag("by values")]
-    | Annotated[MaskColours, Tag("by colours")],
+    | Annotated[MaskColours, Tag("by colours")]
+    | Annotated[MaskInstances, Tag("by instances")],
     Discriminator(
-        _kind_of({key: f"by {key}" for key in ("threshold", "alpha", "values", "colours")}),
+        _kind_of(
+            {key: f"by {key}" for key in ("threshold", "alpha", "values", "colours", "instances")}
+        ),
         custom_error_type="mask",
-        custom_error_message="needs threshold, alpha, values or colours, as in "
+        custom_error_message="needs threshold, alpha, values, colours or instances, as in "
         "{threshold: 128, invert: false}",
     ),
 ]
@@ -262,6 +296,11 @@ class Folder(Section):
         if isinstance(self.mask, MaskValues | MaskColours):
             table = self.mask.values if isinstance(self.mask, MaskValues) else self.mask.colours
             ids = set(table.values())
+        if "{class}" in self.masks and getattr(self.mask, "instances", "any") != "any":
+            raise ValueError(
+                "masks: {class} says the class of all objects in a file, and mask.instances by a "
+                "table that of each; set instances: any"
+            )
         if "{class}" in self.masks and ids - {0, 1, 255}:
             raise ValueError(
                 f"masks: {{class}} says which class a file's foreground is, but mask makes "

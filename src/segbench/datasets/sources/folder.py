@@ -5,22 +5,24 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import locate_files
+from segbench.datasets.instances import Instances, read_instance_table
 from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
 from segbench.datasets.pairs import find_pairs
 from segbench.datasets.patterns import unmatched_files
 from segbench.datasets.reading import Reading, read_pairs
+from segbench.datasets.tables import read_columns
 from segbench.errors import InputError
 from segbench.params.datasets import (
     Folder,
     FromName,
     FromTable,
+    InstanceTable,
     Label,
     MaskAlpha,
     MaskColours,
+    MaskInstances,
     MaskThreshold,
     MaskValues,
 )
@@ -61,6 +63,8 @@ def unmatched(params: Folder) -> list[str]:
     folder = _folder(params)
     labels = (params.group, params.stratum, params.split)
     tables = [folder / label.table for label in labels if isinstance(label, FromTable)]
+    if isinstance(params.mask, MaskInstances) and isinstance(params.mask.instances, InstanceTable):
+        tables.append(folder / params.mask.instances.table)
     return unmatched_files(folder, (params.images, params.masks), tables)
 
 
@@ -87,6 +91,7 @@ def readers(params: Folder) -> list[SampleReader]:
         replace(
             pair,
             id=file_name(pair.id),
+            key=pair.id,
             group=groups.get(pair.id, ""),
             stratum=strata.get(pair.id, ""),
             split=PREDEFINED[splits.get(pair.id, "").lower()],
@@ -94,7 +99,7 @@ def readers(params: Folder) -> list[SampleReader]:
         for pair in pairs
     ]
     reading = Reading(
-        encoding=_encoding(params),
+        encoding=_encoding(params, folder),
         limits=params.limits,
         value_range=params.value_range,
         turn=params.exif == "turn",
@@ -113,14 +118,18 @@ def file_name(id: str) -> str:
     return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
-def _encoding(params: Folder) -> MaskEncoding:
+def _encoding(params: Folder, folder: Path) -> MaskEncoding | Instances:
     if isinstance(params.mask, MaskThreshold):
         return by_threshold(params.mask.threshold, params.mask.invert)
     if isinstance(params.mask, MaskAlpha):
         return by_threshold(params.mask.alpha, params.mask.invert, alpha=True)
     if isinstance(params.mask, MaskValues):
         return by_values(params.mask.values)
-    return by_colours(params.mask.colours)
+    if isinstance(params.mask, MaskColours):
+        return by_colours(params.mask.colours)
+    if params.mask.instances == "any":
+        return Instances("", {})
+    return read_instance_table(params.mask.instances, folder, params.classes)
 
 
 def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dict[str, str]:
@@ -130,26 +139,7 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
     if isinstance(label, FromName):
         return {id: _from_name(kind, label.pattern, id) for id in ids}
     path = folder / label.table
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"dataset.{kind}: {path} unreadable as CSV ({reason}); fix it") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        # Rows have more values than the header: a comma at their ends, or a mistake.
-        shifted, width = table.reset_index(), len(table.columns)
-        if (shifted.iloc[:, width:] != "").any(axis=None):
-            raise InputError(
-                f"dataset.{kind}: {path} has more values in a row than the {width} columns of its "
-                "header; name every column"
-            )
-        table = shifted.iloc[:, :width].set_axis(table.columns, axis=1)
-    missing = [column for column in (label.id, label.column) if column not in table]
-    if missing:
-        raise InputError(
-            f"dataset.{kind}: {path} has no column '{missing[0]}'; it has "
-            f"{', '.join(table.columns)}"
-        )
+    table = read_columns(f"dataset.{kind}", path, (label.id, label.column))
     twice = table[label.id][table[label.id].duplicated()]
     if len(twice):
         raise InputError(
