@@ -122,6 +122,7 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
             "name": "folder",
             "title": "bench",
             "source": str(root),
+            "watch": True,
             "images": f"images/{{id}}.{kind}",
             "masks": "masks/{id}.png",
             "classes": ["background", "blob"],

@@ -65,22 +65,25 @@ class Estimate:
     bytes: int
 
 
-def stages_to_run() -> list[str]:
+def stages_to_run(new_source: bool) -> list[str]:
     """Names of the stages that are out of date, or depend on one that is.
+
+    Args:
+        new_source: the dataset's files changed, which DVC does not see.
 
     Raises:
         InputError: if DVC cannot say it: no repository of DVC, a damaged dvc.yaml, another DVC.
     """
     try:
-        return _stages_to_run()
+        return _stages_to_run({"download"} if new_source else set())
     except DvcException as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"DVC: {reason}; 'segbench repro --dry' says more") from None
 
 
-def _stages_to_run() -> list[str]:
+def _stages_to_run(besides: set[str]) -> list[str]:
     with Repo() as repo:
-        changed = set(repo.status())
+        changed = set(repo.status()) | besides
         graph = repo.index.graph  # edges lead from a stage to those it depends on
         stale: set[str] = set()
         for stage in graph.nodes:
@@ -323,9 +326,14 @@ def seconds_to_augment(params: Params, samples: Samples) -> float:
     return (time.perf_counter() - started) / len(small)
 
 
-def make_plan(params: Params) -> str:
-    """The plan as text: a line for each kind of stage, and their sum."""
-    stages = stages_to_run()
+def make_plan(params: Params, new_source: bool = False) -> str:
+    """The plan as text: a line for each kind of stage, and their sum.
+
+    Args:
+        params: of the workspace in the current folder.
+        new_source: the dataset's files changed since they were read.
+    """
+    stages = stages_to_run(new_source)
     if not stages:
         return "plan: nothing to run, data and pipeline are up to date"
     samples = read_samples(params)

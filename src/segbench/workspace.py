@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MARKS = ("dvc.yaml", "params.yaml")
 """Files at the root of a workspace."""
-FORCE, DRY = {"-f", "--force"}, {"--dry"}
+FORCE, DRY, PART = {"-f", "--force"}, {"--dry"}, {"-s", "--single-item", "--downstream"}
 """Options of `dvc repro`."""
 
 
@@ -62,7 +62,8 @@ def run_pipeline(
 ) -> None:
     """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
 
-    What an earlier run left damaged is mended first, or with --dry only told.
+    What an earlier run left damaged is mended first, and a dataset whose files changed is read;
+    with --dry both are only told.
 
     Args:
         folder: root of a workspace.
@@ -82,24 +83,42 @@ def run_pipeline(
             f"{interpreter}: has no 'python', which dvc.yaml calls; install segbench into a "
             "virtual environment"
         )
-    source = str((folder / "src").resolve())
+    code = str((folder / "src").resolve())
     variables = {
         **environment,
         "PATH": _before(str(interpreter), environment.get("PATH", "")),
-        "PYTHONPATH": _before(source, environment.get("PYTHONPATH", "")),
+        "PYTHONPATH": _before(code, environment.get("PYTHONPATH", "")),
     }
     lock = ["--wait-for-lock"] if wait else []
-    command = [sys.executable, "-m", "dvc", *lock, "repro", *arguments]
+    command = [sys.executable, "-m", "dvc", *lock, "repro"]
     from segbench.recovery.mend import finish, mend
+    from segbench.watch import look_at_source
 
     runs = [key.item for key in params.comparison.runs]
-    force, dry = (not options.isdisjoint(arguments) for options in (FORCE, DRY))
+    force, dry, part = (not options.isdisjoint(arguments) for options in (FORCE, DRY, PART))
     if not mend(folder, runs, force, dry):
         raise InputError(
             "what would run can be told once that is mended, which 'segbench repro' does before it "
             "runs anything"
         )
-    status, stopped_by = run_in_group(command, folder, variables)
+    source = look_at_source(folder, params.dataset)
+    reads = not part or "download" in arguments
+    if source.said and reads:
+        print(f"{source.said}{'; download runs again' * source.is_new}", file=sys.stderr)
+    if source.is_new and reads and not (force or dry):
+        # By force, so that no cache takes the place of reading.
+        _run_dvc([*command, "--force", "--single-item", "download"], folder, variables)
+        source.note()
+    _run_dvc([*command, *arguments], folder, variables)
+    if dry:
+        return
+    if reads:
+        source.note()
+    finish(folder, runs)
+
+
+def _run_dvc(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+    status, stopped_by = run_in_group(command, folder, environment)
     if stopped_by:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(128 + stopped_by)
@@ -108,8 +127,6 @@ def run_pipeline(
             "a stage or DVC failed, see above; mend the cause and run the same command again, "
             f"finished stages are kept (in {folder.resolve()})"
         )
-    if not dry:
-        finish(folder, runs)
 
 
 def _before(first: str, paths: str) -> str:

@@ -1074,7 +1074,8 @@ def test_cvc_sequences_cover_all_frames() -> None:
 @pytest.mark.skipif(not (SHARED / "datasets").exists(), reason="needs the real frames")
 def test_cvc_on_the_real_frames(tmp_path: Path) -> None:
     source = SHARED / "datasets" / "cvc-clinicdb"
-    fields = {"name": "cvc-clinicdb", "source": str(source), "checksums": {}, "limits": LIMITS}
+    fields = {"name": "cvc-clinicdb", "source": str(source), "watch": True}
+    fields |= {"checksums": {}, "limits": LIMITS}
     said = download(Published.model_validate(fields), tmp_path / "out")
     assert said.startswith("612 images with masks of cvc-clinicdb in ")
     samples = read_samples(tmp_path / "out")

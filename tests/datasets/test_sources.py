@@ -45,6 +45,7 @@ def published(
     tree = {
         "name": name,
         "source": None if source is None else str(source),
+        "watch": True,
         "checksums": {},
         "limits": {**LIMITS, **(limits or {})},
         **CHOICES[name],

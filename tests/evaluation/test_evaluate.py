@@ -48,6 +48,7 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
         "name": "folder",
         "title": "grey",
         "source": str(tmp_path / "source"),
+        "watch": True,
         "images": "images/{id}.png",
         "masks": "masks/{id}.png",
         "classes": ["background", "low", "high"],

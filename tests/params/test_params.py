@@ -135,6 +135,7 @@ def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: 
 PUBLISHED: dict[str, Any] = {
     "name": "cvc-clinicdb",
     "source": None,
+    "watch": True,
     "checksums": {},
     "limits": {"megapixels": 1, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "skip"},
 }

@@ -23,6 +23,7 @@ def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
         "name": "folder",
         "title": "mine",
         "source": str(folder),
+        "watch": True,
         "images": "images/{id}.*",
         "masks": "masks/{id}_mask.*",
         "classes": ["background", "crack"],

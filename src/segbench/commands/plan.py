@@ -22,5 +22,11 @@ def plan() -> None:
     enter_workspace()
     from segbench.params import load_params
     from segbench.plan import make_plan
+    from segbench.watch import look_at_source
 
-    click.echo(make_plan(load_params(Path("params.yaml"))))
+    params = load_params(Path("params.yaml"))
+    source = look_at_source(Path(), params.dataset)
+    if source.said:
+        then = "; download runs again, and all else only if that makes other images or masks"
+        click.echo(f"{source.said}{then * source.is_new}", err=True)
+    click.echo(make_plan(params, source.is_new))

@@ -82,6 +82,10 @@ class Published(Section):
     name: str
     source: str | None
     """A local folder or archive; null: fetch it."""
+    watch: bool
+    """Notice at each `segbench repro` which files of `source` were changed, added or removed, by
+    their sizes and times, and read them anew. false: for so many files that listing them takes too
+    long."""
     checksums: dict[str, Checksum]
     """Of archives for which the catalogue has none, by name: `{images.zip: "sha256:..."}`."""
     limits: Limits
@@ -245,6 +249,10 @@ class Folder(Section):
     """The dataset's name in the report and in MLflow."""
     source: str
     """A folder or an archive."""
+    watch: bool
+    """Notice at each `segbench repro` which files of `source` were changed, added or removed, by
+    their sizes and times, and read them anew. false: for so many files that listing them takes too
+    long."""
     images: str
     """Pattern below `source`, with `*`, `**` and one `{id}`: `images/{id}.jpg`."""
     masks: str

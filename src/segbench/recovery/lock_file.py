@@ -87,6 +87,18 @@ def num_stages(text: str) -> int:
     return len(_blocks(text))
 
 
+def locked_stage(root: Path, name: str) -> str:
+    """The lines of a stage in dvc.lock, as YAML; empty if it is not there.
+
+    Args:
+        root: of the workspace.
+        name: of the stage.
+    """
+    path = root / LOCK
+    text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    return _blocks(text).get(name, "")
+
+
 def _blocks(text: str) -> dict[str, str]:
     """The lines of each stage of a dvc.lock, without its name."""
     return dict(re.findall(r"^  (\S.*):\n((?:    .*\n)*)", text, re.MULTILINE))
