@@ -21,8 +21,8 @@ ALLOWED = {
 }
 """What a package may import, beside itself and the foundations."""
 COMMANDS = {
-    *("__main__", "cli", "commands", "plan", "recipes", "recovery", "stage", "watch"),
-    "workspace",
+    *("__main__", "cli", "commands", "doctor", "plan", "recipes", "recovery", "stage"),
+    *("watch", "workspace"),
 }
 """May import everything."""
 

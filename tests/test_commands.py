@@ -350,6 +350,7 @@ def test_other_shells_get_a_script_that_asks_for_completions(
     [
         ("repro", "repro"),
         ("plan", "plan"),
+        ("doctor", "doctor"),
         ("sync", "sync"),
         ("ui", "ui --port 5000"),
         ("ui PORT=5001", "ui --port 5001"),

@@ -21,6 +21,7 @@ OBSERVERS = {
     "__main__.py",  # is cli.py
     "cli.py",  # what people call
     "commands",  # what people call
+    "doctor",  # only looks
     "errors.py",  # wording
     "files.py",  # names what was made
     "params",  # checks values that DVC itself follows

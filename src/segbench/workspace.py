@@ -24,23 +24,30 @@ FORCE, DRY, PART = {"-f", "--force"}, {"--dry"}, {"-s", "--single-item", "--down
 """Options of `dvc repro`."""
 
 
-def find_workspace() -> Path | None:
-    """The nearest folder, from the current one up, with dvc.yaml and params.yaml; None: none."""
+def find_workspace(whole: bool = True) -> Path | None:
+    """The nearest folder, from the current one up, with dvc.yaml and params.yaml; None: none.
+
+    Args:
+        whole: False: one of them is enough.
+    """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if all((folder / name).is_file() for name in MARKS):
+        if (all if whole else any)((folder / name).is_file() for name in MARKS):
             return folder
     return None
 
 
-def enter_workspace() -> None:
+def enter_workspace(whole: bool = True) -> None:
     """Change into the workspace's root, and say so if that is another folder.
+
+    Args:
+        whole: as for `find_workspace`.
 
     Raises:
         InputError: outside a workspace.
     """
     try:
-        root, here = find_workspace(), Path.cwd()
+        root, here = find_workspace(whole), Path.cwd()
     except FileNotFoundError:
         raise InputError("the current folder was deleted; cd into one that exists") from None
     if root is None:

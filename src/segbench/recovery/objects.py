@@ -47,7 +47,7 @@ def object_folder(root: Path) -> Path:
     place = root / ".dvc/cache"
     for name in ("config", "config.local"):
         path = root / ".dvc" / name
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
         if found := re.search(r"^\[cache\][^\[]*?^\s*dir\s*=\s*(.+?)\s*$", text, re.M | re.S):
             place = root / ".dvc" / found[1].strip("'\"")
     return place / "files/md5"

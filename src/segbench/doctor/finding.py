@@ -1,0 +1,44 @@
+"""What a check found: one line, which may stand in a public bug report."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+OK: Literal["ok"] = "ok"
+NOTE: Literal["note"] = "note"
+FAIL: Literal["FAIL"] = "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        state: `note` stops nothing; with `FAIL` some stage does not run.
+        name: of what was looked at.
+        found: what is there.
+        way_out: what to do about it; empty where all is well.
+    """
+
+    state: Literal["ok", "note", "FAIL"]
+    name: str
+    found: str
+    way_out: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.found}; {self.way_out}" if self.way_out else self.found
+        return f"{self.state:<5}{self.name:<11}{_without_secrets(' '.join(said.split()))}"
+
+
+def _without_secrets(text: str) -> str:
+    """Text without passwords and tokens in addresses, and with ~ for the home folder."""
+    text = re.sub(r"(\w://)[^/\s@]*@", r"\1***@", text)
+    text = re.sub(r"(\w://[^\s?]*)\?\S+", r"\1?***", text)
+    home = str(Path.home())
+    return re.sub(rf"{re.escape(home)}(?=/|\W|$)", "~", text) if len(home) > 1 else text
+
+
+def size(amount: float) -> str:
+    """Bytes as text."""
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"

@@ -1,0 +1,253 @@
+"""What lies outside the repository: MLflow, hubs, downloads, the dataset's files, weights."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from segbench.doctor.finding import FAIL, NOTE, OK, Finding, size
+from segbench.errors import InputError
+from segbench.params import Params
+from segbench.params.datasets import SyntheticPolyps
+from segbench.params.model import Candidate
+
+TIMEOUT_S = 3.0
+CHECKED_S = 3.0
+"""A large database is read no longer."""
+HUB = "https://huggingface.co"
+OTHER_HUBS = ("https://github.com", "https://download.pytorch.org")
+"""Of weights that timm does not fetch from Hugging Face."""
+SYNC = "nothing stops without it; 'segbench sync' brings what it misses"
+
+
+def mlflow(root: Path) -> list[Finding]:
+    """The database or the server that runs go to."""
+    from segbench.tracking.address import tracking_uri
+
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite:///"):
+        return [_database(Path(uri.removeprefix("sqlite:///")))]
+    if not uri.startswith("http"):
+        return [Finding(OK, "mlflow", f"{uri}, not tried")]
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_S)
+    except (requests.RequestException, ValueError) as problem:
+        return [Finding(NOTE, "mlflow", f"{uri} does not answer ({_reason(problem)})", SYNC)]
+    if answer.status_code in (401, 403):
+        way_out = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return [Finding(NOTE, "mlflow", f"{uri} wants another name or password", way_out)]
+    if not answer.ok:
+        said = f"{uri} answers with status {answer.status_code}"
+        return [Finding(NOTE, "mlflow", said, f"look at the server; {SYNC}")]
+    return [Finding(OK, "mlflow", f"{uri} answers")]
+
+
+def _database(path: Path) -> Finding:
+    if not path.exists():
+        return Finding(OK, "mlflow", f"{path}: none yet")
+    anew = f"move {path.name} away, then 'segbench sync' fills a new one from the records"
+    until = time.monotonic() + CHECKED_S
+    address = f"file:{path.as_posix().replace('?', '%3f').replace('#', '%23')}?mode=rw"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=0.5)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if half := sorted(name for name in tables if name.startswith("_alembic_tmp")):
+                said = f"{path}: half made ({half[0]} is left)"
+                return Finding(FAIL, "mlflow", said, anew)
+            if "runs" not in tables:
+                return Finding(FAIL, "mlflow", f"{path}: not a database of MLflow", anew)
+            runs = database.execute("SELECT count(*) FROM runs").fetchone()[0]
+            database.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            try:
+                (whole,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            except sqlite3.OperationalError as problem:
+                if "interrupted" not in str(problem):
+                    raise
+                whole = "ok"  # as far as it was read
+            if whole != "ok":
+                return Finding(FAIL, "mlflow", f"{path}: damaged ({whole})", anew)
+            database.set_progress_handler(None, 0)
+            database.execute("BEGIN IMMEDIATE")
+            database.rollback()
+    except sqlite3.OperationalError as problem:
+        if "locked" in str(problem):
+            said = f"{path}: locked by a process that writes to it"
+            return Finding(NOTE, "mlflow", said, SYNC)
+        return Finding(FAIL, "mlflow", f"{path}: {problem}", f"make it writable, or {anew}")
+    except sqlite3.DatabaseError as problem:
+        return Finding(FAIL, "mlflow", f"{path}: damaged ({problem})", anew)
+    return Finding(OK, "mlflow", f"{path}: whole, {runs} runs, {size(path.stat().st_size)}")
+
+
+def _reason(problem: Exception) -> str:
+    """Why a request failed, without what urllib3 wraps around it."""
+    text = str(problem)
+    for sign, reason in {
+        "NameResolution": "the name is not known here",
+        "timed out": f"no answer within {TIMEOUT_S:.0f} s",
+        "refused": "connection refused",
+        "CERTIFICATE": "its certificate is not trusted",
+        "Proxy": "the proxy refuses",
+        "unreachable": "network is unreachable",
+    }.items():
+        if sign in text:
+            return reason
+    return type(problem).__name__
+
+
+def hubs() -> list[Finding]:
+    """Whether pretrained weights can be fetched; being offline is no fault."""
+    import requests
+
+    addresses = (os.environ.get("HF_ENDPOINT") or HUB, *OTHER_HUBS)
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        said = "HF_HUB_OFFLINE is set, so that huggingface.co is not asked"
+        return [Finding(NOTE, "hubs", said, "unset it to fetch weights")]
+
+    def ask(address: str) -> str:
+        try:
+            requests.head(address, timeout=TIMEOUT_S)
+        except (requests.RequestException, ValueError) as problem:
+            return _reason(problem)
+        return ""
+
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        found = dict(zip(addresses, pool.map(ask, addresses), strict=True))
+    names = {address: urlsplit(address).hostname or address for address in found}
+    silent = {names[address]: reason for address, reason in found.items() if reason}
+    if not silent:
+        return [Finding(OK, "hubs", f"{', '.join(names.values())} answer")]
+    way_out = (
+        "needed for weights that are not cached: set HTTPS_PROXY or HF_ENDPOINT, or weights to a "
+        "local file with its weights_sha256, or to none"
+    )
+    said = ", ".join(f"{name} ({reason})" for name, reason in silent.items())
+    answering = [names[address] for address, reason in found.items() if not reason]
+    also = f"; {', '.join(answering)} answer" if answering else ""
+    return [Finding(NOTE, "hubs", f"no answer from {said}{also}", way_out)]
+
+
+def downloads() -> list[Finding]:
+    """Folders that weights and datasets are fetched into."""
+    import pooch
+
+    places = {
+        "datasets": (_data_cache(pooch.os_cache), "SEGBENCH_CACHE"),
+        "weights": (_weights_cache(), "HF_HOME"),
+    }
+    refused = {
+        f"{path} ({name})": variable
+        for name, (path, variable) in places.items()
+        if not _writable(path)
+    }
+    said = ", ".join(f"{path} ({name})" for name, (path, _) in places.items())
+    if refused:
+        way_out = f"make it yours (chown), or set {' and '.join(refused.values())}"
+        return [Finding(NOTE, "downloads", f"not writable: {', '.join(refused)}", way_out)]
+    return [Finding(OK, "downloads", f"go to {said}")]
+
+
+def _data_cache(default: Callable[[str], Path]) -> Path:
+    return Path(os.environ.get("SEGBENCH_CACHE") or default("segbench"))
+
+
+def _weights_cache() -> Path:
+    home = os.environ.get("HF_HOME") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
+    )
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
+
+
+def _writable(path: Path) -> bool:
+    """Whether files can be made in a folder, or it in those above it."""
+    here = next(one for one in (path, *path.absolute().parents) if one.exists())
+    return here.is_dir() and os.access(here, os.W_OK | os.X_OK)
+
+
+def data(root: Path, params: Params | None) -> list[Finding]:
+    """Whether the dataset's files can be read."""
+    if params is None:
+        return [Finding(NOTE, "data", "not looked at, since params.yaml is not valid")]
+    made = params.dataset
+    if isinstance(made, SyntheticPolyps):
+        return [Finding(OK, "data", "generated, needs no file")]
+    if made.source is None:
+        import pooch
+
+        unpacked = sorted((_data_cache(pooch.os_cache) / made.name).glob("unpacked-*"))
+        if unpacked:
+            return [Finding(OK, "data", f"{made.name}, fetched before: {unpacked[0]}")]
+        return [Finding(OK, "data", f"{made.name}, will be fetched ('segbench plan' tries)")]
+    path = Path(made.source).expanduser()
+    there = root / path
+    if not there.exists():
+        way_out = "mount it, or correct dataset.source (relative to the repository's root)"
+        return [Finding(FAIL, "data", f"dataset.source {path} does not exist", way_out)]
+    if not os.access(there, os.R_OK | (os.X_OK if there.is_dir() else 0)):
+        way_out = "ask its owner for the right to read it"
+        return [Finding(FAIL, "data", f"dataset.source {path} may not be read", way_out)]
+    if there.is_file():
+        return [Finding(OK, "data", f"{path}, an archive of {size(there.stat().st_size)}")]
+    from segbench.datasets.download import source_of
+
+    try:
+        readers = source_of(made.name).readers(made)
+    except InputError as mistake:
+        return [Finding(FAIL, "data", str(mistake))]
+    return [Finding(OK, "data", f"{path}, {sum(reader.count for reader in readers)} samples")]
+
+
+def weights(root: Path, params: Params | None) -> list[Finding]:
+    """Whether the weights of the candidates are at hand."""
+    if params is None:
+        return [Finding(NOTE, "weights", "not looked at, since params.yaml is not valid")]
+    chosen = {alias: params.candidates[alias] for alias in params.comparison.candidates}
+    found = {alias: _weights(root, one) for alias, one in chosen.items()}
+    wrong = [f"{alias}: {said}" for alias, (state, said) in found.items() if state == FAIL]
+    if wrong:
+        return [Finding(FAIL, "weights", one) for one in wrong]
+    lacking = [alias for alias, (state, _) in found.items() if state == NOTE]
+    if lacking:
+        said = f"of {', '.join(lacking)} are not cached, they are fetched by the training"
+        way_out = "offline, set weights to a local file with its weights_sha256, or to none"
+        return [Finding(NOTE, "weights", said, way_out)]
+    by_kind: dict[str, list[str]] = {}
+    for alias, (_, said) in found.items():
+        by_kind.setdefault(said, []).append(alias)
+    told = "; ".join(f"{kind}: {', '.join(aliases)}" for kind, aliases in by_kind.items())
+    return [Finding(OK, "weights", told)]
+
+
+def _weights(root: Path, candidate: Candidate) -> tuple[str, str]:
+    """The state of a candidate's weights, and what is said of it."""
+    from segbench.files import sha256_of
+
+    if candidate.from_scratch:
+        return OK, "from scratch"
+    if candidate.weights != "imagenet":
+        path = root / Path(candidate.weights)
+        if not path.is_file():
+            return FAIL, f"{candidate.weights}: no such file; correct weights"
+        if sha256_of(path) != candidate.weights_sha256:
+            return (
+                FAIL,
+                f"{candidate.weights}: not of weights_sha256; fetch it again, or correct it",
+            )
+        return OK, "local files, as their sha256 says"
+    # By name: to ask the libraries takes seconds of imports.
+    name = candidate.encoder.removeprefix("tu-")
+    kept = [*_weights_cache().glob(f"models--*--{name}.*"), *_torch_hub().glob(f"{name}[.-_]*")]
+    if any(one.is_file() or any(one.glob("snapshots/*/*")) for one in kept):
+        return OK, "cached"
+    return NOTE, "not cached"
+
+
+def _torch_hub() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("TORCH_HOME") or Path(cache, "torch"), "hub/checkpoints")
