@@ -167,6 +167,7 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         exif_other=0.5,
         clipped=0.25,
         contested=3,
+        ignored_foreground=5,
         without_file=(2, 1),
     )
     assert found.pop("image_sha256")
@@ -188,6 +189,7 @@ def test_measures_of_a_mask(tmp_path: Path) -> None:
         "exif_other": 0.5,
         "clipped": 0.25,
         "contested": 3,
+        "ignored_foreground": 5,
         "without_file": "1 2",
         "class_pixels": "18 3 1",
     }

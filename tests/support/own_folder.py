@@ -31,6 +31,7 @@ def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
         "group": None,
         "stratum": None,
         "split": None,
+        "ignore": None,
         "exif": "turn",
         "value_range": None,
         "foreground": None,

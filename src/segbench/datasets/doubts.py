@@ -9,6 +9,9 @@ import pandas as pd
 BETTER = 1.1
 # Share of the pixels that may lie outside value_range before it looks wrong.
 MOST_CLIPPED = 0.5
+# Share of the foreground that may be ignored before the ignore masks look inverted.
+MOST_IGNORED = 0.5
+INVERT_IGNORE = "are its files black where pixels count? set ignore: {pattern: ..., invert: true}"
 # Files that a message names.
 NAMED = 5
 
@@ -28,6 +31,8 @@ def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     clipped = measures["clipped"]
     if 0 < clipped.mean() <= MOST_CLIPPED:
         notes.append(_clipped(measures))
+    if 0 < (lost := _ignored_foreground(measures)) <= MOST_IGNORED:
+        notes.append(f"dataset.ignore leaves out {100 * lost:.2g} % of the foreground")
     missing = Counter(" ".join(measures["without_file"]).split())
     if missing:
         counts = ", ".join(f"{classes[int(at)]} {missing[at]}" for at in sorted(missing, key=int))
@@ -54,6 +59,10 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
         )
     if measures["clipped"].mean() > MOST_CLIPPED:
         doubts.append(f"{_clipped(measures)}; is it too narrow?")
+    if (lost := _ignored_foreground(measures)) > MOST_IGNORED:
+        doubts.append(
+            f"dataset.ignore leaves out {100 * lost:.0f} % of the foreground; {INVERT_IGNORE}"
+        )
     contested = measures["contested"]
     if contested.any():
         worst = measures.iloc[int(contested.argmax())]
@@ -63,6 +72,13 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
             f"{worst['contested']}); each counts as the last of these in dataset.classes"
         )
     return doubts
+
+
+def _ignored_foreground(measures: pd.DataFrame) -> float:
+    """Share of the foreground that lies in pixels that are ignored by a file."""
+    lost = int(measures["ignored_foreground"].sum())
+    left = sum(sum(map(int, counts.split()[1:])) for counts in measures["class_pixels"])
+    return lost / (lost + left) if lost else 0.0
 
 
 def some_of(names: Sequence[str]) -> str:

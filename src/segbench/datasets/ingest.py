@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,7 +20,12 @@ from segbench.datasets.canonical import (
     SampleReader,
     read_table,
 )
-from segbench.datasets.doubts import describe_unmatched, reading_doubts, reading_notes
+from segbench.datasets.doubts import (
+    INVERT_IGNORE,
+    describe_unmatched,
+    reading_doubts,
+    reading_notes,
+)
 from segbench.datasets.mask_values import count_values
 from segbench.datasets.palettes import Palettes
 from segbench.errors import InputError
@@ -34,7 +40,8 @@ SAMPLE_COLUMNS = (
 MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
-    *("exif", "exif_other", "clipped", "contested", "without_file", "class_pixels"),
+    *("exif", "exif_other", "clipped", "contested", "ignored_foreground", "without_file"),
+    "class_pixels",
 )
 # Pairs with one way out that a message names.
 NAMED = 10
@@ -53,6 +60,7 @@ class _Done:
     ids: set[object] = field(default_factory=set)
     classes: set[int] = field(default_factory=set)
     skipped: int = 0
+    ignored_foreground: int = 0
     problems: list[str] = field(default_factory=list)
     palettes: Palettes = field(default_factory=Palettes)
 
@@ -76,7 +84,8 @@ def ingest(
       share of its pixels that hold neither the least nor the greatest, was it resized; what became
       of the image's EXIF orientation, how well both would fit if read the other way (`Sample`), and
       the share of its pixels outside the range of values; pixels of the mask that several files
-      give to different classes, ids of classes without a mask file; pixels of each class, by id.
+      give to different classes, pixels of foreground that a file of ignored pixels takes, ids of
+      classes without a mask file; pixels of each class, by id.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `unmatched.csv`: files of the source that are neither image nor mask.
@@ -155,6 +164,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                     )
                 done.ids.add(sample["id"])
                 done.classes |= classes
+                done.ignored_foreground += cast(int, measure["ignored_foreground"])
                 done.palettes.add(palette, str(measure["file"]))
                 samples.writerow(sample)
                 measures.writerow(measure)
@@ -188,6 +198,11 @@ def _check_whole(done: _Done, info: DatasetInfo) -> None:
             "mask is needed, check dataset.source and the patterns"
         )
     absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in done.classes]
+    if absent and done.ignored_foreground:
+        raise InputError(
+            f"{info.name}: no mask holds the class {', '.join(absent)} where dataset.ignore leaves "
+            f"pixels in; every class must occur, {INVERT_IGNORE}"
+        )
     if absent:
         raise InputError(
             f"{info.name}: no mask holds the class {', '.join(absent)}; every class must "
@@ -274,5 +289,6 @@ def _measure(
         "exif_other": round(sample.exif_other, 3),
         "clipped": round(sample.clipped, 6),
         "contested": sample.contested,
+        "ignored_foreground": sample.ignored_foreground,
         "without_file": " ".join(map(str, sorted(sample.without_file))),
     }

@@ -1,4 +1,4 @@
-"""The mask files of one image, made into one mask."""
+"""The mask files of one image, made into one mask, and the file of what is ignored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from segbench.datasets.image_files import open_file, read_bytes
 from segbench.datasets.mask_values import MaskPixels
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels
+
+# From which an ignore mask is white.
+MIDDLE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +80,36 @@ def _of_class(mask: MaskPixels, file: MaskFile) -> MaskPixels:
     table[1] = file.class_id
     ids: Pixels = cv2.LUT(mask.class_ids, table)
     return replace(mask, class_ids=ids)
+
+
+def read_ignored(path: Path, invert: bool, megapixels: float, turn: bool) -> NDArray[np.bool_]:
+    """Read a file that is white where pixels count and black where they are ignored.
+
+    Args:
+        path: of the file.
+        invert: it is the other way round.
+        megapixels: the limit.
+        turn: upright, as its EXIF says; else as stored.
+
+    Returns:
+        (H, W), True where pixels are ignored.
+
+    Raises:
+        InputError: if it is unreadable, too large, of more than 8 bits, or dark everywhere without
+            being black.
+    """
+    image = open_file(read_bytes(path), path, megapixels, None, turn).image
+    if image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{path}: an ignore mask of more than 8 bits (mode {image.mode}), the limit is 8; save "
+            "it as black and white"
+        )
+    image.info.pop("transparency", None)  # of which Pillow warns when it drops it
+    values = np.asarray(image.convert("L"))
+    if 0 < values.max() < MIDDLE:
+        raise InputError(
+            f"{path}: an ignore mask of values up to {values.max()}, all below {MIDDLE}, which "
+            "count as black; save it with 255 as white"
+        )
+    ignored: NDArray[np.bool_] = (values < MIDDLE) != invert
+    return ignored

@@ -29,6 +29,8 @@ class Pair:
     id: str
     image: Path
     masks: tuple[MaskFile, ...]
+    ignore: Path | None = None
+    """Shows which pixels are ignored."""
     group: str = ""
     stratum: str = ""
     split: str = ""
@@ -51,7 +53,13 @@ def files_of(params: Published, archives: Sequence[Archive]) -> Path:
     return locate_files(params.name, archives, params.source, params.checksums, budget)
 
 
-def find_pairs(source: Path, images: str, masks: str, classes: Sequence[str] = ()) -> list[Pair]:
+def find_pairs(
+    source: Path,
+    images: str,
+    masks: str,
+    classes: Sequence[str] = (),
+    ignore: str | None = None,
+) -> list[Pair]:
     """Match the images and masks below a folder by what their patterns have in common.
 
     Args:
@@ -63,6 +71,8 @@ def find_pairs(source: Path, images: str, masks: str, classes: Sequence[str] = (
             the classes, which is the foreground of the file, and `{part}` for what tells several
             masks of one image apart.
         classes: names by class id, for `{class}`.
+        ignore: pattern of files that show which pixels are ignored, with the names in braces that
+            images have; None: there are none.
 
     Returns:
         Pairs in the order of their ids, those too of which a file is missing.
@@ -74,6 +84,45 @@ def find_pairs(source: Path, images: str, masks: str, classes: Sequence[str] = (
         raise InputError(
             f"dataset.source: no folder at {source}; set it to where the images and masks are"
         )
+    _check_fields(images, masks, ignore)
+    fields = fields_of(images)
+    patterns = {"image": images, "mask": masks}
+    found: dict[str, dict[str, Path]] = {}
+    files = sorted(files_below(source))
+    taken: set[Path] = set()
+    # Of a file that fits several patterns, {id}.png, {id}_{class}.png and {id}_fov.png, the ignore
+    # mask's is the narrowest, then the mask's.
+    if ignore:
+        patterns["ignore mask"] = ignore
+        found["ignore mask"] = _by_id(source, files, ignore, fields)
+        taken.update(found["ignore mask"].values())
+    free = [path for path in files if path not in taken]
+    found_masks = _masks_by_id(source, free, images, masks, classes)
+    found["mask"] = {id: ones[0].path for id, ones in found_masks.items()}
+    if images != masks:  # where they are one pattern, the mask is the image's alpha channel
+        taken.update(file.path for ones in found_masks.values() for file in ones)
+    free = [path for path in files if path not in taken]
+    found["image"] = _by_id(source, free, images, fields)
+    if not all(found.values()):
+        raise _nothing_matches(source, files, patterns, found)
+    pairs = []
+    for id in sorted(set().union(*found.values())):
+        there = {kind: found[kind][id] for kind in patterns if id in found[kind]}
+        absent = [kind for kind in patterns if kind not in there]
+        kind, path = next(iter(there.items()))
+        problem = (
+            f"{path}: {kind} without {absent[0]} below {source}; "
+            f"add the {absent[0]} or take the {kind} away"
+            if absent
+            else ""
+        )
+        masks_of_it = tuple(found_masks.get(id, ()))
+        pairs.append(Pair(id, path, masks_of_it, there.get("ignore mask"), problem=problem))
+    return pairs
+
+
+def _check_fields(images: str, masks: str, ignore: str | None) -> None:
+    """Raise InputError if patterns do not name the same parts."""
     fields = fields_of(images)
     for name in OF_MASKS:
         if name in fields:
@@ -86,38 +135,23 @@ def find_pairs(source: Path, images: str, masks: str, classes: Sequence[str] = (
             f"dataset.masks: '{masks}' names other parts than '{images}'; both need the same names "
             "in braces, as in {folder}/images/{id}.png and {folder}/masks/{id}.png"
         )
-    files = sorted(files_below(source))
-    found_masks = _masks_by_id(source, files, images, masks, classes)
-    # Of a file that fits both patterns, {id}.png and {id}_mask.png, the mask's is the narrower.
-    # Where they are one pattern, the mask is the alpha channel of the image.
-    taken = {file.path for ones in found_masks.values() for file in ones}
-    free = [path for path in files if path not in taken] if images != masks else files
-    found_images = {
-        _id_of(match, fields): path
-        for path, match in _unique(matches(source, free, images), fields, images)
-    }
-    if not found_images or not found_masks:
-        found = {images: bool(found_images), masks: bool(found_masks)}
-        raise _nothing_matches(source, files, found)
-    pairs = [
-        Pair(id, path, tuple(found_masks[id]))
-        for id, path in found_images.items()
-        if id in found_masks
-    ]
-    without = [(id, path, "image", "mask") for id, path in found_images.items()]
-    without += [(id, ones[0].path, "mask", "image") for id, ones in found_masks.items()]
-    for id, path, kind, other in without:
-        if id not in found_images or id not in found_masks:
-            problem = (
-                f"{path}: {kind} without {other} below {source}; "
-                f"add the {other} or take the {kind} away"
-            )
-            pairs.append(Pair(id, path, (), problem=problem))
-    return sorted(pairs, key=lambda pair: (pair.id, pair.problem))
+    if ignore and sorted(fields) != sorted(fields_of(ignore)):
+        raise InputError(
+            f"dataset.ignore: '{ignore}' names other parts than '{images}'; both need the same "
+            "names in braces"
+        )
 
 
 def _id_of(match: Mapping[str, str], fields: Sequence[str]) -> str:
     return "/".join(match[field] for field in fields)
+
+
+def _by_id(
+    source: Path, files: Sequence[Path], pattern: str, fields: Sequence[str]
+) -> dict[str, Path]:
+    """The file of each id."""
+    found = _unique(matches(source, files, pattern), fields, pattern)
+    return {_id_of(match, fields): path for path, match in found}
 
 
 def _unique(
@@ -184,12 +218,17 @@ def _check_classes(
     )
 
 
-def _nothing_matches(source: Path, files: list[Path], found: Mapping[str, bool]) -> InputError:
+def _nothing_matches(
+    source: Path,
+    files: list[Path],
+    patterns: Mapping[str, str],
+    found: Mapping[str, Mapping[str, Path]],
+) -> InputError:
     """What is there where a pattern matches nothing."""
-    missing = [f"'{pattern}'" for pattern, there in found.items() if not there]
+    missing = [f"'{pattern}'" for kind, pattern in patterns.items() if not found[kind]]
     names = [path.relative_to(source).as_posix() for path in files]
     there = f"there are {some_of(names)}" if names else "the folder is empty"
-    deeper = [expression_of("**/" + pattern) for pattern in found]
+    deeper = [expression_of("**/" + pattern) for pattern in patterns.values()]
     hint = (
         ", put **/ in front of the patterns"
         if all(any(map(expression.fullmatch, map(nfc, names))) for expression in deeper)

@@ -6,16 +6,17 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.exif import edge_strength, read_otherwise
 from segbench.datasets.image_files import read_image
 from segbench.datasets.instances import Instances, read_instances
-from segbench.datasets.mask_files import read_mask_files
+from segbench.datasets.mask_files import read_ignored, read_mask_files
 from segbench.datasets.mask_values import MaskEncoding, MaskPixels, read_mask
 from segbench.datasets.pairs import Pair
 from segbench.errors import InputError
-from segbench.images import Pixels
+from segbench.images import IGNORE, Pixels
 from segbench.params.datasets import Limits
 
 # A mask whose size differs by more pixels was hardly resized or cropped by accident.
@@ -31,6 +32,7 @@ class Reading:
         limits: of the dataset.
         value_range: of images of more than 8 bits, the values that become 0 and 255.
         turn: images and masks upright, as the EXIF of each says; else as stored.
+        invert_ignored: ignore masks are black where pixels count.
         class_ids: of which each image may have a mask file of its own; empty: files hold all.
     """
 
@@ -38,6 +40,7 @@ class Reading:
     limits: Limits
     value_range: tuple[float, float] | None = None
     turn: bool = True
+    invert_ignored: bool = False
     class_ids: Sequence[int] = ()
 
 
@@ -81,6 +84,9 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
     strength = edge_strength(image.pixels, mask) if other else 0.0
     orientation = image.orientation if image.orientation != 1 else file.orientation
     exif = f"{'turned' if turn else 'ignored'} {orientation}" if orientation != 1 else ""
+    lost = 0
+    if pair.ignore:
+        mask, lost = _without_ignored(pair, mask, reading)
     return [
         Sample(
             id=pair.id,
@@ -100,6 +106,7 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
             exif_other=edge_strength(*other) / strength if other and strength else 0.0,
             clipped=image.clipped,
             contested=file.contested,
+            ignored_foreground=lost,
             without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),
         )
     ]
@@ -110,6 +117,25 @@ def _read_mask(pair: Pair, reading: Reading, path: Path) -> MaskPixels:
     if isinstance(encoding, Instances):
         return read_instances(path, encoding, pair.key, megapixels, turn)
     return read_mask(path, encoding, megapixels, pair.page, turn)
+
+
+def _without_ignored(pair: Pair, mask: Pixels, reading: Reading) -> tuple[Pixels, int]:
+    """A mask with what its ignore mask marks, and how many pixels of foreground that takes."""
+    assert pair.ignore is not None
+    limits = reading.limits
+    ignored = read_ignored(pair.ignore, reading.invert_ignored, limits.megapixels, reading.turn)
+    (height, width), size = mask.shape, ignored.shape
+    off = max(abs(height - size[0]), abs(width - size[1]))
+    if off > limits.size_difference:
+        raise InputError(
+            f"{pair.ignore}: is {size[1]}x{size[0]} but its image is {width}x{height}; "
+            f"dataset.limits.size_difference allows {limits.size_difference} pixels, fix the file"
+        )
+    if off:
+        nearest = cv2.INTER_NEAREST_EXACT
+        ignored = cv2.resize(ignored.view(np.uint8), (width, height), interpolation=nearest) > 0
+    lost = int(np.count_nonzero(ignored & (mask > 0) & (mask < IGNORE)))
+    return np.where(ignored, np.uint8(IGNORE), mask), lost
 
 
 def _size_difference(image: Pixels, mask: Pixels) -> int:

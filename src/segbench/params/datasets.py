@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -201,6 +202,15 @@ class MaskInstances(Section):
     ]
 
 
+class IgnoreMask(Section):
+    """A second mask file of each image, which says where its pixels count: the field of view."""
+
+    pattern: str
+    """Below `source`, with the same names in braces as `images`."""
+    invert: bool
+    """False: pixels count where the file is white; true: where it is black."""
+
+
 class FromName(Section):
     """A label found in the id: the first parenthesis of a regular expression."""
 
@@ -261,6 +271,14 @@ class Folder(Section):
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     """Names by class id, background first."""
     mask: Mask
+    ignore: Annotated[
+        IgnoreMask | None,
+        BeforeValidator(
+            lambda value: {"pattern": value, "invert": False} if isinstance(value, str) else value
+        ),
+    ]
+    """Files whose black pixels are ignored: a pattern, or {pattern: ..., invert: true} for files
+    that are white there. null: none."""
     group: Label | None
     """What a split keeps together (patient, video, tile). null: every image is its own group."""
     stratum: Label | None

@@ -59,13 +59,14 @@ def _colours(params: Folder) -> tuple[str, ...]:
 
 
 def unmatched(params: Folder) -> list[str]:
-    """Files below `params.source` that are neither image, mask nor table of labels."""
+    """Files below `params.source` that are neither image, mask nor table."""
     folder = _folder(params)
     labels = (params.group, params.stratum, params.split)
     tables = [folder / label.table for label in labels if isinstance(label, FromTable)]
     if isinstance(params.mask, MaskInstances) and isinstance(params.mask.instances, InstanceTable):
         tables.append(folder / params.mask.instances.table)
-    return unmatched_files(folder, (params.images, params.masks), tables)
+    patterns = [params.images, params.masks, *([params.ignore.pattern] if params.ignore else [])]
+    return unmatched_files(folder, patterns, tables)
 
 
 def _folder(params: Folder) -> Path:
@@ -76,7 +77,8 @@ def _folder(params: Folder) -> Path:
 def readers(params: Folder) -> list[SampleReader]:
     """Readers of the pairs below `params.source`."""
     folder = _folder(params)
-    pairs = find_pairs(folder, params.images, params.masks, params.classes)
+    ignore = params.ignore.pattern if params.ignore else None
+    pairs = find_pairs(folder, params.images, params.masks, params.classes, ignore)
     ids = [pair.id for pair in pairs if not pair.problem]
     groups = _labels("group", params.group, ids, folder)
     strata = _labels("stratum", params.stratum, ids, folder)
@@ -103,6 +105,7 @@ def readers(params: Folder) -> list[SampleReader]:
         limits=params.limits,
         value_range=params.value_range,
         turn=params.exif == "turn",
+        invert_ignored=params.ignore is not None and params.ignore.invert,
         class_ids=range(1, len(params.classes)) if "{class}" in params.masks else (),
     )
     return read_pairs(named, reading)
