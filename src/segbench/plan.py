@@ -375,10 +375,12 @@ def make_plan(params: Params, new_source: bool = False) -> str:
         lines.append(_row("checkpoints, until it is trained", "", "", _size(passing)))
         size += passing
     lines.append(_row("total", len(stages), duration(seconds), _size(size)))
+    # Which classes are rare is known once all masks have been read.
+    longer = ", train.oversample makes epochs longer, uncounted" if params.train.oversample else ""
     lines.append(
         f"plan: {len(stages)} stages, about {duration(seconds)} and {_size(size)} on this machine "
         f"({images.all:.0f} images, {_epochs(params)} epochs); "
-        "early stopping may end sooner"
+        f"early stopping may end sooner{longer}"
     )
     return "\n".join(lines)
 

@@ -78,6 +78,35 @@ def test_every_sample_comes_once_an_epoch(packed: Path) -> None:
     assert set(seen) <= known
 
 
+def test_samples_come_as_often_as_their_repeats_say(packed: Path) -> None:
+    part = open_arrays(packed / "arrays" / "fold0" / "train")
+    rows, repeats = np.array([1, 4, 7, 9]), np.array([1.0, 2.5, 1.25, 3.0])
+    keys: list[tuple[int, ...]] = []
+
+    def spy(image: Pixels, mask: Pixels, key: tuple[int, ...]) -> tuple[Pixels, Pixels]:
+        keys.append(key)
+        return image, mask
+
+    times = []
+    for epoch in range(40):
+        keys.clear()
+        batches = TrainBatches(part, 1, spy, 5, rows=rows, repeats=repeats)
+        list(batches.of(epoch))
+        assert len(keys) == batches.num_images == 8
+        # The same image comes in another variation each time: none of two passes, nor of one.
+        assert len(set(keys)) == len(keys)
+        times.append([sum(key[2] == row for key in keys) for row in rows])
+        again = TrainBatches(part, 4, spy, 5, rows=rows, repeats=repeats)
+        assert [id for step in (0, 1) for id in again.ids(epoch, step)] == [
+            str(part.samples["id"][key[2]]) for key in keys
+        ]
+    found = np.array(times)
+    # A pass of eight is now and then cut off, or filled up, by one.
+    assert np.abs(found - repeats).max() <= 2
+    assert np.abs(found.mean(axis=0) - repeats).max() < 0.2
+    assert len({*found[:, 1]}) > 1
+
+
 def test_workers_may_be_spawned(packed: Path) -> None:
     """As macOS does it: what they get is told where the files lie, not what is in them."""
     part = open_arrays(packed / "arrays" / "fold0" / "train")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from segbench.comparison.training_effort import images_per_epoch, images_to_reach, training_seconds
+from segbench.comparison.training_effort import images_to_reach, training_seconds
 from segbench.errors import InputError
 from segbench.evaluation.costs import (
     COLUMNS,
@@ -139,12 +139,6 @@ def test_images_to_reach_by_hand() -> None:
     assert images_to_reach(history, 1.0, 100) == 500
     assert images_to_reach(history, 0.1, 100) == 200
     assert images_to_reach(history[:1], 0.9, 100) is None
-
-
-def test_an_epoch_is_whole_batches() -> None:
-    assert images_per_epoch(50, 16, None) == 48
-    assert images_per_epoch(50, 16, 10) == 160
-    assert images_per_epoch(5, 16, None) == 5
 
 
 def test_training_seconds_by_hand(tmp_path: Path) -> None:

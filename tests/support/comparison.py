@@ -41,6 +41,7 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
     trials = [(1e-3, 0.5), (1e-2, 0.6)]
     trained = {
         "rollbacks": 0,
+        "images_per_epoch": 160,
         "tuning": [{"learning_rate": rate, "val_dice_per_image": dice} for rate, dice in trials],
         "origin": {
             "source": "weights/encoder.safetensors",

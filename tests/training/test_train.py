@@ -140,6 +140,25 @@ def test_automatic_class_weights_are_those_of_the_training_split(
     assert json.loads(said["class_weights.bce"]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_images_of_rare_classes_come_more_often(
+    tree: dict[str, Any], packed: Path, tmp_path: Path
+) -> None:
+    tree["train"].update(oversample=0.9, batch_size=2, num_epochs=1)
+    number = len(open_arrays(packed / "arrays/fold0/train").masks)
+    # Only these images hold the class.
+    rare = [2, 7, 8]
+    masks = np.zeros((number, 64, 64), np.uint8)
+    masks[rare, :20, :20] = 1
+    changed(packed, tmp_path, "train", slice(None), masks)
+    fit(Params.model_validate(tree), tmp_path, tmp_path)
+    often = np.sqrt(0.9 * number / len(rare))
+    assert often > 1.5
+    expected = round(number + len(rare) * (often - 1)) // 2 * 2
+    assert outcome(tmp_path)["images_per_epoch"] == expected > number
+    said = json.loads((tmp_path / "train/record/end.json").read_text())["tags"]
+    assert said["images_per_epoch"] == str(expected)
+
+
 def test_early_stopping_ends_a_run(tree: dict[str, Any], packed: Path, tmp_path: Path) -> None:
     tree["train"].update(num_epochs=20)
     tree["train"]["early_stopping"] = {"patience": 1, "min_delta": 100.0, "min_epochs": 0}

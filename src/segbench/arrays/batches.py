@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from segbench.arrays.order import EpochOrder
 from segbench.arrays.store import Arrays
 from segbench.images import Pixels
 
@@ -43,6 +44,7 @@ class TrainBatches:
         world_size: processes that share each batch.
         pinned: whether to use pinned memory, which a GPU can read while it computes.
         rows: indices of the samples to train on; None: all.
+        repeats: how often each of `rows` comes in a pass, on average; None: once.
     """
 
     def __init__(
@@ -57,15 +59,19 @@ class TrainBatches:
         world_size: int = 1,
         pinned: bool = False,
         rows: NDArray[np.int64] | None = None,
+        repeats: NDArray[np.float64] | None = None,
     ) -> None:
         rows = np.arange(len(arrays.images)) if rows is None else rows
-        whole = min(batch_size, len(rows))
+        repeats = np.ones(len(rows)) if repeats is None else repeats
+        num_images = round(repeats.sum())
+        whole = min(batch_size, num_images)
         self.batch_size = whole // world_size * world_size
         self.seed = seed
-        self.num_steps = num_steps or len(rows) // self.batch_size
+        self.num_steps = num_steps or num_images // self.batch_size
         self._samples = arrays.samples
+        order = EpochOrder(rows, repeats, seed, self.num_steps * self.batch_size)
         self._dataset = _BatchDataset(
-            arrays, self.batch_size, augment_sample, seed, self.num_steps, rank, world_size, rows
+            arrays, self.batch_size, augment_sample, order, rank, world_size
         )
         self._steps: list[Step] = []
         self._loader: DataLoader[Batch] = DataLoader(
@@ -80,6 +86,11 @@ class TrainBatches:
     def __len__(self) -> int:
         return self.num_steps
 
+    @property
+    def num_images(self) -> int:
+        """Images that an epoch goes through, those that come again included."""
+        return self.num_steps * self.batch_size
+
     def of(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This process's share of each batch of an epoch, starting at a step."""
         # Change the list in place: a loader with persistent workers keeps its sampler.
@@ -88,7 +99,9 @@ class TrainBatches:
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Ids of the samples in the batch of a step, over all processes."""
-        return [str(id) for id in self._samples["id"].iloc[self._dataset.indices(epoch, step)]]
+        indices, _ = self._dataset.order.of(epoch)
+        batch = indices[step * self.batch_size :][: self.batch_size]
+        return [str(id) for id in self._samples["id"].iloc[batch]]
 
 
 class _BatchDataset(Dataset[Batch]):
@@ -99,47 +112,32 @@ class _BatchDataset(Dataset[Batch]):
         arrays: Arrays,
         batch_size: int,
         augment_sample: AugmentSample | None,
-        seed: int,
-        num_steps: int,
+        order: EpochOrder,
         rank: int,
         world_size: int,
-        rows: NDArray[np.int64],
     ) -> None:
         self.arrays = arrays
-        self.rows = rows
         self.batch_size = batch_size
         self.augment_sample = augment_sample
-        self.seed = seed
-        self.num_steps = num_steps
+        self.order = order
         self.rank = rank
         self.world_size = world_size
-        self._orders: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, step: Step) -> Batch:
         epoch, number = step
-        indices = self.indices(epoch, number)[self.rank :: self.world_size]
+        indices, again = (
+            part[number * self.batch_size :][: self.batch_size][self.rank :: self.world_size]
+            for part in self.order.of(epoch)
+        )
         images, masks = _take(self.arrays, indices)
         if self.augment_sample is not None:
-            for at, index in enumerate(indices):
-                key: tuple[int, ...] = (self.seed, epoch, int(index))
-                place = number * self.batch_size + self.rank + at * self.world_size
-                if (again := place // len(self.rows)) > 0:
-                    key = (*key, again)  # augmented differently in each pass
+            for at, (index, times) in enumerate(zip(indices.tolist(), again.tolist(), strict=True)):
+                key: tuple[int, ...] = (self.order.seed, epoch, index)
+                if times:
+                    key = (*key, times)  # augmented differently each time
                 images[at], masks[at] = self.augment_sample(images[at], masks[at], key)
         self.arrays.drop_page_cache()
         return to_batch(images, masks)
-
-    def indices(self, epoch: int, number: int) -> NDArray[np.int64]:
-        """Indices of the samples in a batch."""
-        return self._order(epoch)[number * self.batch_size :][: self.batch_size]
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch not in self._orders:
-            rng = np.random.default_rng([self.seed, epoch])
-            count, needed = len(self.rows), self.num_steps * self.batch_size
-            rounds = [rng.permutation(count) for _ in range(-(-needed // count))]
-            self._orders = {epoch: self.rows[np.concatenate(rounds)]}
-        return self._orders[epoch]
 
 
 def _take(arrays: Arrays, indices: NDArray[np.int64]) -> tuple[Any, Any]:

@@ -61,7 +61,7 @@ def compare(params: Params, paths: Paths) -> str:
     _check_same_data(header, runs)
     audit = json.loads(paths.split.read_text())
     board = make_leaderboard(params, runs)
-    expenses = gather_expenses(params, header, paths.costs, paths.trained, paths.arrays, runs)
+    expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
     run = _describe(params, header, runs)

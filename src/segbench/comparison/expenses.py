@@ -47,7 +47,6 @@ def gather_expenses(
     header: Header,
     costs: Path,
     trained: Path,
-    arrays: Path,
     runs: list[RunResult],
 ) -> Expenses:
     """What the candidates of a comparison take.
@@ -57,7 +56,6 @@ def gather_expenses(
         header: of the packed arrays.
         costs: the file that the measure stage wrote.
         trained: the folder in which each run's training has its own.
-        arrays: the folder that the augment stage wrote.
         runs: of all candidates.
 
     Raises:
@@ -67,9 +65,7 @@ def gather_expenses(
         read_costs(costs, params, header),
         str(machine_of_costs(costs, params, header)),
         {
-            alias: training_effort(
-                params.train, [run for run in runs if run.alias == alias], trained, arrays
-            )
+            alias: training_effort([run for run in runs if run.alias == alias], trained)
             for alias in params.comparison.candidates
         },
     )

@@ -8,21 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.arrays.store import open_arrays
 from segbench.evaluation.results import RunResult
-from segbench.params.train import Train
-
-
-def images_per_epoch(num_train: int, batch_size: int, steps_per_epoch: int | None) -> int:
-    """Images that an epoch of training goes through: whole batches only.
-
-    Args:
-        num_train: images of the training split, augmented copies included.
-        batch_size: as in the section train.
-        steps_per_epoch: likewise; None for one pass over the images.
-    """
-    whole = min(batch_size, num_train)
-    return whole * (steps_per_epoch or num_train // whole)
 
 
 def images_to_reach(history: pd.DataFrame, share: float, images_per_epoch: int) -> int | None:
@@ -31,7 +17,7 @@ def images_to_reach(history: pd.DataFrame, share: float, images_per_epoch: int) 
     Args:
         history: a row for each epoch, with validation's val_dice_per_image.
         share: of its best value, in (0, 1], that has to be reached.
-        images_per_epoch: see the function of that name.
+        images_per_epoch: images that an epoch went through.
 
     Returns:
         The images of all epochs up to the first that reached it; None where no epoch has a score.
@@ -82,31 +68,22 @@ NEAR = 0.95
 """Share of the best validation score that counts as about as good."""
 
 
-def training_effort(
-    recipe: Train, runs: Sequence[RunResult], trained: Path, arrays: Path
-) -> TrainingEffort:
+def training_effort(runs: Sequence[RunResult], trained: Path) -> TrainingEffort:
     """What training a candidate took.
 
     Args:
-        recipe: the section train.
         runs: of this candidate.
         trained: the folder in which each run's training has its own.
-        arrays: the folder that the augment stage wrote.
     """
-    epochs = {
-        fold: images_per_epoch(
-            len(open_arrays(arrays / f"fold{fold}" / "train").images),
-            recipe.batch_size,
-            recipe.steps_per_epoch,
-        )
-        for fold in {run.fold for run in runs}
-    }
     tuning = [
-        epochs[run.fold] * sum(trial["epochs"] for trial in run.trained["tuning"]) for run in runs
+        run.trained["images_per_epoch"] * sum(trial["epochs"] for trial in run.trained["tuning"])
+        for run in runs
     ]
     return TrainingEffort(
         _mean([training_seconds(trained / run.name / "record") for run in runs]),
-        _mean([images_to_reach(run.history, NEAR, epochs[run.fold]) for run in runs]),
+        _mean(
+            [images_to_reach(run.history, NEAR, run.trained["images_per_epoch"]) for run in runs]
+        ),
         float(np.mean(tuning)),
     )
 

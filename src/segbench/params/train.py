@@ -102,6 +102,9 @@ class Train(Section):
     steps_per_epoch: PositiveInt | None
     """null: one pass over the training split, in whole batches."""
     batch_size: PositiveInt
+    oversample: Share | None
+    """Images of a class that fewer than this share f of the training images hold come more often in
+    an epoch, sqrt(oversample / f) times (repeat-factor sampling); null: all come once."""
     loss: Annotated[dict[str, PositiveFloat | LossTerm], Field(min_length=1)]
     """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
     ce (several). A weight each, or `{weight: 1.0, smooth: 1.0}` with arguments of the loss of

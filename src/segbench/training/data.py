@@ -15,6 +15,7 @@ from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
 from segbench.images import IGNORE
 from segbench.params import Params
+from segbench.training.oversampling import classes_held, repeat_factors
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ def open_data(
             f"{folder / 'train'}: all pixels of all images are ignored, so nothing can be learnt; "
             "check dataset.mask, or what it marks as 255"
         )
+    repeats, header = None, read_header(arrays)
+    if params.train.oversample is not None:
+        held = classes_held(train_split, len(header.dataset.classes))
+        repeats = repeat_factors(held[counted], params.train.oversample)
     online, gib = params.augment.online, params.hardware.resident_gib
     resident = train_split if online else on_device(train_split, fabric.device, gib)
     on_host = resident is train_split
@@ -76,12 +81,11 @@ def open_data(
         fabric.world_size,
         pinned=resolved.device == "cuda" and on_host,
         rows=counted,
+        repeats=repeats,
     )
     val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
     num_ignored = len(train_split.masks) - len(counted)
-    return TrainingData(
-        read_header(arrays), batches, val, held_out, _preview_index(held_out), num_ignored
-    )
+    return TrainingData(header, batches, val, held_out, _preview_index(held_out), num_ignored)
 
 
 def class_pixels(arrays: Arrays, num_classes: int) -> NDArray[np.int64]:

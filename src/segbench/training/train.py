@@ -59,8 +59,8 @@ def train(
         out: receives weights.safetensors and record/.
         history: a CSV file with a row per epoch; without times, so that it is reproducible.
         run: a JSON file for later stages: the run's id on the tracking server, the sha256 of its
-            weights, its learning rate and trials, its rollbacks, its class weights, and the origin
-            of its encoder.
+            weights, its learning rate and trials, its rollbacks, its class weights, how many images
+            an epoch went through, and the origin of its encoder.
         checkpoints: folder for checkpoints of all runs, not a DVC output.
 
     Returns:
@@ -184,6 +184,7 @@ def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], orig
         "epochs": str(len(state.history)),
         "rollbacks": str(state.rollbacks),
         "ignored_images": str(trainer.data.num_ignored),
+        "images_per_epoch": str(trainer.data.batches.num_images),
         **flatten({"class_weights": class_weights_of(trainer.recipe)}),
         **flatten({"encoder": asdict(origin)}),
     }
@@ -206,6 +207,7 @@ def _write_results(
         "rollbacks": trainer.state.rollbacks,
         "class_weights": class_weights_of(trainer.recipe),
         "ignored_images": trainer.data.num_ignored,
+        "images_per_epoch": trainer.data.batches.num_images,
         "tuning": [asdict(trial) for trial in trials],
         "origin": asdict(origin),
     }

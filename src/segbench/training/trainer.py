@@ -260,8 +260,7 @@ class Trainer:
             values = {f"epoch/{name}": value for name, value in row.items() if name != "epoch"}
             values["images_per_second"] = self._images_per_second
             # For the whole epoch, even if this process trained only the end of it.
-            images = len(self.data.batches) * self.data.batches.batch_size
-            values["train_seconds"] = images / self._images_per_second
+            values["train_seconds"] = self.data.batches.num_images / self._images_per_second
             state.lines.append(metrics_line(state.epoch - 1, values))
         # First the checkpoint, which holds the line: no epoch is recorded with two time stamps.
         self._save()
