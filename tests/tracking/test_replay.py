@@ -1,6 +1,7 @@
 """The record is the truth; MLflow is filled from it, once, whatever happens to the server."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -384,3 +385,82 @@ def _points(uri: str) -> dict[str, list[tuple[int, float, int]]]:
     """Of the training that is in MLflow, as far as it is."""
     found = everything(uri).get("mobilenetv2_035-fold0-seed0")
     return found[1] if found else {}  # type: ignore[index]
+
+
+KILLED = """\
+import os, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from segbench.tracking import database
+begin = sys.argv[2]
+
+@event.listens_for(Engine, "before_cursor_execute")
+def kill(connection, cursor, statement, *_):
+    if statement.lstrip().startswith(begin):
+        os._exit(9)
+
+{call}(Path(sys.argv[1]))
+"""
+HALF_WAY = [
+    "ALTER TABLE _alembic_tmp_latest_metrics",  # a table is being replaced
+    "CREATE INDEX index_job_locks_job_id",  # all are there, but not all that is in them
+]
+
+
+def killed(path: Path, statement: str, call: str) -> None:
+    """A database whose making ends like a killed process, at a statement."""
+    command = [sys.executable, "-c", KILLED.format(call=call), str(path), statement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 9, done.stderr
+
+
+@pytest.mark.parametrize("statement", HALF_WAY)
+def test_a_database_that_was_left_half_made_is_replaced(
+    statement: str, offline: Callable[[], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mlflow.db"
+    killed(path, statement, "database._open")
+    half = path.read_bytes()
+    os.utime(path, (0, 0))
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    (said,) = re.findall("mended: .*", capsys.readouterr().err)
+    assert said.startswith(f"mended: {path} was left half made by a kill or a full disk, and held")
+    assert (
+        "it is kept as mlflow.db-broken-1, and a new one is made, to which 'segbench sync'" in said
+    )
+    assert (tmp_path / "mlflow.db-broken-1").read_bytes() == half
+    assert list(everything(offline())) == ["resnet18-fold0-seed0"]
+    assert "mended" not in capsys.readouterr().err
+
+
+def test_a_database_appears_whole(offline: Callable[[], str], tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    killed(path, HALF_WAY[0], "database.prepare_database")
+    assert not path.exists()
+    path.touch()  # of a disk that was full at once
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    assert list(everything(offline())) == ["resnet18-fold0-seed0"]
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_what_is_no_database_is_replaced(offline: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"torn" * 1000)
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    assert list(everything(offline())) == ["resnet18-fold0-seed0"]
+
+
+def test_a_database_that_holds_runs_is_never_moved(
+    offline: Callable[[], str], tmp_path: Path
+) -> None:
+    """As one of another version of MLflow, which has its own command to convert it."""
+    write_record(tmp_path / "record")
+    replay([tmp_path / "record"], offline())
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'older'")
+    with pytest.raises(UNREACHABLE, match="out-of-date database schema"):
+        replay([tmp_path / "record"], offline())
+    assert not list(tmp_path.glob("mlflow.db-broken*"))

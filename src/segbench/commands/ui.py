@@ -50,6 +50,11 @@ def ui(port: int) -> None:
             "unset it for mlflow.db here"
         )
     _check_free(port)
+    if uri.startswith("sqlite:///"):
+        from segbench.tracking.replay import connect, quiet
+
+        quiet()
+        connect(uri)  # the server would break off half way if it is ended now
     click.echo(f"runs are at http://{HOST}:{port} in a moment; Ctrl-C ends it", err=True)
     # SIGTERM ends MLflow without a word, SIGINT with a traceback.
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]

@@ -1,4 +1,4 @@
-"""Replays records into MLflow, which only this module and `mlflow_model` import.
+"""Replays records into MLflow, which only this module, `database` and `mlflow_model` import.
 
 Replaying is idempotent: a run is identified by the id in its record, a metric point by its time
 stamp, an artifact by its name. So the same function works while a stage runs (a process follows
@@ -29,6 +29,7 @@ from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
 from segbench.tracking.address import ARTIFACTS
+from segbench.tracking.database import prepare_database
 from segbench.tracking.mlflow_model import log_model
 from segbench.tracking.records import read_run
 
@@ -50,11 +51,8 @@ def connect(uri: str) -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     if not uri.startswith("sqlite:///"):
         return MlflowClient(uri)
-    # Two processes that initialise a new database at once break its migrations.
-    with FileLock(f"{uri.removeprefix('sqlite:///')}.lock"):
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-        return client
+    prepare_database(Path(uri.removeprefix("sqlite:///")).absolute())
+    return MlflowClient(uri)
 
 
 class Replay:
