@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from segbench import cli
@@ -498,6 +499,33 @@ def test_a_signal_ends_the_stage_cleanly(
     assert ended.read_text() == "KeyboardInterrupt"
     assert said.endswith("stopped; the same command goes on from here\n")
     assert "Traceback" not in said
+
+
+def test_a_stage_ends_with_the_dvc_that_ran_it(workspace: Workspace) -> None:
+    """Where DVC alone is killed, the next would run the stage a second time beside it."""
+    waiting, ended = workspace.path("waiting"), workspace.path("ended")
+    for path in (waiting, ended):
+        path.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [*SEGBENCH, "repro"],
+        cwd=workspace.folder,
+        env={**workspace.environment, "ASKED": "wait"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not waiting.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (dvc,) = psutil.Process(process.pid).children()
+    assert "dvc" in dvc.cmdline()
+    dvc.kill()
+    said = process.communicate(timeout=30)[0]  # until nobody writes to it any more
+    assert process.returncode == 1
+    assert ended.read_text() == "SystemExit"
+    assert "error: compare: ended, since DVC was; run the same command again\n" in said
 
 
 TICKING = """\

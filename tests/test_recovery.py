@@ -327,3 +327,17 @@ def test_what_only_is_to_be_told_stays_as_it_is(
     assert state() == before
     assert mend(root, RUNS)
     assert repro(root) == []
+
+
+def test_checkpoints_are_kept_until_dvc_knows_that_the_training_ended(root: Path) -> None:
+    """And no longer: a training that is asked for again trains again."""
+    made = "reports/runs/a.json"
+    md5 = stored(root, made).parent.name + stored(root, made).name
+    for name, text in {"known": md5, "unknown": "0" * 32}.items():
+        mark = root / f"data/checkpoints/{name}-fold0-seed0/key/finished"
+        mark.parent.mkdir(parents=True)
+        mark.write_text(f"{text}\n")
+    (root / "data/checkpoints/interrupted-fold0-seed0/key").mkdir(parents=True)
+    finish(root, RUNS)
+    left = sorted(path.name for path in (root / "data/checkpoints").iterdir())
+    assert left == ["interrupted-fold0-seed0", "unknown-fold0-seed0"]

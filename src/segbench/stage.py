@@ -4,6 +4,10 @@ import argparse
 import gc
 import inspect
 import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from importlib import import_module
@@ -12,8 +16,10 @@ from typing import get_type_hints
 
 from segbench.errors import exit_statuses, leave
 from segbench.recovery.lock_file import keep_lock
+from segbench.recovery.trainings import forget_finished
 from segbench.tracking import follower
 
+DVC_WATCH_S = 1.0
 RUN_FLAGS = ("candidate", "fold", "seed")
 
 
@@ -23,8 +29,27 @@ def run(name: str, work: Callable[[], str]) -> None:
     A user's mistake becomes one line on stderr and exit status 1, without a traceback.
     """
     with exit_statuses(f"{name}: "):
+        if "DVC_STAGE" in os.environ:
+            threading.Thread(target=_end_with_dvc, args=(name,), daemon=True).start()
         if said := work():
             print(f"{name}: {said}")
+
+
+def _end_with_dvc(name: str) -> None:
+    """End the stage if the DVC that runs it is gone, which the next one would run it beside."""
+    import psutil
+
+    try:
+        mine = psutil.Process().parents()
+        dvc = next(one for one in mine if "dvc" in [Path(word).name for word in one.cmdline()[:3]])
+        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(DVC_WATCH_S)
+    except psutil.AccessDenied:
+        return  # of another user, as it seems
+    except (psutil.NoSuchProcess, StopIteration):
+        pass  # it was gone before it was looked for
+    print(f"error: {name}: ended, since DVC was; run the same command again", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(function: str, tracked: bool = False) -> None:
@@ -43,6 +68,7 @@ def main(function: str, tracked: bool = False) -> None:
     module, _, name = function.partition(":")
     if root := os.environ.get("DVC_ROOT"):
         keep_lock(Path(root))
+        forget_finished(Path(root))
     gc.disable()  # what is imported stays: no garbage is looked for in it, now or later
 
     def work() -> str:

@@ -1,5 +1,6 @@
 """Checkpoints on disk; a killed training resumes from the latest."""
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -18,6 +19,9 @@ from segbench.errors import InputError
 from segbench.files import atomic_file
 from segbench.tracking.records import Run, read_run, write_run
 
+FINISHED = "finished"
+"""A file beside the checkpoints of a training that ended, with the md5 of its run file. They are
+deleted once dvc.lock has that md5 (`recovery.trainings`): until then DVC would train again."""
 KEPT = 3
 """Checkpoints kept on disk: the latest, the one before it in case the latest is damaged, and one
 whose file is reused for the next, since allocating fresh pages can take longer than writing."""
@@ -49,7 +53,7 @@ class Checkpoints:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run against other processes; delete its checkpoints when the block succeeds.
+        """Lock the run against other processes.
 
         Raises:
             InputError: if another process holds the lock.
@@ -65,7 +69,6 @@ class Checkpoints:
             ) from None
         with lock:
             yield
-            self.clear()
 
     def same_run(self, run: Run) -> Run:
         """The description saved when the run first started; saves the given one on first start, or
@@ -119,9 +122,11 @@ class Checkpoints:
                 return state
         return None
 
-    def clear(self) -> None:
-        """Delete all checkpoints of the run."""
-        shutil.rmtree(self._all, ignore_errors=True)
+    def finish(self, run: Path) -> None:
+        """Note that the training has written everything, its run file last."""
+        md5 = hashlib.md5(run.read_bytes(), usedforsecurity=False).hexdigest()
+        with atomic_file(self.folder / FINISHED) as partial:
+            partial.write_text(f"{md5}\n")
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.pt"), reverse=True)

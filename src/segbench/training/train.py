@@ -49,7 +49,8 @@ def train(
 ) -> str:
     """Train one candidate with one seed on one fold.
 
-    A killed training resumes from its latest checkpoint as the same run, with the same result.
+    A killed training resumes from its latest checkpoint as the same run, with the same result; one
+    that had ended, but that DVC does not know of, trains no epoch again.
 
     Args:
         params: all of them, for the record.
@@ -114,6 +115,7 @@ def train(
             sha256 = sha256_of(file)
         ids = {"run": described.id, "weights_sha256": sha256}
         _write_results(trainer, ids, trials, origin, history, run)
+        saved.finish(run)
     best, epochs = trainer.state.selected_epoch, len(trainer.state.history)
     ignored = f", {data.num_ignored} wholly ignored images left out" if data.num_ignored else ""
     rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
