@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock
+.PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@segbench repro
@@ -15,6 +15,9 @@ repro: $(READY)  ## run the pipeline, print the leaderboard and where the report
 # To make itself, AS is the assembler.
 recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1
 	@segbench recipe $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
+
+init: $(READY)  ## describe your images in params.yaml; SOURCE=folder-or-archive FORCE=1
+	@segbench init $(SOURCE) $(if $(FORCE),--force)
 
 doctor: $(READY)  ## is everything there that a run needs; the first thing in a bug report
 	@segbench doctor

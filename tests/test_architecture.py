@@ -14,6 +14,7 @@ ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "tracking", "report"], frozenset()),
     "splits": {"datasets", "report"},
+    "onboarding": {"datasets"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
     "evaluation": LEARNING | {"datasets"},

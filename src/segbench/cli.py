@@ -20,6 +20,7 @@ folder of the repository.
 """
 EXAMPLES = """\b
 Examples:
+  segbench init /data/cracks   describe your images in params.yaml
   segbench plan                what would run, for how long
   segbench repro               run it, print the leaderboard
   segbench recipe best-cvc     run a recipe in a copy of the repository
