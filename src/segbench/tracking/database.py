@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from segbench.files import atomic_file
 from segbench.tracking.address import ARTIFACTS
+from segbench.tracking.moved import follow_move
 
 MAGIC = b"SQLite format 3\0"
 QUIET_S = 3.0
@@ -35,6 +36,7 @@ def prepare_database(path: Path) -> None:
     with FileLock(f"{path}.lock"):  # two processes that make one at once break it
         if path.exists() and path.stat().st_size:
             if _opens(path):
+                follow_move(path)
                 return
             _move_aside(path)
         with atomic_file(path) as partial:

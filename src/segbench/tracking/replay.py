@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Dataset, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -144,6 +144,13 @@ class Replay:
     def _experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.run.experiment)
         if found is not None:
+            if found.lifecycle_stage == LifecycleStage.DELETED:
+                client.restore_experiment(found.experiment_id)
+                print(
+                    f"warning: MLflow's experiment {found.name} had been deleted, and is restored "
+                    "with its runs, since this one goes there",
+                    file=sys.stderr,
+                )
             return str(found.experiment_id)
         place = None  # a server decides where artifacts go
         if self.uri.startswith("sqlite:///"):
