@@ -25,7 +25,7 @@ def pipeline_of(tree: dict[str, Any], transforms: list[dict[str, Any]]) -> Any:
     tree["augment"]["transforms"] = transforms
     params = Params.model_validate(tree).augment
     pipeline = build_pipeline(params)
-    check_transforms(params, num_classes=3)
+    check_transforms(params, num_classes=3, channels=3)
     return pipeline
 
 
@@ -157,3 +157,36 @@ def test_the_update_check_is_off() -> None:
         "import segbench.arrays.transforms\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "said"),
+    [
+        ("HueSaturationValue", 5, "does not take images of 5 channels, which the dataset has: Hue"),
+        ("ToGray", 2, "does not take images of 2 channels, which the dataset has: ToGray"),
+        ("ChannelDropout", 1, "does not take images of 1 channel, which the dataset has: Images"),
+    ],
+)
+def test_transforms_that_do_not_take_the_images(
+    name: str, channels: int, said: str, tree: dict[str, Any]
+) -> None:
+    """They would fail in the midst of packing or training."""
+    tree["augment"]["transforms"] = [{"transform": "HorizontalFlip"}, {"transform": name}]
+    params = Params.model_validate(tree).augment
+    check_transforms(params, num_classes=3, channels=3)
+    with pytest.raises(InputError, match=f"augment.transforms: {name} {said}.*; remove it"):
+        check_transforms(params, num_classes=3, channels=channels)
+
+
+def test_all_bands_move_together(tree: dict[str, Any]) -> None:
+    turn = [{"transform": "Affine", "rotate": [-45, 45], "scale": [0.7, 1.3], "p": 1.0}]
+    tree["augment"]["transforms"] = turn
+    params = Params.model_validate(tree).augment
+    check_transforms(params, num_classes=3, channels=7)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 7), np.uint8)
+    pipeline = build_pipeline(params)
+    varied, _ = augment_sample(pipeline, image, image[..., 0], (0,))
+    for at in range(7):
+        single = np.repeat(image[..., at : at + 1], 3, axis=2)
+        alone, _ = augment_sample(pipeline, single, image[..., 0], (0,))
+        assert (varied[..., at] == alone[..., 0]).all()

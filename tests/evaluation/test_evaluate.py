@@ -53,7 +53,7 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
         "masks": "masks/{id}.png",
         "classes": ["background", "low", "high"],
         "mask": {"values": {0: 0, 100: 1, 200: 2, 9: 255}},
-        **dict.fromkeys(("group", "stratum", "split", "value_range", "foreground")),
+        **dict.fromkeys(("group", "stratum", "split", "bands", "value_range", "foreground")),
         "ignore": None,
         "exif": "turn",
         "licence": "own",

@@ -159,6 +159,6 @@ def test_scaling_is_in_the_graph_of_every_family(name: str, scaling: str, scaled
 def test_pretrained_scaling_is_what_each_familys_weights_want(
     name: str, mean: list[float], std: list[float]
 ) -> None:
-    found_mean, found_std = input_scaling(candidate(name, input_scaling="pretrained"))
+    found_mean, found_std = input_scaling(candidate(name, input_scaling="pretrained"), 3)
     assert found_mean == pytest.approx([255 * value for value in mean], abs=1e-3)
     assert found_std == pytest.approx([255 * value for value in std], abs=1e-3)

@@ -13,8 +13,10 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from huggingface_hub import constants
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from segmentation_models_pytorch.encoders._utils import patch_first_conv
 from timm.layers import Conv2dSame
+from torch import nn
 
 from segbench.errors import InputError
 from segbench.files import sha256_of, sha256_of_arrays
@@ -24,6 +26,7 @@ from segbench.models.flips import FlipAveraged
 from segbench.models.network import (
     build_network,
     check_batch,
+    encoder_of,
     load_network,
     predict_classes,
     save_network,
@@ -172,6 +175,47 @@ def test_local_weights_reach_the_encoder(prefix: str, suffix: str, tmp_path: Pat
     origin = origin_of(from_file(path), network)
     assert (origin.source, origin.sha256) == (str(path), sha256_of(path))
     assert origin.mean == [0.485, 0.456, 0.406]
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+@pytest.mark.parametrize(
+    ("name", "first"), [("resnet18", "conv1.weight"), ("tu-mobilenetv2_035", "conv_stem.weight")]
+)
+def test_weights_for_rgb_are_repeated_over_other_channels(
+    name: str, first: str, channels: int, tmp_path: Path
+) -> None:
+    """As timm and segmentation-models-pytorch do it with the hub's weights: both give the same."""
+    path = encoder_file(tmp_path, name)
+    choice = Model(architecture="unet", architecture_args=SMALL, in_channels=channels)
+    network = build_network(choice, from_file(path, name), 1)
+    found = encoder_of(network).state_dict()
+    offered = load_file(path)
+    offered = {key.removeprefix("model."): value for key, value in offered.items()}
+    rgb = offered[first]
+    expected = torch.stack([rgb[:, at % 3] for at in range(channels)], dim=1) * 3 / channels
+    assert torch.allclose(found[first], expected)
+    theirs = nn.Sequential(nn.Conv2d(3, *rgb.shape[::3], bias=False))
+    theirs[0].weight = nn.Parameter(rgb.clone())
+    patch_first_conv(theirs, channels)
+    assert torch.allclose(found[first], theirs[0].weight)
+    assert all(torch.equal(found[key], offered[key]) for key in found if key != first)
+    assert origin_of(from_file(path, name), network).source == (
+        f"{path}, adapted to {channels} channels"
+    )
+    mean = [123.675, 116.28, 103.53] * 2
+    assert network.mean.flatten().tolist() == pytest.approx(mean[:channels])
+    assert network(torch.zeros(2, channels, 64, 64, dtype=torch.uint8)).shape == (2, 1, 64, 64)
+
+
+def test_weights_for_rgb_are_not_made_to_fit_otherwise(tmp_path: Path) -> None:
+    path = encoder_file(tmp_path, "resnet18")
+    state = load_file(path)
+    state["conv1.weight"] = state["conv1.weight"][:, :2].clone()
+    save_file(state, path)
+    for channels in (3, 5):
+        choice = Model(architecture="unet", architecture_args=SMALL, in_channels=channels)
+        with pytest.raises(InputError, match=r"conv1.weight is \(64, 2, 7, 7\) where"):
+            build_network(choice, from_file(path), 1)
 
 
 @pytest.mark.parametrize(

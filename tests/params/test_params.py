@@ -11,6 +11,7 @@ import pytest
 from segbench.errors import InputError
 from segbench.params import REMOVED, RENAMED, Params, Section, load_params
 from segbench.params.datasets import Published
+from support.own_folder import own
 from support.params import ROOT, problems, random_weights, read_params
 
 
@@ -93,6 +94,22 @@ def test_a_loss_that_is_not_for_these_classes(tree: dict[str, Any], tmp_path: Pa
     assert "train.loss: mcc is for one foreground class, the dataset has 2; use ce" in said
     tree["train"]["loss"] = {"dise": 1.0}
     assert "train: loss: no loss 'dise' (did you mean dice?)" in problems(tree, tmp_path)
+
+
+def test_channels_that_the_images_do_not_have(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["model"]["in_channels"] = 4
+    said = problems(tree, tmp_path)
+    assert "model.in_channels: 4 needs as many dataset.bands; set 3, or 1 for grey images" in said
+    folder = own(tmp_path, bands=[4, 3, 2, 8]).model_dump(mode="json")
+    tree["dataset"] = folder
+    Params.model_validate(tree)
+    for channels in (1, 3, 5):
+        tree["model"]["in_channels"] = channels
+        said = problems(tree, tmp_path)
+        assert f"model.in_channels: {channels}, but dataset.bands names 4; set 4" in said
+    tree["dataset"] = {**folder, "bands": [4, 3, 2]}
+    tree["model"]["in_channels"] = 3
+    Params.model_validate(tree)
 
 
 def test_numbers_are_what_dvc_reads(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
         "split": None,
         "ignore": None,
         "exif": "turn",
+        "bands": None,
         "value_range": None,
         "foreground": None,
         "licence": "own",

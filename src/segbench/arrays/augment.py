@@ -56,12 +56,12 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     """
     info = read_info(dataset)
     pipeline = build_pipeline(params)
-    check_transforms(params, len(info.classes))
     samples = read_samples(dataset).set_index("id")
     table = read_split(split)
     table = table[table["split"] != UNUSED]
     # Keep one channel only if all images are grey.
     channels = int(samples["channels"].max())
+    check_transforms(params, len(info.classes), channels)
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(info, params.height, params.width, channels, digest)
     windows = {

@@ -22,7 +22,7 @@ class Header:
     Attributes:
         dataset: information on the dataset.
         height, width: of every image, in pixels.
-        channels: 3 (RGB) or 1 (grey).
+        channels: 3 (RGB), 1 (grey) or the number of other bands.
         digest: sha256 of the canonical dataset's samples.csv, which holds a hash of every sample.
     """
 

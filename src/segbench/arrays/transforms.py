@@ -24,6 +24,11 @@ from segbench.params.section import did_you_mean
 
 Pipeline: TypeAlias = A.Compose
 
+FAILURES = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, cv2.error)
+"""What transforms raise for images or masks that they do not take."""
+
+RGB = 3
+
 TRIALS = 4
 """Times that transforms are tried, each with other random choices."""
 
@@ -41,35 +46,42 @@ def build_pipeline(params: Augment) -> Pipeline:
     return A.Compose([_build(item.transform, item.model_extra or {}) for item in params.transforms])
 
 
-def check_transforms(params: Augment, num_classes: int) -> None:
+def check_transforms(params: Augment, num_classes: int, channels: int) -> None:
     """Try every transform, whatever its probability, on masks of all classes and ignored pixels.
 
     Args:
         params: the section `augment`.
         num_classes: with the background.
+        channels: of the images.
 
     Raises:
-        InputError: for a transform that changes sizes, makes class ids that masks do not have, or
-            moves images and masks apart.
+        InputError: for a transform that does not take so many channels, changes sizes, makes class
+            ids that masks do not have, or moves images and masks apart.
     """
     certain = [
         _build(item.transform, {**(item.model_extra or {}), "p": 1.0}) for item in params.transforms
     ]
-    # First all together, since one may need another.
-    _check(A.Compose(certain), params, num_classes)
     for one in certain:
-        if _keeps_size(one, params):
-            _check_alignment(one, params)
+        if (reason := _failure(one, params, channels)) and not _failure(one, params, RGB):
+            raise InputError(
+                f"augment.transforms: {type(one).__name__} does not take images of {channels} "
+                f"channel{'s' if channels > 1 else ''}, which the dataset has: {reason}; remove it"
+            )
+    # First all together, since one may need another.
+    _check(A.Compose(certain), params, num_classes, channels)
+    for one in certain:
+        if not _failure(one, params, channels):
+            _check_alignment(one, params, channels)
 
 
-def _check(pipeline: Pipeline, params: Augment, num_classes: int) -> None:
+def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int) -> None:
     """Raise InputError unless images and masks stay what they are.
 
     uint8 pixels stay uint8 pixels of the same size, and masks get no class ids but those that they
     have and declared ones that fill what lies outside.
     """
     blocks = _blocks(params)
-    image = np.random.default_rng(0).integers(0, 256, (*blocks.shape, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*blocks.shape, channels), np.uint8)
     declared = {*range(num_classes), IGNORE}
     whole = np.full_like(blocks, num_classes - 1)
     everything = np.array(sorted(declared), np.uint8)[blocks % len(declared)]
@@ -97,7 +109,7 @@ def _values_after(pipeline: Pipeline, image: Pixels, mask: Pixels, key: int) -> 
         varied, moved = augment_sample(pipeline, image, mask, (key,))
         fits = varied.dtype == np.uint8 and varied.shape == image.shape
         fits = fits and moved.dtype == np.uint8 and moved.shape == mask.shape
-    except (ValueError, TypeError, KeyError, IndexError, cv2.error) as problem:
+    except FAILURES as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"augment.transforms: the pipeline fails: {reason}; fix it") from None
     if not fits:
@@ -108,21 +120,23 @@ def _values_after(pipeline: Pipeline, image: Pixels, mask: Pixels, key: int) -> 
     return set(np.unique(moved).tolist())
 
 
-def _keeps_size(transform: A.BasicTransform, params: Augment) -> bool:
-    """Whether a transform works alone; one that crops needs another that resizes."""
+def _failure(transform: A.BasicTransform, params: Augment, channels: int) -> str:
+    """Why a transform does not work alone; one that crops needs another that resizes."""
     blocks = _blocks(params)
-    image = np.repeat(blocks[..., None], 3, axis=2)
+    image = np.repeat(blocks[..., None], channels, axis=2)
     try:
         varied, moved = augment_sample(A.Compose([transform]), image, blocks, (0,))
-    except (ValueError, TypeError, KeyError, IndexError, cv2.error):
-        return False
-    return varied.shape == image.shape and moved.shape == blocks.shape
+    except FAILURES as problem:
+        return " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
+    same = varied.shape == image.shape and moved.shape == blocks.shape
+    return "" if same else f"it makes {varied.shape} of {image.shape}"
 
 
-def _check_alignment(transform: A.BasicTransform, params: Augment) -> None:
+def _check_alignment(transform: A.BasicTransform, params: Augment, channels: int) -> None:
     """Raise InputError if a transform moves the image without its mask, or the other way round."""
     mask = (_blocks(params) % 2).astype(np.uint8)
-    image = np.where(mask[..., None], (200, 170, 60), (60, 100, 180)).astype(np.uint8)
+    inside, outside = (np.resize(rgb, channels) for rgb in ((200, 170, 60), (60, 100, 180)))
+    image = np.where(mask[..., None], inside, outside).astype(np.uint8)
     shares = []
     for key in range(TRIALS):
         varied, moved = augment_sample(A.Compose([transform]), image, mask, (key,))
@@ -136,10 +150,10 @@ def _check_alignment(transform: A.BasicTransform, params: Augment) -> None:
 
 
 def _explained(image: Pixels, mask: Pixels) -> float:
-    """Share of the variance of an image (H, W, 3), in its best channel, that its mask explains."""
+    """Share of the variance of an image (H, W, C), in its best channel, that its mask explains."""
     # Smoothed, since noise moves nothing.
     side = max(3, min(mask.shape) // 64 * 2 + 1)
-    smooth = cv2.blur(image, (side, side)).reshape(-1, 3).astype(float)
+    smooth = cv2.blur(image, (side, side)).reshape(-1, image.shape[2]).astype(float)
     classes = [smooth[mask.ravel() == value] for value in np.unique(mask)]
     between = sum(len(part) * (part.mean(axis=0) - smooth.mean(axis=0)) ** 2 for part in classes)
     within = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in classes)

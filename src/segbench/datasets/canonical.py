@@ -46,7 +46,7 @@ class Sample:
 
     Attributes:
         id: unique, usable as a file name.
-        image: (H, W, 3) RGB or (H, W) grey.
+        image: (H, W, 3) RGB, (H, W) grey, or (H, W, C) of other bands.
         mask: (H, W) class ids, or 255 for ignored pixels.
         group: what a split must not tear apart; the id itself where nothing binds samples.
         stratum: what a split should balance, empty where there is nothing to balance.

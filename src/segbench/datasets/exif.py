@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import Pixels
+from segbench.images import Pixels, resize_image
 
 # Longest side at which edges are compared.
 EDGE_SIZE = 512
@@ -13,7 +13,7 @@ UNDOES = {6: 8, 8: 6}
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels, (H, W) or (H, W, 3), turned upright, as Pillow's `exif_transpose` does.
+    """Stored pixels, (H, W) or (H, W, C), turned upright, as Pillow's `exif_transpose` does.
 
     Args:
         pixels: as stored.
@@ -60,7 +60,7 @@ def edge_strength(image: Pixels, mask: Pixels) -> float:
     """
     scale = min(1, EDGE_SIZE / max(mask.shape))
     height, width = (max(1, round(side * scale)) for side in mask.shape)
-    small = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    small = resize_image(np.ascontiguousarray(image), height, width, cv2.INTER_AREA)
     ids = cv2.resize(
         np.ascontiguousarray(mask), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
     )

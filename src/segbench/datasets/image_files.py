@@ -8,13 +8,16 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from segbench.errors import InputError
 from segbench.images import Pixels, open_image
+from segbench.params.datasets import ValueRange
 
 # What Pillow raises for files that are torn or foreign.
 UNREADABLE = (
@@ -54,7 +57,7 @@ class ImagePixels:
     """The pixels of an image file.
 
     Attributes:
-        pixels: (H, W, 3) RGB or (H, W) grey.
+        pixels: (H, W, 3) RGB, (H, W) grey, or (H, W, C) of other bands.
         encoded: the file's ending and bytes if it is canonical already: a PNG or JPEG that decodes
             to these pixels.
         orientation: of its EXIF, 1 to 8.
@@ -177,8 +180,8 @@ def _check_bitmap(image: ImageFile, data: bytes, path: Path) -> None:
 
 def _too_many_bands(path: Path, bands: int) -> InputError:
     return InputError(
-        f"{path}: has {bands} bands, the limit is 3 (red, green, blue); write the three that the "
-        "network should see into a file of their own"
+        f"{path}: has {bands} bands, the limit is 3 (red, green, blue) unless dataset.bands says "
+        "which the network should see (dataset.name: folder)"
     )
 
 
@@ -220,7 +223,7 @@ def read_bytes(path: Path) -> bytes:
 def read_image(
     path: Path,
     megapixels: float,
-    value_range: tuple[float, float] | None,
+    value_range: ValueRange | None,
     page: int | None = None,
     turn: bool = True,
 ) -> ImagePixels:
@@ -242,7 +245,8 @@ def read_image(
     opened = open_file(data, path, megapixels, page, turn)
     image = opened.image
     if image.mode.startswith(("I", "F")):
-        return _scale(opened, path, value_range)
+        pixels, clipped = scale_values(np.asarray(image), path, value_range)
+        return ImagePixels(pixels, None, opened.orientation, clipped)
     if image.mode in ("RGB", "L"):
         ending = CANONICAL_FORMATS.get(opened.format)
         encoded = (ending, data) if ending and opened.whole else None
@@ -258,15 +262,31 @@ def read_image(
     return ImagePixels(np.asarray(shown), None, opened.orientation, 0.0)
 
 
-def _scale(opened: Opened, path: Path, value_range: tuple[float, float] | None) -> ImagePixels:
+def scale_values(
+    values: NDArray[Any], path: Path, value_range: ValueRange | None
+) -> tuple[Pixels, float]:
+    """Values of more than 8 bits as 8-bit pixels.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        path: for messages.
+        value_range: what becomes 0 and 255, of all channels or of each; None refuses.
+
+    Returns:
+        The pixels, and the share of the values outside the range, which become 0 or 255.
+
+    Raises:
+        InputError: without a range, and for values that are not finite.
+    """
     if value_range is None:
         raise InputError(
-            f"{path}: more than 8 bits a channel (mode {opened.image.mode}), the limit is 8; "
-            "convert it, or say in dataset.value_range which values become 0 and 255 "
-            "(dataset.name: folder)"
+            f"{path}: more than 8 bits a channel ({values.dtype}), the limit is 8; convert it, or "
+            "say in dataset.value_range which values become 0 and 255 (dataset.name: folder)"
         )
-    low, high = value_range
-    values = np.asarray(opened.image, np.float32)
+    limits = np.array(value_range).T
+    factor = (255 / (limits[1] - limits[0])).astype(np.float32)
+    low, high = limits.astype(np.float32)
+    values = values.astype(np.float32)
     unknown = values.size - int(np.isfinite(values).sum())
     if unknown:
         raise InputError(
@@ -274,6 +294,5 @@ def _scale(opened: Opened, path: Path, value_range: tuple[float, float] | None) 
             "their place, and mark them as ignored in the mask if they mean nothing"
         )
     clipped = float(((values < low) | (values > high)).mean())
-    scaled = (values - low) * (255 / (high - low))
-    pixels = np.rint(scaled.clip(0, 255)).astype(np.uint8)
-    return ImagePixels(pixels, None, opened.orientation, clipped)
+    scaled = (values - low) * factor
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8), clipped

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ from segbench.datasets.mask_values import count_values
 from segbench.datasets.palettes import Palettes
 from segbench.errors import InputError
 from segbench.files import atomic_folder
-from segbench.images import IGNORE, Pixels
+from segbench.images import BANDS_ENDING, IGNORE, Pixels, as_rgb
 from segbench.parallel import thread_map
 
 SAMPLE_COLUMNS = (
@@ -74,7 +75,8 @@ def ingest(
 ) -> str:
     """Write samples in canonical form.
 
-    - `images/`: PNG or JPEG, 8-bit RGB or grey, upright. A file that is so already is copied.
+    - `images/`: PNG or JPEG, 8-bit RGB or grey, upright. A file that is so already is copied. Of
+      two bands, or more than three, .npy: (H, W, C) uint8.
     - `masks/`: PNG of class ids, 255 where ignored.
     - `samples.csv`: id, image, mask, group, stratum, previous, split (empty, or as published),
       width, height, channels, and the sha256 of the pixels of image and mask.
@@ -223,12 +225,8 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
             f"{sample.source}: its mask holds the class ids {undefined}, the dataset defines "
             f"0 to {len(info.classes) - 1}; fix the mask or dataset.classes"
         )
-    colours = 1 if sample.image.ndim == 2 else 3
-    if sample.encoded:
-        ending, data = sample.encoded
-    else:
-        bgr = sample.image if colours == 1 else cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
-        ending, data = ".png", cv2.imencode(".png", bgr)[1].tobytes()
+    channels = 1 if sample.image.ndim == 2 else sample.image.shape[2]
+    ending, data = sample.encoded or _encode(sample.image, channels)
     image, mask = f"images/{sample.id}{ending}", f"masks/{sample.id}.png"
     (folder / image).write_bytes(data)
     (folder / mask).write_bytes(cv2.imencode(".png", sample.mask)[1].tobytes())
@@ -245,7 +243,7 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
         "split": sample.split,
         "width": width,
         "height": height,
-        "channels": colours,
+        "channels": channels,
         "sha256": digest.hexdigest(),
     }
     thumbnail = make_thumbnail(sample.image)
@@ -254,9 +252,20 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
     return row, measure, thumbnail.tobytes(), present, sample.palette
 
 
+def _encode(image: Pixels, channels: int) -> tuple[str, bytes]:
+    """The ending and the bytes of an image's canonical file."""
+    if channels not in (1, 3):
+        file = io.BytesIO()
+        np.save(file, image)
+        return BANDS_ENDING, file.getvalue()
+    bgr = image if channels == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return ".png", cv2.imencode(".png", bgr)[1].tobytes()
+
+
 def make_thumbnail(image: Pixels) -> Pixels:
-    """(32, 32, 3) uint8, each pixel the mean of what it covers."""
-    small = cv2.resize(image, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
+    """(32, 32, 3) uint8, each pixel the mean of what it covers; see `as_rgb`."""
+    shown = image if image.ndim == 2 else as_rgb(image)
+    small = cv2.resize(shown, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
     return small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segbench.datasets.bands import read_bands
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.exif import edge_strength, read_otherwise
-from segbench.datasets.image_files import read_image
+from segbench.datasets.image_files import ImagePixels, read_image
 from segbench.datasets.instances import Instances, read_instances
 from segbench.datasets.mask_files import read_ignored, read_mask_files
 from segbench.datasets.mask_values import MaskEncoding, MaskPixels, read_mask
 from segbench.datasets.pairs import Pair
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels
-from segbench.params.datasets import Limits
+from segbench.params.datasets import Limits, ValueRange
 
 # A mask whose size differs by more pixels was hardly resized or cropped by accident.
 SMALL_DIFFERENCE = 8
@@ -30,6 +31,7 @@ class Reading:
     Attributes:
         encoding: of the masks.
         limits: of the dataset.
+        bands: which the images have, by their numbers in the files; None: grey or RGB.
         value_range: of images of more than 8 bits, the values that become 0 and 255.
         turn: images and masks upright, as the EXIF of each says; else as stored.
         invert_ignored: ignore masks are black where pixels count.
@@ -38,7 +40,8 @@ class Reading:
 
     encoding: MaskEncoding | Instances
     limits: Limits
-    value_range: tuple[float, float] | None = None
+    bands: Sequence[int] | None = None
+    value_range: ValueRange | None = None
     turn: bool = True
     invert_ignored: bool = False
     class_ids: Sequence[int] = ()
@@ -59,7 +62,7 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
     if pair.problem:
         raise InputError(pair.problem)
     limits, turn = reading.limits, reading.turn
-    image = read_image(pair.image, limits.megapixels, reading.value_range, pair.page, turn)
+    image = _read_image(pair, reading)
     file = read_mask_files(pair.masks, partial(_read_mask, pair, reading))
     mask = file.class_ids
     (height, width), (mask_height, mask_width) = image.pixels.shape[:2], mask.shape
@@ -110,6 +113,13 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
             without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),
         )
     ]
+
+
+def _read_image(pair: Pair, reading: Reading) -> ImagePixels:
+    megapixels, value_range = reading.limits.megapixels, reading.value_range
+    if reading.bands:
+        return read_bands(pair.image, reading.bands, megapixels, value_range, reading.turn)
+    return read_image(pair.image, megapixels, value_range, pair.page, reading.turn)
 
 
 def _read_mask(pair: Pair, reading: Reading, path: Path) -> MaskPixels:

@@ -44,7 +44,7 @@ def export_network(network: nn.Module, channels: int, path: Path) -> None:
 
     Args:
         network: left unchanged; a copy on the CPU in eval mode is exported.
-        channels: of the images, 3 or 1.
+        channels: of the images.
         path: the exported program takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W)
             float32 logits.
     """

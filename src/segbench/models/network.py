@@ -78,7 +78,9 @@ class SegmentationNetwork(nn.Module):
 def build_network(model: Model, candidate: Candidate, num_outputs: int) -> SegmentationNetwork:
     """Build a candidate's network: its encoder with the given weights, the rest random.
 
-    Random weights come from torch's generator, so seed it first.
+    Where the network takes other channels than red, green and blue, pretrained weights of its first
+    convolution are repeated over them and scaled by 3 / channels. Random weights come from torch's
+    generator, so seed it first.
 
     Args:
         model: what all candidates share.
@@ -88,7 +90,7 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
     Raises:
         InputError: for unknown names or arguments, and weights that cannot be loaded.
     """
-    mean, std = (values[: model.in_channels] for values in input_scaling(candidate))
+    mean, std = input_scaling(candidate, model.in_channels)
     blueprint = Blueprint(
         model.architecture.lower(),
         model.architecture_args,
@@ -102,7 +104,8 @@ def build_network(model: Model, candidate: Candidate, num_outputs: int) -> Segme
     if candidate.weights == "imagenet":
         network = ask_hub(candidate, lambda: _build(blueprint, pretrained=True))
     if candidate.weights_sha256 is not None:
-        load_encoder_weights(encoder_of(network), Path(candidate.weights), candidate.weights_sha256)
+        path, channels = Path(candidate.weights), model.in_channels
+        load_encoder_weights(encoder_of(network), path, candidate.weights_sha256, channels)
     return network
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from segbench.errors import InputError
@@ -20,6 +21,7 @@ UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, IndexError, KeyError),
     *(ValueError, AttributeError),
 )
+RGB = 3
 # Keys under which training tools save weights among other things.
 NESTED = ("state_dict", "model_state_dict", "model")
 
@@ -36,11 +38,19 @@ def check_file(path: Path, sha256: str) -> None:
         )
 
 
-def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str) -> None:
+def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str, in_channels: int) -> None:
     """Load a file into an encoder; it must contain every weight of the encoder.
 
     Other weights in the file, such as a classifier, are ignored, and so is what stands before the
     encoder's own names: `module.` of DataParallel, `model.encoder.` of Lightning, and others.
+    Weights for RGB images are adapted to an encoder of other channels, as timm and
+    segmentation-models-pytorch do it: repeated, and scaled by 3 / channels.
+
+    Args:
+        encoder: as its library builds it.
+        path: of the file.
+        sha256: of the file.
+        in_channels: of the encoder.
 
     Raises:
         InputError: if the file is missing, does not match `sha256`, does not fit, or holds several
@@ -61,12 +71,23 @@ def load_encoder_weights(encoder: nn.Module, path: Path, sha256: str) -> None:
             f"not in the file (first {missing[0]}); use a file made for this encoder"
         )
     for name, tensor in state.items():
+        if in_channels != RGB and _is_of_images(tensor, wanted[name], in_channels):
+            tensor = state[name] = adapt_input_conv(in_channels, tensor)
         if tensor.shape != wanted[name].shape:
             raise InputError(
                 f"{path}: does not fit the encoder, {name} is {tuple(tensor.shape)} where "
                 f"{tuple(wanted[name].shape)} is needed; use a file made for this encoder"
             )
     encoder.load_state_dict(state, strict=False)
+
+
+def _is_of_images(tensor: Tensor, wanted: Tensor, in_channels: int) -> bool:
+    """Are these the weights of a convolution of images, but for the number of their channels?"""
+    if tensor.ndim != 4 or wanted.ndim != 4 or tensor.shape[1] != RGB:
+        return False
+    rest = (0, 2, 3)
+    same = all(tensor.shape[axis] == wanted.shape[axis] for axis in rest)
+    return same and wanted.shape[1] == in_channels
 
 
 def _prefix_of(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor], path: Path) -> str:

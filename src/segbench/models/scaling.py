@@ -11,8 +11,14 @@ Channels = tuple[float, ...]
 """One value per channel of a network's input."""
 
 
-def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
+def input_scaling(candidate: Candidate, in_channels: int) -> tuple[Channels, Channels]:
     """Mean and std of an encoder's input, for pixel values in [0, 255].
+
+    Those of red, green and blue are repeated over further channels, as their weights are.
+
+    Args:
+        candidate: its encoder.
+        in_channels: of the network.
 
     Raises:
         InputError: if the params contradict the hub's ImageNet weights.
@@ -39,5 +45,7 @@ def input_scaling(candidate: Candidate) -> tuple[Channels, Channels]:
                 f"{own['mean']} and std {own['std']}; set input_scaling: pretrained"
             )
         asked = pretrained
-    mean, std = (tuple(255.0 * value for value in values) for values in asked)
+    mean, std = (
+        tuple(255.0 * values[at % len(values)] for at in range(in_channels)) for values in asked
+    )
     return mean, std

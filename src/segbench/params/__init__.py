@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from segbench.errors import InputError
 from segbench.params.augment import Augment
 from segbench.params.compare import Alias, Comparison
-from segbench.params.datasets import Dataset
+from segbench.params.datasets import Dataset, Folder
 from segbench.params.evaluate import Evaluate
 from segbench.params.hardware import Hardware
 from segbench.params.model import Candidate, Model
@@ -84,6 +84,21 @@ class Params(Section):
                     f"{'' if several else 'es'}, the dataset has {self.dataset.num_classes - 1}; "
                     f"use {'ce' if several else 'bce'}, or dice, jaccard, tversky, lovasz or focal"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _take_the_channels_that_are_there(self) -> Self:
+        bands = self.dataset.num_bands if isinstance(self.dataset, Folder) else None
+        channels = self.model.in_channels
+        if bands and channels != bands:
+            raise ValueError(
+                f"model.in_channels: {channels}, but dataset.bands names {bands}; set {bands}"
+            )
+        if not bands and channels not in (1, 3):
+            raise ValueError(
+                f"model.in_channels: {channels} needs as many dataset.bands; set 3, or 1 for grey "
+                "images"
+            )
         return self
 
     @model_validator(mode="after")

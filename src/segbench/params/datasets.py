@@ -20,6 +20,18 @@ from segbench.params.section import Section, did_you_mean, modules_of
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[str, StringConstraints(to_lower=True, pattern=r"^#[0-9a-fA-F]{6}$")]
+Range = tuple[float, float]
+ValueRange = Annotated[
+    Annotated[Range, Tag("of all")] | Annotated[list[Range], Tag("of each")],
+    Discriminator(
+        lambda value: (
+            "of each"
+            if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)
+            else "of all"
+        )
+    ),
+]
+"""The values that become 0 and 255: of all bands, or of each."""
 Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 
 
@@ -289,9 +301,13 @@ class Folder(Section):
     exif: Literal["turn", "ignore"]
     """Turn images and masks upright as the EXIF of each says, or take them as they are stored: for
     masks that were drawn on stored pixels."""
-    value_range: tuple[float, float] | None
+    bands: Annotated[list[PositiveInt], Field(min_length=1, max_length=16)] | None
+    """Bands of the images by their numbers in the file, from 1, in the order in which the network
+    sees them. null: all of a grey or RGB image."""
+    value_range: ValueRange | None
     """Values of images of more than 8 bits that are mapped to 0 and 255; values outside it become
-    0 or 255 and are counted. null: 8-bit images only."""
+    0 or 255 and are counted. With `bands` also a list, a range for each. null: 8-bit images
+    only."""
     foreground: tuple[float, float] | None
     """Plausible range of the foreground's share of all pixels; outside it, the audit suspects
     inverted masks. null: 0 to 0.5."""
@@ -308,6 +324,11 @@ class Folder(Section):
     def num_classes(self) -> int:
         """With the background."""
         return len(self.classes)
+
+    @property
+    def num_bands(self) -> int | None:
+        """Channels of images that are neither grey nor RGB; None for these."""
+        return len(self.bands) if self.bands and len(self.bands) not in (1, 3) else None
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:
@@ -336,8 +357,18 @@ class Folder(Section):
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:
-        if self.value_range and self.value_range[0] >= self.value_range[1]:
-            raise ValueError(f"value_range {list(self.value_range)} must rise; swap or mend it")
+        each = isinstance(self.value_range, list)
+        ranges: list[Any] = list(self.value_range or ()) if each else [self.value_range]
+        for one in filter(None, ranges):
+            if one[0] >= one[1]:
+                raise ValueError(f"value_range {list(one)} must rise; swap or mend it")
+        if each and len(ranges) != len(self.bands or ()):
+            raise ValueError(
+                f"value_range: {len(ranges)} ranges for {len(self.bands or ())} bands; give one "
+                "for each of bands, or one for all, as in [0, 4095]"
+            )
+        if self.bands and len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands: {self.bands} names one twice; name each once")
         if self.foreground and not 0 <= self.foreground[0] < self.foreground[1] <= 1:
             raise ValueError(f"foreground {list(self.foreground)} must rise within 0 and 1")
         return self

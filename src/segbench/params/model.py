@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    Field,
     StringConstraints,
     model_validator,
 )
@@ -27,9 +28,9 @@ class Model(Section):
     or an architecture of segmentation-models-pytorch (unet, unetplusplus, fpn, ...)."""
     architecture_args: dict[str, Any]
     """Further arguments of that architecture, such as decoder_channels or dropout."""
-    in_channels: Literal[1, 3]
+    in_channels: Annotated[int, Field(ge=1, le=16)]
     """1: grey images as a single channel, for which there are no pretrained weights.
-    3: RGB images, or grey ones repeated three times."""
+    3: RGB images, or grey ones repeated three times. Any other number: that of `dataset.bands`."""
 
 
 class Candidate(Section):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from segbench.images import IGNORE, Pixels
+from segbench.images import IGNORE, Pixels, as_rgb, resize_image
 
 # Distinct to colour-blind readers, and visible on tissue, aerial and grey images.
 TRUTH_COLOUR = (86, 222, 120)
@@ -31,7 +31,7 @@ def outline(
     """Draw the outlines of foreground over an image: truth green, prediction yellow.
 
     Args:
-        image: (H, W, C) uint8, C 1 or 3.
+        image: (H, W, C) uint8, shown as `as_rgb` says.
         truth: (H, W) class ids, or None.
         pred: (H, W) class ids, or None.
         min_size: smaller pictures are enlarged by a whole factor, so that outlines stay thin.
@@ -42,10 +42,7 @@ def outline(
     """
     factor = max(1, -(-min_size // min(image.shape[:2])))
     size = (image.shape[1] * factor, image.shape[0] * factor)
-    image = np.ascontiguousarray(image)
-    if image.shape[2] == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    canvas = cv2.resize(as_rgb(image), size, interpolation=cv2.INTER_CUBIC)
     for mask, colour in ((truth, TRUTH_COLOUR), (pred, PRED_COLOUR)):
         if mask is None:
             continue
@@ -67,16 +64,11 @@ def shrink(image: Pixels, *masks: Pixels, most: int = SHOWN_SIZE) -> list[Pixels
     if factor >= 1:
         return [image, *masks]
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+    small = resize_image(np.ascontiguousarray(image), size[1], size[0], cv2.INTER_AREA)
     return [
         small.reshape(size[1], size[0], -1),
         *(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks),
     ]
-
-
-def to_colour(image: Pixels) -> Pixels:
-    """(H, W, C) uint8, C 1 or 3, as (H, W, 3)."""
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
 def colourise(mask: Pixels, colours: Sequence[str]) -> Pixels:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import Pixels
-from segbench.report.drawing import colourise, outline, save_image_grid, shrink, to_colour
+from segbench.images import Pixels, as_rgb
+from segbench.report.drawing import colourise, outline, save_image_grid, shrink
 
 EXTREMES = 4
 """Images in each of the grids of best, median and worst predictions."""
@@ -44,7 +44,7 @@ class PredictedSplit:
     def triptych(self, index: int) -> list[Pixels]:
         """Image, ground truth and prediction as pictures (H, W, 3), masks in their colours."""
         image, *masks = self.small(index)
-        return [to_colour(image), *(colourise(mask, self.colours) for mask in masks)]
+        return [as_rgb(image), *(colourise(mask, self.colours) for mask in masks)]
 
 
 def write_extremes(folder: Path, split: PredictedSplit, scores: NDArray[np.float64]) -> None:

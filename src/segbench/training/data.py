@@ -107,7 +107,7 @@ def _counted(arrays: Arrays) -> NDArray[np.int64]:
 
 def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> None:
     """Raise InputError for images or devices that contradict the params."""
-    if header.channels > params.model.in_channels:
+    if header.channels not in (1, params.model.in_channels):
         raise InputError(
             f"model.in_channels: {params.model.in_channels}, but the images of "
             f"{header.dataset.name} have {header.channels} channels; set {header.channels}"

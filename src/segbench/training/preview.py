@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from segbench.images import as_rgb
 from segbench.report.animation import save_animation
-from segbench.report.drawing import class_colours, colourise, shrink, to_colour
+from segbench.report.drawing import class_colours, colourise, shrink
 from segbench.training.data import TrainingData
 from segbench.training.state import TrainingState
 
@@ -27,7 +28,7 @@ def save_preview(path: Path, data: TrainingData, state: TrainingState) -> None:
         *(mask.numpy() for mask in state.preview_masks),
         most=FRAME_SIZE,
     )
-    fixed = [to_colour(image), colourise(truth, colours)]
+    fixed = [as_rgb(image), colourise(truth, colours)]
     frames = ([*fixed, colourise(pred, colours)] for pred in preds)
     id = str(data.held_out.samples["id"][index])
     labels = [f"{id}   epoch {number} of {len(preds)}" for number in range(1, len(preds) + 1)]

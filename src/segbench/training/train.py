@@ -19,7 +19,7 @@ from segbench.files import atomic_file, sha256_of
 from segbench.models.catalogue import check_names
 from segbench.models.freezing import freeze
 from segbench.models.network import build_network, check_batch, check_size, save_network
-from segbench.models.origin import Origin, origin_of
+from segbench.models.origin import Origin, is_adapted, origin_of
 from segbench.params import Params
 from segbench.params.train import Train
 from segbench.tracking.records import Record, flatten, recorded
@@ -118,9 +118,16 @@ def train(
         saved.finish(run)
     best, epochs = trainer.state.selected_epoch, len(trainer.state.history)
     ignored = f", {data.num_ignored} wholly ignored images left out" if data.num_ignored else ""
+    channels = params.model.in_channels
+    adapted = (
+        f"{described.name}: pretrained weights are for RGB images; those of the first convolution "
+        f"were repeated over {channels} channels and scaled by 3/{channels}\n"
+        if is_adapted(params.candidates[candidate], channels)
+        else ""
+    )
     rate = f" at {recipe.optimizer.learning_rate:g}, of {len(trials)} rates," if trials else ""
     return (
-        f"{described.name}: {epochs} epochs{rate} in {time.perf_counter() - started:.0f} s"
+        f"{adapted}{described.name}: {epochs} epochs{rate} in {time.perf_counter() - started:.0f} s"
         f"{resumed}{ignored}, validation dice per image {best['val_dice_per_image']:.4f} at epoch "
         f"{best['epoch']}, weights in {weights}"
     )

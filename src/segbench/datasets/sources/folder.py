@@ -103,6 +103,7 @@ def readers(params: Folder) -> list[SampleReader]:
     reading = Reading(
         encoding=_encoding(params, folder),
         limits=params.limits,
+        bands=params.bands,
         value_range=params.value_range,
         turn=params.exif == "turn",
         invert_ignored=params.ignore is not None and params.ignore.invert,
