@@ -151,7 +151,7 @@ def _write_params(recipe: Path, alias: str, changes: list[str], path: Path) -> N
             raise InputError(f"{change}: {recipe} has no key '{key}'{near}")
         try:
             place[last] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
+        except (YAMLError, ValueError, RecursionError):
             raise InputError(f"{change}: '{text}' is not a value of YAML; quote it") from None
     with path.open("w") as file:
         yaml.dump(tree, file)

@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segbench.files import atomic_file
-from segbench.params.datasets import Dataset, FromTable
+from segbench.params.datasets import Dataset
 from segbench.recovery.lock_file import locked_stage, state_folder
 
 Files = dict[str, tuple[int, int]]
@@ -110,12 +111,20 @@ def look_at_source(root: Path, dataset: Dataset) -> Source:
     path = root / Path(source).expanduser()
     files = dict(_listing(path)) if path.exists() else None
     if files is not None and path.is_dir():
-        tables = [value.table for _, value in dataset if isinstance(value, FromTable)]
-        for table in tables:
+        for table in _tables(dataset.model_dump()):
             if (path / table).is_file():
                 files.setdefault(table, _size_and_time(os.stat(path / table)))
     made = _made(root, dataset)
     return Source(root, dataset, path, files, made, _noted(_place(root, dataset, made)))
+
+
+def _tables(section: dict[str, Any]) -> Iterator[str]:
+    """Paths of tables that a section names, at any depth."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from _tables(value)
+        elif key == "table":
+            yield value
 
 
 def _place(root: Path, dataset: Dataset, made: str) -> Path:

@@ -749,3 +749,91 @@ def test_errors_of_the_disk_pass_and_leave_nothing(
     with pytest.raises(OSError, match="disk"):
         get(source=path)
     assert kept(cache) == []
+
+
+def gzipped(*parts: bytes) -> bytes:
+    out = io.BytesIO()
+    with gzip.open(out, "wb", compresslevel=1) as file:
+        for part in parts:
+            file.write(part)
+    return out.getvalue()
+
+
+def tar_header(kind: bytes, size: int, name: str = "x") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse_without_end() -> bytes:
+    """A header that says, in each of its blocks, that another one follows."""
+    first = bytearray(tar_header(tarfile.GNUTYPE_SPARSE, 1))
+    first[482] = 1
+    first[148:156] = b"        "
+    first[148:156] = b"%06o\0 " % sum(first)
+    return bytes(first) + (bytes(504) + b"\1" + bytes(7)) * 4000
+
+
+FIELDS = b"".join(b"20 key%07d=value\n" % at for at in range(50_000))
+PADDED = FIELDS + bytes(-len(FIELDS) % tarfile.BLOCKSIZE)
+OF_ONE = "the headers of a member are larger than 1048576 bytes, or 16384 a member; if that is"
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([tar_header(b"L", 1 << 26), bytes(1 << 26)], OF_ONE),
+        ([tar_header(b"x", 1 << 26), *[PADDED] * 60], OF_ONE),
+        ([sparse_without_end()], OF_ONE),
+        (
+            [tar_header(b"x", len(FIELDS)), PADDED, tar_header(b"0", 0), bytes(1024)],
+            "the headers of its first 1 members together are larger than 1048576 bytes, or 1000 a",
+        ),
+        (
+            [tar_header(b"g", len(FIELDS)), PADDED, *[tar_header(b"0", 0)] * 2, bytes(1024)],
+            "the headers of all its members are larger than",
+        ),
+    ],
+    ids=["long name", "pax header", "sparse", "pax headers", "global header"],
+)
+def test_headers_of_a_tar_are_bounded(
+    parts: list[bytes], said: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "together" in said:
+        monkeypatch.setattr(fetching, "HEADERS", 0)
+        monkeypatch.setattr(fetching, "HEADERS_PER_FILE", 1000)
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzipped(*parts))
+    assert said in refused(source=path)
+    assert kept(cache) == []
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_members_that_hold_nothing_are_bounded(
+    ending: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "HOLLOW", 50)
+    files = {f"{at:03}": b"" for at in range(100)}
+    path = tmp_path / f"empty.{ending}"
+    path.write_bytes(zipped(files) if ending == "zip" else tarred(files))
+    said = refused(source=path)
+    assert (
+        "51 of its first 51 members are empty files, folders or links, the limit is 50 and 5"
+        in said
+    )
+    assert kept(cache) == []
+
+
+def test_thousands_of_folders_before_the_first_file_pass(tmp_path: Path, cache: Path) -> None:
+    folders = [tar_header(b"5", 0, f"f{at}") for at in range(3000)]
+    path = tmp_path / "folders.tar"
+    path.write_bytes(b"".join([*folders, tarred()]))
+    assert tree(get(source=path)).keys() == FILES.keys()
+
+
+def test_a_million_images_in_folders_of_their_own_pass(tmp_path: Path) -> None:
+    budget = fetching.UnpackBudget(1 << 40)
+    for _ in range(1_000_000):
+        for holds in (False, False, False, True, True):  # x/, x/images/, x/masks/, and a file each
+            budget.count(tmp_path, holds)
+    assert budget.files == 2_000_000

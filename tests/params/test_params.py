@@ -258,3 +258,85 @@ def test_names_of_former_keys_are_not_taken_again() -> None:
         for key in path:
             here = here[key]
         assert name not in here
+
+
+def aliases(levels: int, first: str, later: str) -> str:
+    """Values of which each but the first is made of aliases of the one before."""
+    inner = [f"a{at}: &a{at} {later.format(f'*a{at - 1}')}" for at in range(1, levels)]
+    return f"{{a0: &a0 {first}, {', '.join(inner)}}}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        aliases(40, "[1]", "[{0}, {0}]"),  # 2^40 values
+        aliases(40, "{b: 1}", "{{<<: [{0}, {0}]}}"),
+        aliases(200, "[1]", "[{0}]"),
+        "&a [*a]",
+        "[" * 500 + "]" * 500,
+        "[" * 100_000 + "]" * 100_000,
+        "'" + "x" * 10**6 + "'",
+    ],
+    ids=["aliases", "merges", "deep aliases", "an endless alias", "500", "100,000", "long"],
+)
+def test_what_would_take_long_to_read_is_refused(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text() + f"\nextra: {value}\n")
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert str(caught.value) == (
+        f"{path}: more than 1000000 characters, 50000 values (each time that an alias repeats "
+        "them) or 50 levels; write less into it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("9" * 5000, "a number of 5000 digits (99999999999999999999...), the limit is 300; write"),
+        ("0x" + "f" * 5000, "a number of 5000 digits (ffffffffffffffffffff...), the limit is 300"),
+        ("2001-99-99", "holds what cannot be read, month must be in 1..12; mend or quote it"),
+    ],
+)
+def test_numbers_that_are_none(value: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text() + f"\nextra: {value}\n")
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_candidates_may_share_what_they_have_by_an_alias(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    first, shared = "encoder_args: {}", "encoder_args: *none"
+    text = text.replace(first, shared).replace(shared, "encoder_args: &none {}", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml") == load_params(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("('a'*90000).replace('a','b'*90000)", "is more than names, numbers, + - * /, comparisons"),
+        ("p ** 9 ** 9 ** 9 > 0", "is more than names, numbers"),
+        ("1 << 9999999999 > p", "is more than names, numbers"),
+        ("[p for p in [p]]", "is more than names, numbers"),
+        ("True", "is more than names, numbers"),
+        ("-" * 5000 + "1", "'------------------------------------------------------------...' is"),
+        ("-" * 400 + "1 > p", "has more than 200 names, numbers and signs; make several require"),
+        ("(" * 240 + "p" + ")" * 240, "is no expression"),
+    ],
+)
+def test_a_requirement_compares_names_and_numbers(
+    text: str, said: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["comparison"]["require"] = [text]
+    assert said in problems(tree, tmp_path)
+    assert len(problems(tree, tmp_path)) < 400
+
+
+def test_what_a_requirement_may_be(tree: dict[str, Any]) -> None:
+    texts = ["0.5 < p <= 1 or not (a + b) * 2.5 / -c != d and lead >= +1e-3", "p == 1"]
+    tree["comparison"]["require"] = texts
+    assert Params.model_validate(tree).comparison.require == texts

@@ -1,7 +1,10 @@
 """Archives of published datasets: brought to this machine, checked and unpacked."""
 
+import bz2
 import errno
+import gzip
 import hashlib
+import io
 import lzma
 import os
 import re
@@ -14,6 +17,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pooch
 import requests
@@ -39,6 +43,12 @@ UNREADABLE = (
 # OSErrors that blame the archive: gzip and bz2 give no number; names that clash or are too long.
 ARCHIVE_ERRORS = {None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+HOLLOW, HOLLOW_PER_FILE = 10_000, 5
+"""Members of an archive that hold nothing, and take as long to unpack as those that do."""
+HEADER, HEADERS, HEADERS_PER_FILE = 1 << 20, 16 << 20, 16 << 10
+"""Bytes of a header in a tar, of all, and of all for each member."""
+GLOBAL_FIELDS = 1000
+"""That a tar may give all its members: each is told all of them."""
 BY_HAND = "unpack it by hand and set dataset.source to the folder"
 
 
@@ -216,10 +226,28 @@ def _reason(error: BaseException) -> str:
 
 @dataclass
 class UnpackBudget:
-    """How many bytes a dataset's files may unpack to, and how many have been written."""
+    """How many bytes a dataset's files may unpack to, how many have been written, and of what."""
 
     limit: int
     used: int = 0
+    files: int = 0
+    hollow: int = 0
+
+    def count(self, archive: Path, holds: bool) -> None:
+        """Count a member; InputError if far more of them are empty, folders or links than not.
+
+        Args:
+            archive: for messages.
+            holds: whether it is a file that is not empty.
+        """
+        self.files += holds
+        self.hollow += not holds
+        if self.hollow > HOLLOW + HOLLOW_PER_FILE * self.files:
+            raise InputError(
+                f"{archive}: {self.hollow} of its first {self.hollow + self.files} members are "
+                f"empty files, folders or links, the limit is {HOLLOW} and {HOLLOW_PER_FILE} for "
+                f"each other file; if that is right, {BY_HAND}"
+            )
 
     def take(self, archive: Path, size: int) -> None:
         """Count what an archive writes; InputError beyond the limit."""
@@ -258,6 +286,7 @@ def _unpack_zip(archive: Path, folder: Path, budget: UnpackBudget) -> None:
         if len(names) > len(set(names)):
             raise zipfile.BadZipFile("a member is in it twice")
         for member in members:
+            budget.count(archive, member.file_size > 0)
             target = Path(os.path.realpath(folder / member.filename))
             is_link = stat.S_ISLNK(member.external_attr >> 16)
             if is_link or not target.is_relative_to(os.path.realpath(folder)):
@@ -271,8 +300,16 @@ def _unpack_zip(archive: Path, folder: Path, budget: UnpackBudget) -> None:
 
 
 def _unpack_tar(archive: Path, folder: Path, budget: UnpackBudget) -> None:
-    with tarfile.open(archive) as file:
-        for member in file:
+    with _decompressed(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as file:
+        data = 0
+        for number, member in enumerate(file, 1):
+            stream.blocks = 0
+            if member.offset_data - data > HEADERS + number * HEADERS_PER_FILE:
+                raise _too_large(archive, f"its first {number} members together")
+            if len(file.pax_headers) > GLOBAL_FIELDS:
+                raise _too_large(archive, "all its members")
+            data += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            budget.count(archive, member.isreg() and member.size > 0)
             budget.take(archive, member.size)  # exactly what extract writes
             try:
                 if member.name.startswith("/"):  # which the filter would strip
@@ -282,13 +319,49 @@ def _unpack_tar(archive: Path, folder: Path, budget: UnpackBudget) -> None:
                 raise _unwanted(archive, member.name) from None
         # A torn header ends the loop without a word, so what ended it must be the zeros that end
         # a tar. Reading to the end of the file checks the checksum of its compression.
-        stream = file.fileobj
-        assert stream is not None
         stream.seek(file.offset)
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("the end is missing")
         while stream.read(BLOCK):
             pass
+
+
+class _Stream(io.BufferedReader):
+    """What tarfile reads: data in small pieces, but a header at once, however large it says it is.
+
+    Args:
+        raw: decompresses.
+        archive: for messages.
+    """
+
+    def __init__(self, raw: io.RawIOBase, archive: Path) -> None:
+        super().__init__(raw)
+        self._archive = archive
+        self.blocks = 0
+        """Read one after the other; whoever reads the next member sets it to 0."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read; InputError for more than the largest header, at once or block after block."""
+        self.blocks = self.blocks + 1 if size == tarfile.BLOCKSIZE else 0
+        if size is None or not 0 <= size <= HEADER or self.blocks * tarfile.BLOCKSIZE > HEADER:
+            raise _too_large(self._archive, "a member")
+        return super().read(size)
+
+
+def _decompressed(archive: Path) -> _Stream:
+    with open(archive, "rb") as file:
+        start = file.read(6)
+    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
+        if start.startswith(magic):
+            return _Stream(cast(io.RawIOBase, opener(archive)), archive)
+    return _Stream(open(archive, "rb", buffering=0), archive)
+
+
+def _too_large(archive: Path, of: str) -> InputError:
+    return InputError(
+        f"{archive}: the headers of {of} are larger than {HEADER} bytes, or "
+        f"{HEADERS_PER_FILE} a member; if that is right, {BY_HAND}"
+    )
 
 
 def _unwanted(archive: Path, name: str) -> InputError:

@@ -14,6 +14,7 @@ from segbench.datasets.patterns import (
     files_below,
     matches,
     nfc,
+    time_to_search,
 )
 from segbench.errors import InputError
 from segbench.params.datasets import Published
@@ -229,11 +230,9 @@ def _nothing_matches(
     names = [path.relative_to(source).as_posix() for path in files]
     there = f"there are {some_of(names)}" if names else "the folder is empty"
     deeper = [expression_of("**/" + pattern) for pattern in patterns.values()]
-    hint = (
-        ", put **/ in front of the patterns"
-        if all(any(map(expression.fullmatch, map(nfc, names))) for expression in deeper)
-        else ""
-    )
+    with time_to_search(" ".join(patterns.values()), len(names)):
+        fits = all(any(map(expression.fullmatch, map(nfc, names))) for expression in deeper)
+    hint = ", put **/ in front of the patterns" if fits else ""
     return InputError(
         f"{source}: no file matches {' or '.join(missing)}; at least one pair is needed, {there}, "
         f"fix dataset.source or the patterns, in which capitals count{hint}"

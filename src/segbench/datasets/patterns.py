@@ -2,14 +2,18 @@
 
 import os
 import re
+import signal
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from segbench.errors import InputError
 
 OF_MASKS = ("class", "part")
 """Names in braces that are no part of the id, but tell the mask files of one image apart."""
+SEARCH_S = 5.0
 
 
 def fields_of(pattern: str) -> list[str]:
@@ -83,15 +87,48 @@ def matches(
     """
     expression = expression_of(pattern, classes)
     found: dict[Path, Mapping[str, str]] = {}
-    for path in files:
-        name = path.relative_to(source).as_posix()
-        match = expression.fullmatch(nfc(name))
-        if not match:
-            continue
-        if os.fsencode(name) != name.encode(errors="replace"):
-            raise InputError(f"{source}: the file name {name!r} is not UTF-8; rename it")
-        found[path] = match.groupdict()
+    with time_to_search(pattern, len(files)):
+        for path in files:
+            name = path.relative_to(source).as_posix()
+            match = expression.fullmatch(nfc(name))
+            if not match:
+                continue
+            if os.fsencode(name) != name.encode(errors="replace"):
+                raise InputError(f"{source}: the file name {name!r} is not UTF-8; rename it")
+            found[path] = match.groupdict()
     return found
+
+
+@contextmanager
+def time_to_search(pattern: str, num_names: int) -> Iterator[None]:
+    """Bounds the time in which a pattern is looked for in names.
+
+    Nested repeats, as in `(a+)+$`, have exponentially many ways to fail, and each further `*` in a
+    name multiplies the ways by its length. Python's `re` looks for signals while it searches.
+
+    Args:
+        pattern: as the user wrote it.
+        num_names: to be searched.
+
+    Raises:
+        InputError: if it takes more than `SEARCH_S` of this process's time, and a millisecond for
+            each name.
+    """
+    limit = SEARCH_S + num_names / 1000
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        raise InputError(
+            f"pattern '{pattern}': searched for more than {limit:.0f} s in {num_names} names; "
+            "write it without repeats of repeats, such as (a+)+, and with fewer *"
+        )
+
+    former = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, former)
 
 
 def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]) -> list[str]:
@@ -108,8 +145,9 @@ def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]
         for path in sorted(files_below(source))
         if path not in other
     ]
-    return [
-        name
-        for name in names
-        if not any(map(re.Pattern.fullmatch, expressions, [nfc(name)] * len(expressions)))
-    ]
+    with time_to_search(" ".join(patterns), len(names)):
+        return [
+            name
+            for name in names
+            if not any(map(re.Pattern.fullmatch, expressions, [nfc(name)] * len(expressions)))
+        ]

@@ -7,6 +7,9 @@ import pandas as pd
 
 from segbench.errors import InputError
 
+MOST_BYTES = 10**9
+"""Of a table: a million rows have a tenth of it."""
+
 
 def read_columns(key: str, path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read columns of a CSV file as text.
@@ -19,6 +22,13 @@ def read_columns(key: str, path: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         InputError: if it is unreadable, or lacks a column.
     """
+    problem = ""
+    if not path.is_file():
+        problem = "no such file, or a folder, pipe or device"
+    elif path.stat().st_size > MOST_BYTES:
+        problem = f"more than the limit of {MOST_BYTES / 1e9:g} GB"
+    if problem:
+        raise InputError(f"{key}: {path} unreadable as CSV ({problem}); fix it")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ No field has a default: params.yaml is the only source of values. `auto` values 
 they are used and recorded with the run.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ from pydantic import (
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from yaml import CBaseLoader, parse
+from yaml import YAMLError as PyYamlError
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from segbench.errors import InputError
 from segbench.params.augment import Augment
@@ -26,6 +30,10 @@ from segbench.params.report import Report, Tracking
 from segbench.params.section import Section, did_you_mean
 from segbench.params.split import Split
 from segbench.params.train import LOSSES, Checkpointing, Train
+
+MOST_CHARACTERS, MOST_VALUES, DEEPEST, MOST_DIGITS = 10**6, 50_000, 50, 300
+"""Of params.yaml. A comparison of a hundred candidates has a thousand values."""
+LONG_NUMBER = re.compile(rf"[0-9a-fA-F_]{{{MOST_DIGITS + 1},}}")
 
 # Keys of former versions: what they are called now, or why they are gone.
 RENAMED = {
@@ -136,7 +144,11 @@ def load_params(path: Path) -> Params:
         InputError: with everything that is wrong, each with its path, in one line.
     """
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text())
+        text = path.read_text()
+        _check_size(path, text)
+        raw = YAML(typ="safe", pure=True).load(text)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: not found; run from the repository's root") from None
     except MarkedYAMLError as error:
@@ -147,12 +159,63 @@ def load_params(path: Path) -> Params:
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: unreadable as YAML, {reason}; write it as UTF-8 text") from None
+    except ValueError as error:  # of a date, or of a number
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: holds what cannot be read, {reason}; mend or quote it") from None
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         problems = list(dict.fromkeys(_problems(error, raw)))
         count = f"{len(problems)} problems: " if len(problems) > 1 else ""
         raise InputError(f"{path}: {count}{'; '.join(problems)}") from None
+
+
+def _check_size(path: Path, text: str) -> None:
+    """Raise InputError for what would take long to read, as an alias of aliases of aliases does."""
+    try:
+        values, depth = _measure(text) if len(text) <= MOST_CHARACTERS else (0, 0)
+    except PyYamlError:
+        return  # for the other parser to word
+    if digits := LONG_NUMBER.search(text):
+        raise InputError(
+            f"{path}: a number of {len(digits[0])} digits ({digits[0][:20]}...), the limit is "
+            f"{MOST_DIGITS}; write a smaller one"
+        )
+    if len(text) > MOST_CHARACTERS or values > MOST_VALUES or depth > DEEPEST:
+        raise InputError(
+            f"{path}: more than {MOST_CHARACTERS} characters, {MOST_VALUES} values (each time that "
+            f"an alias repeats them) or {DEEPEST} levels; write less into it"
+        )
+
+
+def _measure(text: str) -> tuple[int, int]:
+    """How many values a YAML text has, with those that aliases repeat, and how deep they are.
+
+    Of each, it may be less where that is over its limit.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    inner: list[tuple[str, int, int]] = [("", 0, 0)]  # anchor, values and depth of what is open
+    for event in parse(text, CBaseLoader):
+        found = (1, 1)
+        if isinstance(event, CollectionStartEvent):
+            inner.append((event.anchor or "", 1, 0))
+            # An alias of what it is in has no end.
+            known[event.anchor or ""] = (MOST_VALUES + 1, 0)
+            if len(inner) > DEEPEST + 1:
+                return 0, DEEPEST + 1
+            continue
+        if isinstance(event, CollectionEndEvent):
+            anchor, values, depth = inner.pop()
+            found = known[anchor] = (values, depth + 1)
+        elif isinstance(event, AliasEvent):
+            found = known.get(event.anchor or "", found)
+        elif isinstance(event, ScalarEvent):
+            known[event.anchor or ""] = found
+        else:
+            continue
+        anchor, values, depth = inner[-1]
+        inner[-1] = (anchor, values + found[0], max(depth, found[1]))
+    return inner[0][1:]
 
 
 def _problems(error: ValidationError, raw: Any) -> Iterator[str]:

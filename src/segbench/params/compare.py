@@ -18,11 +18,43 @@ from segbench.params.section import Section, Share
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 
 
+LONGEST, MOST_PARTS, SHOWN = 500, 200, 60
+"""Characters and parts of a requirement, and how many characters of it a message shows."""
+PARTS = (
+    *(ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.Compare, ast.cmpop),
+    *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Load, ast.Constant),
+)
+"""What a requirement may be made of."""
+
+
 def _check_once(name: str, values: list[Any]) -> None:
     """Raise ValueError if a list has duplicates."""
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
         raise ValueError(f"{name} name {twice} more than once; remove the repetition")
+
+
+def _check_expression(text: str) -> None:
+    """Raise ValueError unless a requirement compares names and numbers, and nothing else."""
+    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval"))) if len(text) <= LONGEST else []
+    except (SyntaxError, RecursionError, MemoryError):
+        raise ValueError(
+            f"require: '{shown}' is no expression; write it like 'dice_per_image >= 0.9'"
+        ) from None
+    if not 0 < len(nodes) <= MOST_PARTS:
+        raise ValueError(
+            f"require: '{shown}' is longer than {LONGEST} characters, or has more than "
+            f"{MOST_PARTS} names, numbers and signs; make several requirements of it"
+        )
+    for node in nodes:
+        number = not isinstance(node, ast.Constant) or type(node.value) in (int, float)
+        if not isinstance(node, PARTS) or not number:
+            raise ValueError(
+                f"require: '{shown}' is more than names, numbers, + - * /, comparisons, and, or "
+                "and not; write it like 'dice_per_image >= 0.9 and p < 0.05'"
+            )
 
 
 class RunKey(NamedTuple):
@@ -97,10 +129,5 @@ class Comparison(Section):
     @model_validator(mode="after")
     def _require_what_can_be_read(self) -> Self:
         for text in self.require:
-            try:
-                ast.parse(text, mode="eval")
-            except SyntaxError:
-                raise ValueError(
-                    f"require: '{text}' is no expression; write it like 'dice_per_image >= 0.9'"
-                ) from None
+            _check_expression(text)
         return self

@@ -10,7 +10,7 @@ from segbench.datasets.fetching import locate_files
 from segbench.datasets.instances import Instances, read_instance_table
 from segbench.datasets.mask_values import MaskEncoding, by_colours, by_threshold, by_values
 from segbench.datasets.pairs import find_pairs
-from segbench.datasets.patterns import unmatched_files
+from segbench.datasets.patterns import time_to_search, unmatched_files
 from segbench.datasets.reading import Reading, read_pairs
 from segbench.datasets.tables import read_columns
 from segbench.errors import InputError
@@ -141,7 +141,7 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
     if label is None:
         return {}
     if isinstance(label, FromName):
-        return {id: _from_name(kind, label.pattern, id) for id in ids}
+        return _from_names(kind, label.pattern, ids)
     path = folder / label.table
     table = read_columns(f"dataset.{kind}", path, (label.id, label.column))
     twice = table[label.id][table[label.id].duplicated()]
@@ -166,16 +166,21 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
     return values
 
 
-def _from_name(kind: str, expression: str, id: str) -> str:
+def _from_names(kind: str, pattern: str, ids: list[str]) -> dict[str, str]:
     try:
-        match = re.search(expression, id)
-    except re.error as error:
+        expression = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(
-            f"dataset.{kind}: '{expression}' is not a regular expression ({error}); fix it"
+            f"dataset.{kind}: '{pattern}' is not a regular expression ({error}); fix it"
         ) from None
-    if not match or not match.groups() or not match[1]:
-        raise InputError(
-            f"dataset.{kind}: '{expression}' finds no parenthesised part in the id '{id}'; "
-            f"every id must yield one, or set dataset.{kind}: null"
-        )
-    return str(match[1])
+    labels = {}
+    with time_to_search(pattern, len(ids)):
+        for id in ids:
+            match = expression.search(id)
+            if not match or not match.groups() or not match[1]:
+                raise InputError(
+                    f"dataset.{kind}: '{pattern}' finds no parenthesised part in the id '{id}'; "
+                    f"every id must yield one, or set dataset.{kind}: null"
+                )
+            labels[id] = str(match[1])
+    return labels

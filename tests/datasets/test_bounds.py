@@ -1,0 +1,78 @@
+"""What a dataset's section or folder may hold by mistake or ill will ends in a line, and soon."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segbench.datasets import patterns, tables
+from segbench.datasets.download import download
+from segbench.datasets.patterns import time_to_search
+from segbench.errors import InputError
+from support.own_folder import make_source, own
+
+CATASTROPHES = [
+    {"group": {"pattern": "^((a+)+)+$"}},
+    {"stratum": {"pattern": "^(a|aa)+$"}},
+    {"split": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}},
+    {"images": "images/*a*a*a*a*a*a*a*{id}!.png"},
+    {"masks": "masks/*a*a*a*a*a*a*a*{id}!_mask.png"},
+]
+
+
+def refused(tmp_path: Path, **changes: Any) -> str:
+    began = time.process_time()
+    with pytest.raises(InputError) as caught:
+        download(own(tmp_path / "source", **changes), tmp_path / "out")
+    assert time.process_time() - began < 20
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("changes", CATASTROPHES, ids=lambda changes: next(iter(changes)))
+def test_a_pattern_that_searches_for_ever(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "SEARCH_S", 0.2)
+    make_source(tmp_path / "source", ["a" * 100 + "-"])
+    said = refused(tmp_path, **changes)
+    assert "searched for more than 0 s in" in said
+    assert said.endswith("; write it without repeats of repeats, such as (a+)+, and with fewer *")
+
+
+def test_honest_patterns_have_time_for_a_million_names() -> None:
+    with time_to_search("{id}.png", 10**6):
+        expression = patterns.expression_of("{site}/{patient}/**/*_{id}_*.png")
+        for number in range(10**6):
+            assert expression.fullmatch(f"north/p{number % 97}/1/2/scan_{number}_x.png")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing", "huge"])
+def test_a_table_that_is_none(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_source(tmp_path / "source", "ab")
+    table = source / "groups.csv"
+    if kind == "pipe":
+        os.mkfifo(table)
+    elif kind == "device":
+        table.symlink_to("/dev/zero")
+    elif kind == "folder":
+        table.mkdir()
+    elif kind == "huge":
+        with table.open("wb") as file:
+            file.truncate(tables.MOST_BYTES + 1)
+    said = refused(tmp_path, group={"table": "groups.csv", "id": "id", "column": "group"})
+    why = "more than the limit of 1 GB" if kind == "huge" else "no such file, or a folder, pipe or"
+    assert said.startswith(f"dataset.group: {table} unreadable as CSV ({why}")
+
+
+@pytest.mark.parametrize("target", [None, "/dev/zero"])
+def test_a_source_that_is_no_archive(target: str | None, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    if target is None:
+        os.mkfifo(source)
+    else:
+        source.symlink_to(target)
+    assert refused(tmp_path).startswith(f"dataset.source: nothing at {source}; set it to a folder")
