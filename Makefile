@@ -78,9 +78,18 @@ UV = told=$$($(PIP) config list) && \
 	.venv/bin/uv pip $(INSTALL) requirements.lock \
 		--python .venv/bin/python --index-strategy unsafe-best-match --compile-bytecode
 
+# Scripts and links in .venv name the folder that it was made in: moved or copied along with its project, it
+# runs the code of the former place, or nothing.
+MOVED := $(shell here=$$(cd .venv 2>/dev/null && pwd -P); \
+	made=$$(sed -n 's|^command = .* /|/|p' .venv/pyvenv.cfg 2>/dev/null); test "$$made" = "$$here" || echo "$$made")
+ifneq ($(MOVED),)
+.PHONY: $(READY)
+endif
+
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11, 4) <= v < (3, 14) else "error: $(PYTHON) is Python %d.%d.%d; segbench needs 3.11.4 to 3.13, name one with make PYTHON=..." % v[:3])'
-	@{ test -e $@ && $(PIP) --version >/dev/null; } || $(PYTHON) -m venv --clear .venv || $(FAILED)
+	@$(if $(MOVED),echo "this .venv was made as $(MOVED): it is made anew",:)
+	@{ $(if $(MOVED),false,test -e $@) && $(PIP) --version >/dev/null; } || $(PYTHON) -m venv --clear .venv || $(FAILED)
 	@rm -f $@
 	@echo "setting up .venv (7 GB; a minute or two by uv, several by pip)"
 	@$(call entry,setuptools) | $(PIP) $(INSTALL) /dev/stdin || $(FAILED)

@@ -111,6 +111,36 @@ def test_an_older_python_is_refused_in_one_line(clone: Clone, tmp_path: Path) ->
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize("name", ["elsewhere", "else where"])
+def test_a_venv_that_was_moved_is_made_anew(clone: Clone, tmp_path: Path, name: str) -> None:
+    """It runs the code of where it was; what a link leads to was not moved."""
+    venv = clone.folder / "project/.venv"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", ".venv"],
+        cwd=(project := venv.parent, project.mkdir())[0],
+        check=True,
+    )
+    for file in ("Makefile", "pyproject.toml"):
+        shutil.copy(clone.folder / file, project)
+    (project / "requirements.lock").touch()
+    (venv / ".ready").touch()
+
+    def asked(folder: Path) -> str:
+        command = ["make", "--dry-run", "--no-print-directory", ".venv/.ready"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+
+    assert "up to date" in asked(project)
+    linked = shutil.copytree(project, tmp_path / "linked", ignore=lambda *_: [".venv"])
+    (linked / ".venv").symlink_to(venv)
+    assert "up to date" in asked(linked)
+    moved = shutil.move(project, tmp_path / name)
+    said = asked(moved)
+    assert f"this .venv was made as {venv}: it is made anew" in said
+    assert "false && " in said  # so that what is there is not taken for whole
+    (moved / ".venv/pyvenv.cfg").write_text("home = /usr/bin\nuv = 0.8\n")  # made by uv, or conda
+    assert "up to date" in asked(moved)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_online")
 def test_uv_installs_what_the_lock_has_a_hash_of(clone: Clone) -> None:
