@@ -54,6 +54,7 @@ def classes(tree: Tree) -> None:
         **{"masks": "masks/{id}.png", "classes": ["background", "disc", "box"]},
         **{"mask": {"values": {0: 0, 1: 1, 2: 2, 255: 255}}, "group": {"pattern": "^(g[0-9]+)"}},
         **{"stratum": {"pattern": "_([ab])"}, "split": None, "value_range": None},
+        **{"ignore": None, "bands": None},
         **{"exif": "turn", "watch": True},
         **{"foreground": None, "licence": "made", "redistributable": True},
         **{"citation": "", "published": 0, "limits": limits},
