@@ -221,7 +221,9 @@ def test_aimed_kills(unbroken: dict[str, bytes], tmp_path: Path) -> None:
         workspace = clone(tmp_path / f"{number}" / "clone")
         trained: list[tuple[str, int]] = []
         for _ in range(12):
-            target = min(TARGETS, key=lambda name: (hits[name], choice.random()))
+            ended = len(list(workspace.folder.glob("data/evaluate/*"))) == 2
+            left = [name for name in TARGETS if name != "checkpoints" or not ended]
+            target = min(left, key=lambda name: (hits[name], choice.random()))
             wait, delay = choice.uniform(2, 14), choice.choice([0, 0, 0.002, 0.02, 0.2])
             hit, said = run_and_kill(workspace, target, wait, delay)
             trained += trainings(said)
@@ -299,5 +301,5 @@ def test_a_full_disk(share: float, unbroken: dict[str, bytes], tmp_path: Path) -
         subprocess.run(["umount", str(disk)], check=True)
 
 
-NEEDED_MIB = 60.0
+NEEDED_MIB = 80.0
 """What the pipeline writes."""

@@ -49,6 +49,9 @@ def mlflow(root: Path) -> list[Finding]:
 
 
 def _database(path: Path) -> Finding:
+    if not path.exists() and not _writable(path.parent):
+        said = f"{path.parent} may not be written to, so that {path.name} cannot be made"
+        return Finding(FAIL, "mlflow", said, "make it yours (chown), or set MLFLOW_TRACKING_URI")
     if not path.exists():
         return Finding(OK, "mlflow", f"{path}: none yet")
     anew = f"move {path.name} away, then 'segbench sync' fills a new one from the records"
@@ -59,7 +62,7 @@ def _database(path: Path) -> Finding:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if half := sorted(name for name in tables if name.startswith("_alembic_tmp")):
                 said = f"{path}: half made ({half[0]} is left)"
-                return Finding(FAIL, "mlflow", said, anew)
+                return Finding(NOTE, "mlflow", said, f"nothing, if it holds no runs; else {anew}")
             if "runs" not in tables:
                 return Finding(FAIL, "mlflow", f"{path}: not a database of MLflow", anew)
             runs = database.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -137,8 +140,13 @@ def downloads() -> list[Finding]:
     """Folders that weights and datasets are fetched into."""
     import pooch
 
+    try:
+        datasets = _data_cache(pooch.os_cache)
+    except RuntimeError:
+        way_out = "set SEGBENCH_CACHE and HF_HOME to folders that can be written to"
+        return [Finding(NOTE, "downloads", "this user has no home folder to keep them in", way_out)]
     places = {
-        "datasets": (_data_cache(pooch.os_cache), "SEGBENCH_CACHE"),
+        "datasets": (datasets, "SEGBENCH_CACHE"),
         "weights": (_weights_cache(), "HF_HOME"),
     }
     refused = {
@@ -158,10 +166,12 @@ def _data_cache(default: Callable[[str], Path]) -> Path:
 
 
 def _weights_cache() -> Path:
-    home = os.environ.get("HF_HOME") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface"
-    )
+    home = os.environ.get("HF_HOME") or _user_cache() / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub"))
+
+
+def _user_cache() -> Path:
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
 
 
 def _writable(path: Path) -> bool:
@@ -249,5 +259,4 @@ def _weights(root: Path, candidate: Candidate) -> tuple[str, str]:
 
 
 def _torch_hub() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TORCH_HOME") or Path(cache, "torch"), "hub/checkpoints")
+    return Path(os.environ.get("TORCH_HOME") or _user_cache() / "torch", "hub/checkpoints")

@@ -28,6 +28,10 @@ def git(root: Path) -> list[Finding]:
     except OSError:
         return [Finding(FAIL, "git", "not found", "install it: DVC needs it")]
     if inside is None:
+        if "safe.directory" in _run(root, "status").stderr:
+            way_out = f"git config --global --add safe.directory {root}"
+            said = f"{found}, which refuses a repository that belongs to another user"
+            return [Finding(FAIL, "git", said, way_out)]
         way_out = "clone segbench with git, or 'git init' here: reports name the commit"
         return [Finding(FAIL, "git", f"{found}, but no repository here", way_out)]
     commit = _git(root, "rev-parse", "--short", "HEAD")
@@ -48,10 +52,14 @@ def git(root: Path) -> list[Finding]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """What git says; None if it fails."""
-    done = subprocess.run(
+    done = _run(root, *arguments)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["git", *arguments], cwd=root, capture_output=True, text=True, check=False, timeout=20
     )
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def pipeline(root: Path) -> list[Finding]:
