@@ -168,7 +168,7 @@ def _write_index() -> None:
     items = []
     for report in sorted(RUNS.glob("*/reports/comparison.md")):
         verdict = re.search(r"\*\*(.+?)\*\*", report.read_text())
-        said = html.escape(verdict[1] if verdict else "")
+        said = html.escape(re.sub(r"\\([^\w\s])", r"\1", verdict[1]) if verdict else "")
         link = report.with_suffix(".html").relative_to(RUNS).as_posix()
         items.append(f'<dt><a href="{link}">{report.parts[1]}</a></dt><dd>{said}</dd>')
     with atomic_file(RUNS / "index.html") as partial:

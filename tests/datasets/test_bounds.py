@@ -1,13 +1,16 @@
 """What a dataset's section or folder may hold by mistake or ill will ends in a line, and soon."""
 
+import csv
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from segbench.datasets import patterns, tables
+from segbench.datasets.canonical import read_samples
 from segbench.datasets.download import download
 from segbench.datasets.patterns import time_to_search
 from segbench.errors import InputError
@@ -76,3 +79,26 @@ def test_a_source_that_is_no_archive(target: str | None, tmp_path: Path) -> None
     else:
         source.symlink_to(target)
     assert refused(tmp_path).startswith(f"dataset.source: nothing at {source}; set it to a folder")
+
+
+LABELS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "-2+3", "'=1+1", "-1.5", "north"]
+
+
+def test_no_table_holds_a_formula(tmp_path: Path) -> None:
+    """Not in labels, ids and file names; other labels stay other labels, and numbers numbers."""
+    ids = ["-1", "=1", "+1", "@1", "b1", "c1", "d1", "e1"]
+    source = make_source(tmp_path / "source", ids)
+    (source / "=cmd.txt").write_text("")
+    table = pd.DataFrame({"id": ids, "label": LABELS})
+    table.to_csv(source / "labels.csv", index=False)
+    label = {"table": "labels.csv", "id": "id", "column": "label"}
+    download(own(source, group=label, stratum=label), tmp_path / "out")
+    samples = read_samples(tmp_path / "out")
+    assert set(samples["group"]) == {
+        *("'=1+1", "'+cmd|' /C calc'!A0", "'@SUM(1)", "'=1", "'-2+3", "''=1+1", "-1.5", "north")
+    }
+    assert list(samples["stratum"]) == list(samples["group"])
+    for path in (tmp_path / "out").glob("*.csv"):
+        for row in csv.reader(path.open(newline="")):
+            for cell in row:
+                assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or cell == "-1.5"

@@ -323,6 +323,8 @@ def test_candidates_may_share_what_they_have_by_an_alias(tmp_path: Path) -> None
         ("1 << 9999999999 > p", "is more than names, numbers"),
         ("[p for p in [p]]", "is more than names, numbers"),
         ("True", "is more than names, numbers"),
+        ("p < 1 # `<script>`", "is more than names, numbers"),
+        ("(p\n< 1)", "is more than names, numbers"),
         ("-" * 5000 + "1", "'------------------------------------------------------------...' is"),
         ("-" * 400 + "1 > p", "has more than 200 names, numbers and signs; make several require"),
         ("(" * 240 + "p" + ")" * 240, "is no expression"),
@@ -340,3 +342,9 @@ def test_what_a_requirement_may_be(tree: dict[str, Any]) -> None:
     texts = ["0.5 < p <= 1 or not (a + b) * 2.5 / -c != d and lead >= +1e-3", "p == 1"]
     tree["comparison"]["require"] = texts
     assert Params.model_validate(tree).comparison.require == texts
+
+
+@pytest.mark.parametrize("name", ["=1+1.pth", "-w.pth", "@x.pth", "+x.ckpt"])
+def test_weights_are_no_formula(name: str, tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["candidates"]["resnet18"].update(weights=name, weights_sha256="0" * 64)
+    assert f"begins like a formula of a spreadsheet; write './{name}'" in problems(tree, tmp_path)

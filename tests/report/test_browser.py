@@ -4,36 +4,23 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from segbench.comparison import plots
-from segbench.comparison.examples import Example, Picture
-from segbench.comparison.expenses import Expenses
-from segbench.comparison.leaderboard import make_leaderboard
-from segbench.comparison.page import Content, write_report
-from segbench.comparison.requirements import Requirement
-from segbench.comparison.subgroups import find_subgroups
-from segbench.comparison.training_effort import TrainingEffort
-from segbench.comparison.verdict import reach_verdict
+from segbench.comparison.page import write_report
 from segbench.datasets.canonical import read_table
 from segbench.params import Params
-from segbench.params.compare import Tuning
-from segbench.report.drawing import outline
-from segbench.splits.assign import SPLITS
 from segbench.splits.split import split
 from segbench.tracking.replay import replay
-from support.comparison import COST, evaluated
-from support.headers import HEADER, INFO
 from support.mlflow_server import server, write_record
 from support.pipeline import audit_paths, pack
+from support.report import content
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -57,48 +44,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield chrome
     chrome.quit()
-
-
-def content(params: Params, folder: Path, redistributable: bool) -> Content:
-    """A report of two candidates with one seed each, whose runs nobody trained."""
-    aliases = params.comparison.candidates
-    tuning = Tuning(learning_rates=[0.001, 0.01], share=0.5)
-    chosen = params.comparison.model_copy(update={"tuning": tuning})
-    params = params.model_copy(update={"comparison": chosen})
-    runs = [evaluated(alias, 0, 0.8 - at / 10, 0.7) for at, alias in enumerate(aliases)]
-    runs[1].trained["rollbacks"] = 2
-    board = make_leaderboard(params, runs)
-    dataset = replace(INFO, name="polyps & <b>", redistributable=redistributable)
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    picture = folder / "data" / "s1.jpg"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(outline(noise)).save(picture)
-    audit = {
-        "data": {"images": 20, "skipped": 1, "grey_masks": 3, "full_masks": 0},
-        "fold0": {
-            **{name: {"images": 5, "groups": 2} for name in SPLITS},
-            "leaks": {"groups": 0, "near_duplicates": 2},
-        },
-    }
-    return Content(
-        params=params,
-        header=replace(HEADER, dataset=dataset),
-        audit=audit,
-        runs=runs,
-        leaderboard=board,
-        verdict=reach_verdict(params.comparison, board, audit, runs),
-        requirements=[Requirement("p < 0.05", False, {"p": 0.2})],
-        expenses=Expenses(
-            dict.fromkeys(aliases, COST),
-            "a processor",
-            dict.fromkeys(aliases, TrainingEffort(None, 100, 50)),
-        ),
-        subgroups=find_subgroups(runs, board.aliases, "dice"),
-        gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
-        preview=picture,
-        trained=folder,
-        provenance={"version.torch": "2"},
-    )
 
 
 def test_curves_of_many_runs_stay_small() -> None:

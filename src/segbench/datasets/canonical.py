@@ -11,6 +11,8 @@ import pandas as pd
 from segbench.images import Pixels
 
 THUMBNAIL_SIZE = 32
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+"""How cells begin that spreadsheets compute; and what `plain_text` puts before them."""
 Palette = tuple[tuple[int, int, int], ...]
 """(index, colour code, class id) of what a mask's file shows by palette index."""
 
@@ -99,6 +101,21 @@ class SampleReader:
 
     count: int
     read: Callable[[], Iterable[Sample]]
+
+
+def plain_text(text: str) -> str:
+    """A text that spreadsheets do not take for a formula: behind a ' where it begins like one.
+
+    So begins a label, in all tables of all stages. Numbers stay as they are. Another text becomes
+    another text.
+    """
+    if not text.startswith(FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def read_table(path: Path) -> pd.DataFrame:

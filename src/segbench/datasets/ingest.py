@@ -19,6 +19,7 @@ from segbench.datasets.canonical import (
     Palette,
     Sample,
     SampleReader,
+    plain_text,
     read_table,
 )
 from segbench.datasets.doubts import (
@@ -123,7 +124,7 @@ def ingest(
             raise InputError(_all_problems(done.problems, total))
         with open(partial / "unmatched.csv", "w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(
-                [["file"], *([name] for name in unmatched)]
+                [["file"], *([plain_text(name)] for name in unmatched)]
             )
         _check_whole(done, info)
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
@@ -237,8 +238,8 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
         "id": sample.id,
         "image": image,
         "mask": mask,
-        "group": sample.group,
-        "stratum": sample.stratum,
+        "group": plain_text(sample.group),
+        "stratum": plain_text(sample.stratum),
         "previous": sample.previous,
         "split": sample.split,
         "width": width,
@@ -281,7 +282,7 @@ def _measure(
     red, green, blue = thumbnail.mean(axis=(0, 1)).tolist()
     return {
         "id": sample.id,
-        "file": Path(sample.source).name,
+        "file": plain_text(Path(sample.source).name),
         "image_sha256": image_sha256,
         "foreground": round(float(counts[1:IGNORE].sum()) / labelled, 6),
         "border": round(float(border.mean()), 6),

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -25,6 +26,7 @@ PARTS = (
     *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Name, ast.Load, ast.Constant),
 )
 """What a requirement may be made of."""
+CHARACTERS = re.compile(r"[\w .+*/()<>=!-]*", re.ASCII)
 
 
 def _check_once(name: str, values: list[Any]) -> None:
@@ -36,7 +38,8 @@ def _check_once(name: str, values: list[Any]) -> None:
 
 def _check_expression(text: str) -> None:
     """Raise ValueError unless a requirement compares names and numbers, and nothing else."""
-    shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
     try:
         nodes = list(ast.walk(ast.parse(text, mode="eval"))) if len(text) <= LONGEST else []
     except (SyntaxError, RecursionError, MemoryError):
@@ -50,7 +53,8 @@ def _check_expression(text: str) -> None:
         )
     for node in nodes:
         number = not isinstance(node, ast.Constant) or type(node.value) in (int, float)
-        if not isinstance(node, PARTS) or not number:
+        # Nor comments and several lines, which no part of it shows.
+        if not (isinstance(node, PARTS) and number and CHARACTERS.fullmatch(text)):
             raise ValueError(
                 f"require: '{shown}' is more than names, numbers, + - * /, comparisons, and, or "
                 "and not; write it like 'dice_per_image >= 0.9 and p < 0.05'"

@@ -68,6 +68,11 @@ class Candidate(Section):
     @model_validator(mode="after")
     def _hash_for_files_only(self) -> Self:
         is_file = not self.from_scratch and self.weights != "imagenet"
+        if self.weights.startswith(("=", "+", "-", "@")):
+            raise ValueError(
+                f"weights '{self.weights}' begins like a formula of a spreadsheet; write "
+                f"'./{self.weights}'"
+            )
         if is_file and not self.weights.endswith(WEIGHTS_FILES):
             raise ValueError(
                 f"weights '{self.weights}' must be none, imagenet, random or a file that ends with "

@@ -118,7 +118,7 @@ def file_name(id: str) -> str:
     Only folders are joined to a name as they are: of `a_b/c` and `a/b_c` ingest refuses the second.
     """
     id = id.replace("/", "_")
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", id)[:200]
+    plain = re.sub(r"^[-.]|[^A-Za-z0-9._-]", "_", id)[:200]
     return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
