@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from segbench.datasets.canonical import read_samples
@@ -139,6 +140,9 @@ def test_an_archive_without_pairs_leaves_nothing_unpacked(workspace: Path) -> No
         ("left/{id}.png", "right/{id}.png", ()),
         ("scan-{id}.png", "seg-{id}.png", ()),
         ("train_images/{id}.png", "train_masks/{id}.png", ()),
+        ("train/{id}.jpg", "train_masks/{id}_mask.gif", ()),
+        ("JPEGImages/{id}.jpg", "SegmentationClass/{id}.png", ()),
+        ("a/b/c/{id}.bmp", "a/b/d/{id}-gt.bmp", ()),
         ("images/{id}.png", "masks/{id}/{class}.png", ("crack", "spall")),
         ("images/{id}.png", "masks/{id}_{class}.png", ("crack", "spall")),
         ("images/{id}.png", "{class}/{id}.png", ("crack", "spall")),
@@ -261,6 +265,54 @@ def test_masks_a_little_off_are_resized_if_asked(tmp_path: Path) -> None:
     assert "8 of 8 masks are up to 2 pixels" in asked(found, "limits")
 
 
+@pytest.mark.parametrize(("kind", "factor"), [(np.uint8, 1), (np.uint16, 40), (np.float32, 0.01)])
+def test_bands_beyond_three_are_named(
+    kind: type[np.generic], factor: float, workspace: Path
+) -> None:
+    """Images of five bands, as satellites make them."""
+    truth = {str(at): mask_of(at) for at in range(6)}
+    for at, (id, mask) in enumerate(truth.items()):
+        grey = [image_of(10 * at + band, mask)[..., 0] for band in range(5)]
+        path = workspace / "x" / "images" / f"{id}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = (np.dstack(grey).astype(float) * factor).astype(kind)
+        tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig")
+        put(workspace / "x" / "masks" / f"{id}.png", mask * 255)
+    made = plan_params(workspace / "x", Path("params.yaml"), force=False)
+    write_params(made, Path("params.yaml"))
+    params = load_params(Path("params.yaml"))
+    assert isinstance(params.dataset, Folder)
+    assert params.dataset.bands == [1, 2, 3, 4, 5]
+    assert params.model.in_channels == 5
+    assert "which of the 5 does the network need?" in asked(made.guess, "bands")
+    if kind == np.uint8:
+        assert params.dataset.value_range is None
+    else:
+        assert params.dataset.value_range is not None
+        for low, high in params.dataset.value_range:  # type: ignore[misc]
+            assert 0 <= low < 70 * factor
+            assert 150 * factor < high < 260 * factor
+    assert same(ingested(Path("params.yaml"), workspace / "out"), truth)
+
+
+def test_deep_colours_are_read_by_bands(workspace: Path) -> None:
+    """A TIFF of 16-bit RGB, of which Pillow drops the lower half of the bits."""
+    truth = {str(at): mask_of(at) for at in range(6)}
+    for at, (id, mask) in enumerate(truth.items()):
+        path = workspace / "x" / "images" / f"{id}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, image_of(at, mask).astype(np.uint16) * 4, photometric="rgb")
+        put(workspace / "x" / "masks" / f"{id}.png", mask * 255)
+    made = plan_params(workspace / "x", Path("params.yaml"), force=False)
+    write_params(made, Path("params.yaml"))
+    assert made.guess.fields["bands"] == [1, 2, 3]
+    low, high = made.guess.fields["value_range"]
+    assert low < 4 * 60
+    assert 4 * 200 < high <= 1024
+    assert load_params(Path("params.yaml")).model.in_channels == 3
+    assert same(ingested(Path("params.yaml"), workspace / "out"), truth)
+
+
 def test_pictures_of_masks_are_no_masks(tmp_path: Path) -> None:
     for at in range(6):
         mask = mask_of(at, 3)
@@ -331,3 +383,53 @@ def test_phones_whose_masks_fit_turned_images_are_turned(tmp_path: Path) -> None
     found = guess(tmp_path)
     assert found.fields["exif"] == "turn"
     assert found.comments["exif"] == "6 of 6 images have an EXIF orientation"
+
+
+def test_the_split_of_folders_whose_names_hold_it(tmp_path: Path) -> None:
+    """As CamVid: train and trainannot, val and valannot, test and testannot."""
+    for start, split in enumerate(("train", "val", "test")):
+        for at in range(4):
+            mask = mask_of(10 * start + at)
+            put(tmp_path / split / f"{at}.png", image_of(10 * start + at, mask))
+            put(tmp_path / f"{split}annot" / f"{at}.png", mask)
+    found = guess(tmp_path)
+    assert found.fields["images"] == "{split}/{id}.png"
+    assert found.fields["masks"] == "{split}annot/{id}.png"
+    assert found.fields["split"] == {"pattern": "^([^/]+)/"}
+    assert found.num_pairs == found.read == 12
+
+
+def test_images_of_a_test_set_without_masks_are_left_aside(tmp_path: Path) -> None:
+    """As Carvana: the folder of the test images is many times larger, and has no masks."""
+    for at in range(4):
+        mask = mask_of(at)
+        put(tmp_path / "train" / f"{at}.jpg", image_of(at, mask))
+        put(tmp_path / "train_masks" / f"{at}_mask.gif", mask * 255)
+    for at in range(30):
+        put(tmp_path / "test" / f"{at + 50}.jpg", image_of(at + 50))
+    found = guess(tmp_path)
+    assert found.fields["images"] == "train/{id}.jpg"
+    assert found.fields["limits"]["on_bad_pair"] == "error"
+    assert "30 other files: test/50.jpg" in found.comments["source"]
+
+
+def test_few_images_of_many_have_masks(tmp_path: Path) -> None:
+    """As Pascal VOC, whose other images are for other tasks."""
+    for at in range(60):
+        mask = mask_of(at)
+        put(tmp_path / "JPEGImages" / f"{at}.jpg", image_of(at, mask))
+        if at < 6:
+            put(tmp_path / "SegmentationClass" / f"{at}.png", mask * 255)
+    found = guess(tmp_path)
+    assert found.num_pairs == 6
+    assert "54 images have no mask" in asked(found, "limits")
+
+
+def test_names_that_no_text_can_hold_do_no_harm(workspace: Path) -> None:
+    truth = LAYOUTS["flat"](workspace / "x")
+    (workspace / "x" / "two\nlines: {a}.txt").touch()
+    with open(bytes(workspace / "x") + b"/latin\xe9.txt", "wb"):
+        pass
+    made = plan_params(workspace / "x", Path("params.yaml"), force=False)
+    write_params(made, Path("params.yaml"))
+    assert same(ingested(Path("params.yaml"), workspace / "out"), truth)

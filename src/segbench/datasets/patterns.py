@@ -141,7 +141,8 @@ def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]
     """
     expressions = [expression_of(pattern) for pattern in patterns]
     names = [
-        path.relative_to(source).as_posix()
+        # Those of other files need not be UTF-8, which tables and messages are.
+        os.fsencode(path.relative_to(source).as_posix()).decode(errors="replace")
         for path in sorted(files_below(source))
         if path not in other
     ]

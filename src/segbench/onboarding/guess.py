@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segbench.datasets.bands import read_bands
 from segbench.datasets.doubts import BETTER, some_of
 from segbench.datasets.fetching import ENDINGS, locate_files
 from segbench.datasets.image_files import read_image
@@ -24,7 +25,7 @@ from segbench.onboarding.groups import Grouping, candidates_of, guess_groups
 from segbench.onboarding.held import read_held
 from segbench.onboarding.layout import Layout, guess_layout
 from segbench.onboarding.listing import list_files
-from segbench.onboarding.photographs import Photographs, find_range, read_headers
+from segbench.onboarding.photographs import Photographs, find_ranges, read_headers
 from segbench.onboarding.sample import SampleRead, read_sample
 from segbench.onboarding.sizes import NetworkSize
 from segbench.onboarding.tables import find_labels
@@ -51,7 +52,7 @@ class Guess:
         asked: a key and a question each.
         size: of the network's input.
         split: keys of the section `split` that must fit.
-        channels: `model.in_channels`, or None to leave it.
+        channels: of the images, grey ones shown as three.
         num_pairs: images with masks.
         read: pairs of them that were read as the section says, to check it.
     """
@@ -64,7 +65,7 @@ class Guess:
     class_comments: list[str] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     split: dict[str, Any] = field(default_factory=dict)
-    channels: int | None = None
+    channels: int = 3
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -160,7 +161,7 @@ class _Guessing:
             class_comments=_class_comments(fields["classes"], encoding, read),
             asked=self.asked,
             split=split,
-            channels=len(fields["bands"]) if fields.get("bands") else None,
+            channels=len(fields["bands"] or "RGB"),
         )
 
     def _limits(self) -> dict[str, Any]:
@@ -175,15 +176,19 @@ class _Guessing:
         }
 
     def _draft(self, title: str, encoding: Encoding) -> dict[str, Any]:
-        deep = [mode for mode in self.headers.modes if mode.startswith(("I", "F"))]
-        if deep:
-            find_range(
-                self.headers,
-                [self.pairs[at].image for at in spread(len(self.pairs), DEEP_IMAGES)],
-            )
-        bands = max(self.headers.bands, default=1)
-        value_range = self.headers.value_range
-        fields: dict[str, Any] = {
+        bands = min(max(self.headers.bands, default=1), MOST_BANDS)
+        value_range: list[Any] | None = None
+        if self.headers.deep:
+            some = [self.pairs[at].image for at in spread(len(self.pairs), DEEP_IMAGES)]
+            ranges, (least, greatest) = find_ranges(some, by_band=bands > 3)
+            value_range = (ranges if bands > 3 else ranges[0]) if ranges else None
+            self.comments["value_range"] = f"values seen: {least:g} to {greatest:g}"
+            text = "are these the values that matter? what lies beyond becomes 0 or 255"
+            self.asked.append(("value_range", text))
+        if bands > 3:
+            text = f"which of the {bands} does the network need? pictures show the first three"
+            self.asked.append(("bands", text))
+        return {
             "name": "folder",
             "title": title,
             "source": str(self.folder),
@@ -193,12 +198,12 @@ class _Guessing:
             "ignore": self.layout.ignore,
             "classes": encoding.classes,
             "mask": encoding.mask,
-            "bands": list(range(1, min(bands, MOST_BANDS) + 1)) if bands > 3 else None,
+            "bands": list(range(1, bands + 1)) if bands > 1 else None,
             "group": None,
             "stratum": None,
             "split": None,
             "exif": "turn",
-            "value_range": list(value_range) if value_range else None,
+            "value_range": value_range,
             "foreground": None,
             "licence": "unknown",
             "redistributable": False,
@@ -206,7 +211,6 @@ class _Guessing:
             "published": 0,
             "limits": self._limits(),
         }
-        return {key: value for key, value in fields.items() if key in Folder.model_fields}
 
     def _read(self, fields: dict[str, Any]) -> SampleRead:
         readers = source_folder.readers(Folder.model_validate(fields))
@@ -228,7 +232,7 @@ class _Guessing:
             if read.other and np.median(read.other) > 1 / BETTER:
                 text = "do masks fit the images turned upright (turn), or as stored (ignore)?"
                 self.asked.append(("exif", text))
-        if fields.get("ignore") and read.pixels[IGNORE] > MOST_IGNORED * read.pixels.total():
+        if fields["ignore"] and read.pixels[IGNORE] > MOST_IGNORED * read.pixels.total():
             text = f"{fields['ignore']} would ignore nearly all pixels, and is not used"
             self.asked.append(("ignore", text))
             fields["ignore"] = None
@@ -255,12 +259,16 @@ class _Guessing:
 
     def _group(self, fields: dict[str, Any], near_duplicate: float) -> Grouping:
         images = {pair.id: pair.image for pair in self.pairs}
-        value_range = fields["value_range"] and tuple(fields["value_range"])
+        params = Folder.model_validate(fields)
+        megapixels, value_range = params.limits.megapixels, params.value_range
         known: dict[str, Pixels | None] = {}
 
         def thumbnail(id: str) -> Pixels | None:
             try:
-                image = read_image(images[id], fields["limits"]["megapixels"], value_range)
+                if params.bands:
+                    image = read_bands(images[id], params.bands, megapixels, value_range)
+                else:
+                    image = read_image(images[id], megapixels, value_range)
             except InputError:
                 return None
             return make_thumbnail(image.pixels)
@@ -328,11 +336,6 @@ class _Guessing:
                 "'segbench repro' shows all in reports/audit.html, and stops if splits share any"
             )
             self.asked.append(("group", text))
-        if fields.get("value_range"):
-            found = self.headers
-            comments["value_range"] = f"values seen: {found.least:g} to {found.greatest:g}"
-            text = f"is {fields['value_range']} the range that matters? others become 0 or 255"
-            self.asked.append(("value_range", text))
         if encoding.classes[1:2] == ["class_1"]:
             names = " and ".join(encoding.classes[1:3])
             which = f"what are {names}" if len(encoding.classes) > 2 else f"what is {names}"

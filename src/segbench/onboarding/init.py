@@ -16,6 +16,8 @@ DEFAULT = "synthetic-polyps"
 """The dataset of params.yaml as it comes: no work of anybody's is lost with its section."""
 # Pixels of a batch that a machine without an accelerator takes, by the default's model.
 MOST_IN_BATCH, FEWEST_IN_BATCH = 32 * 128 * 128, 4
+# Steps that an epoch should have, where so many images are there, and the least that a batch holds.
+FEWEST_STEPS, LEAST_BATCH = 5, 2
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,8 @@ def write_params(made: Initialised, params: Path) -> None:
 
 def _section(guess: Guess) -> str:
     heading = [
-        f"Written by 'segbench init' from {guess.num_pairs} images with masks; as a check, "
-        f"{guess.read} of them were read by it, and of these the comments speak."
+        f"Written by 'segbench init'. It found {guess.num_pairs} images with masks, and read "
+        f"{guess.read} of them by this section to check it; percentages are of these."
     ]
     items = {"classes": guess.class_comments}
     return write_section(guess.fields, guess.comments, items, heading, guess.asked)
@@ -110,19 +112,24 @@ def _other_values(guess: Guess, tree: dict[str, Any]) -> dict[str, Any]:
         "augment.width": size.width,
         "augment.patches": patches,
     }
-    batch = tree["train"]["batch_size"]
-    while batch > FEWEST_IN_BATCH and batch * size.height * size.width > MOST_IN_BATCH:
-        batch //= 2
-    values["train.batch_size"] = batch
-    if guess.channels:
+    values["train.batch_size"] = _batch_size(tree["train"]["batch_size"], guess)
+    if guess.channels != 3 or tree["model"]["in_channels"] != 1:
         values["model.in_channels"] = guess.channels
-    elif tree["model"]["in_channels"] > 3:
-        values["model.in_channels"] = 3
     split = guess.split
     if not split and tree["split"]["by"] == "predefined":
         split = {"by": "group", "test_share": 0.1}
     values |= {f"split.{key}": value for key, value in split.items()}
     return {key: value for key, value in values.items() if _get(tree, key) != value}
+
+
+def _batch_size(batch: int, guess: Guess) -> int:
+    """One that fits into memory, and gives few images a few steps an epoch."""
+    pixels = guess.size.height * guess.size.width
+    while batch > FEWEST_IN_BATCH and batch * pixels > MOST_IN_BATCH:
+        batch //= 2
+    while batch > LEAST_BATCH and not guess.size.patch and batch * FEWEST_STEPS > guess.num_pairs:
+        batch //= 2
+    return batch
 
 
 def _get(tree: dict[str, Any], key: str) -> Any:

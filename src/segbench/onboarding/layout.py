@@ -35,8 +35,8 @@ from segbench.onboarding.names import (
 )
 from segbench.onboarding.roles import Families, find_roles, look_at_some
 
-# Images of which at least this share must have a mask.
-LEAST_PAIRED = 0.3
+# Share of the images that must have a mask, or of the masks that must have an image.
+LEAST_PAIRED, LEAST_USED = 0.3, 0.8
 # A field of view is large, and nearly the same in all images.
 FIELD_AREA, FIELD_LIKENESS, FIELD_SIZE, FIELD_LOOKED_AT = 0.4, 0.9, 64, 5
 
@@ -87,7 +87,7 @@ def guess_layout(listing: Listing) -> Layout:
     for files in dict.fromkeys((tuple(with_splits(plain)), tuple(plain))):
         roles = find_roles(files, looks)
         found = _best_match(listing.folder, *roles) if roles else None
-        if found and (best is None or len(found.matched) > 1.1 * len(best.matched)):
+        if found and (best is None or _is_better(found, best)):
             best = found
     if best:
         return best
@@ -116,6 +116,12 @@ def guess_layout(listing: Listing) -> Layout:
     )
 
 
+def _is_better(layout: Layout, other: Layout) -> bool:
+    """Does it match more, or as much with fewer images left?"""
+    more = len(layout.matched) - len(other.matched)
+    return more > 0.1 * len(other.matched) or (more >= 0 and len(layout.alone) < len(other.alone))
+
+
 def _example(looks: dict[str, Look], mask: bool) -> str:
     return next(name for name, look in looks.items() if (look.likeness >= MASK_FROM) == mask)
 
@@ -129,7 +135,8 @@ def _best_match(folder: Path, images: Families, masks: Families) -> Layout | Non
     enough = {
         key: match
         for key, match in found.items()
-        if len(match.matched) >= LEAST_PAIRED * len(images[key[0]])
+        if len(match.matched)
+        >= min(LEAST_PAIRED * len(images[key[0]]), LEAST_USED * len(masks[key[1]]))
     }
     if not enough:
         return None

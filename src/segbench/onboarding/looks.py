@@ -8,9 +8,10 @@ from PIL import Image
 
 from segbench.datasets.image_files import UNREADABLE
 from segbench.images import open_image
+from segbench.onboarding.tiffs import ENDINGS, bands_of
 
-# Rows that are looked at.
-MOST_ROWS = 256
+# Rows that are looked at, and pixels whose colours are told apart.
+MOST_ROWS, MOST_SORTED = 256, 50_000
 FEW_COLOURS = 16
 MASK_FROM = 0.85
 """Likeness to a mask from which a file is taken for one, where nothing speaks against it."""
@@ -51,7 +52,10 @@ def look_at(path: Path) -> Look | None:
             )
             pixels = np.asarray(shown)
     except UNREADABLE:
-        return None
+        values = bands_of(path) if path.suffix.lower() in ENDINGS else None
+        if values is None:
+            return None
+        transparent, pixels = False, values
     pixels = pixels[:: -(-pixels.shape[0] // MOST_ROWS)]
     if pixels.ndim == 3:
         codes = np.zeros(pixels.shape[:2], np.uint64)
@@ -59,7 +63,8 @@ def look_at(path: Path) -> Look | None:
             codes = (codes << np.uint64(8)) | pixels[..., band].astype(np.uint64)
         pixels = codes
     even = float((pixels[:, 1:] == pixels[:, :-1]).mean()) if pixels.shape[1] > 1 else 0.0
-    return Look(even, len(np.unique(pixels)), transparent)
+    some = pixels.ravel()[:: -(-pixels.size // MOST_SORTED)]
+    return Look(even, len(np.unique(some)), transparent)
 
 
 def _is_mask(alpha: np.ndarray) -> bool:

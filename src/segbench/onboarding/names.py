@@ -17,7 +17,7 @@ MASK_WORDS = re.compile(
 IMAGE_WORDS = re.compile(r"(?i)image|img|photo|original|picture|jpeg|input|frame|rgb|raw|(^|_)x$")
 IGNORE_WORDS = re.compile(r"(?i)(?<![a-z])(fov|roi|ignore|field.?of.?view)(?![a-z])")
 SECOND_CHOICE = re.compile(
-    r"(?i)colou?r|overlay|vis|preview|pred|heat|edge|bound|contour|instance|2nd|second|weight"
+    r"(?i)colou?r|overlay|vis|preview|pred|heat|edge|bound|contour|instance|object|2nd|second|weight"
 )
 """Pictures of masks, masks of another kind, and a second opinion."""
 # What a last word of names must occur in to be one that they have in common.

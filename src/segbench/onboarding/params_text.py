@@ -49,11 +49,11 @@ def set_values(text: str, values: Mapping[str, Any]) -> str:
     Raises:
         InputError: if a value cannot be set in place.
     """
-    for key, value in values.items():
-        root = YAML().compose(text)
-        node = _find(root, key.split("."))
-        start, end = node.start_mark.index, _end_of(node)
-        text = f"{text[:start]}{in_flow(value)}{text[end:]}"
+    root = YAML().compose(text)
+    nodes = {key: _find(root, key.split(".")) for key in values}
+    for key, node in sorted(nodes.items(), key=lambda item: -item[1].start_mark.index):
+        before, behind = text[: node.start_mark.index], text[_end_of(node) :]
+        text = f"{before}{in_flow(values[key])}{behind}"
     return text
 
 

@@ -28,6 +28,7 @@ def write_section(
         heading: sentences above all.
         questions: a key and what is to be decided there; numbered.
     """
+    comments = {key: _plain(text) for key, text in comments.items()}
     lines = ["dataset:"]
     for sentence in heading:
         lines += _wrapped("  # ", "  # ", sentence)
@@ -52,6 +53,11 @@ def write_section(
     return "\n".join(lines) + "\n"
 
 
+def _plain(text: str) -> str:
+    """In one line, and in UTF-8, as names of files need not be."""
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
 def in_flow(value: Any) -> str:
     """A value of YAML in one line."""
     yaml = YAML(typ="safe", pure=True)
@@ -69,7 +75,7 @@ def _commented(text: str, comment: str) -> str:
 
 def _wrapped(first: str, others: str, text: str) -> list[str]:
     return textwrap.wrap(
-        " ".join(text.split()),
+        _plain(text),
         WIDTH,
         initial_indent=first,
         subsequent_indent=others,
