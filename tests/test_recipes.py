@@ -1,6 +1,7 @@
 """Recipes: complete, named after themselves, and run in a copy that leaves the workspace alone."""
 
 import re
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from filelock import FileLock
 
 from segbench.errors import InputError
 from segbench.params import load_params
-from segbench.recipes import run_recipe
+from segbench.recipes import _bring_up_to_date, run_recipe
 from support.params import ROOT
 from support.workspace import Workspace
 
@@ -67,6 +68,25 @@ def test_mistakes_on_the_command_line(
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(tmp_path_factory.mktemp("recipes") / "clone", ROOT)
+
+
+def test_a_copy_in_a_workspace_that_was_moved(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copied, it would go on reading the datasets of the one that it was copied from."""
+    here = Path(shutil.copytree(workspace.folder, tmp_path / "here", symlinks=True))
+    (here / "datasets").mkdir()
+    (tmp_path / "former/datasets").mkdir(parents=True)
+    (here / "runs").mkdir()
+    monkeypatch.chdir(here)
+    copy = Path("runs/mine")
+    _bring_up_to_date(copy)
+    (copy / "datasets").unlink()
+    (copy / "datasets").symlink_to(tmp_path / "former/datasets")
+    _bring_up_to_date(copy)
+    assert (copy / "datasets").resolve() == here / "datasets"
+    text = (copy / ".dvc/config.local").read_text()
+    assert (copy / ".dvc" / text.partition("dir = ")[2].strip()).resolve() == here / ".dvc/cache"
 
 
 def make_flood(folder: Path, count: int) -> None:

@@ -120,8 +120,11 @@ def _bring_up_to_date(copy: Path) -> None:
             (copy / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy / path, follow_symlinks=False)
     for folder in LENT:
-        if not (copy / folder).is_symlink() and Path(folder).exists():
-            (copy / folder).symlink_to(Path(folder).resolve())
+        link, lent = copy / folder, Path(folder).resolve()
+        if link.is_symlink() and link.resolve() != lent:
+            link.unlink()  # the workspace was moved or copied
+        if lent.exists() and not link.is_symlink():
+            link.symlink_to(lent)
     dvc = [sys.executable, "-m", "dvc", "cache", "dir"]
     _output([*dvc, "--local", _output(dvc)], at=copy)
 
