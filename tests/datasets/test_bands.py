@@ -191,6 +191,22 @@ def test_too_many_pixels_in_bands(one: Path, tmp_path: Path) -> None:
         download(own(one, {**LIMITS, "megapixels": 1e-4}, bands=[1]), tmp_path / "out")
 
 
+def test_too_many_bytes_in_bands(one: Path, tmp_path: Path) -> None:
+    """What a file of few bytes says of its bands would be allocated."""
+    chunky(one / "images" / "a.tif", np.zeros((HEIGHT, WIDTH, 1000), np.uint8), compression="lzw")
+    with pytest.raises(InputError, match=r"its bands take 0.0 GiB, .* cut it into tiles or raise"):
+        download(own(one, {**LIMITS, "megapixels": 600e-6}, bands=[1]), tmp_path / "out")
+
+
+def test_colours_of_16_bits(one: Path, tmp_path: Path) -> None:
+    values = BANDS[..., :3].astype(np.uint16) * 257
+    tifffile.imwrite(one / "images" / "a.tif", values, photometric="rgb")
+    with pytest.raises(InputError, match=r"read a TIFF by dataset.bands: \[1, 2, 3\] and datas"):
+        download(own(one), tmp_path / "out")
+    _, pixels = ingested(own(one, bands=[1, 2, 3], value_range=(0, 65535)), tmp_path / "out")
+    assert (pixels == BANDS[..., :3]).all()
+
+
 def test_every_mistake_in_bands(one: Path) -> None:
     for changes, said in (
         ({"bands": [0, 1]}, "greater than 0"),

@@ -98,6 +98,20 @@ def test_a_class_without_file_is_not_in_the_image(tmp_path: Path) -> None:
     assert "taken for images without that class: spall 2 (of 3)\n" in said
 
 
+def test_a_file_of_the_background(tmp_path: Path) -> None:
+    """It adds nothing to what is background anyway, but the image has a mask."""
+    source = tmp_path / "source"
+    images(source, "a", "b")
+    put(source / "masks" / "background" / "a.png", 255 - box(1, 1))
+    put(source / "masks" / "crack" / "b.png", box(1, 1))
+    put(source / "masks" / "background" / "b.png", box(1, 1))
+    classes = ["background", "crack"]
+    masks, said = masks_of(by_class(source, classes=classes), tmp_path / "out")
+    assert not masks["a"].any()
+    assert (masks["b"] == box(1, 1, value=1)).all()
+    assert "without that class: crack 1 (of 2)" in said
+
+
 def test_an_image_without_any_mask_file(tmp_path: Path) -> None:
     source = tmp_path / "source"
     images(source, "a", "b")

@@ -745,7 +745,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the dataset is not here")
     folder = tmp_path_factory.mktemp("frames")
     limits = Limits(megapixels=10, unpacked_gib=1, size_difference=0, on_bad_pair="error")
-    chosen = Published(name="cvc-clinicdb", source=str(REAL), checksums={}, limits=limits)
+    chosen = Published(
+        name="cvc-clinicdb", source=str(REAL), watch=True, checksums={}, limits=limits
+    )
     datasets.download(chosen, folder / "dataset")
     return folder
 

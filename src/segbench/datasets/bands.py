@@ -25,6 +25,8 @@ from segbench.params.datasets import ValueRange
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF or a BigTIFF begins."""
+MOST_BYTES = 128
+"""Of a pixel in all bands of a file on average: 16 bands of 64 bits, 64 of 16."""
 OF_CODECS = (RuntimeError, KeyError, TypeError, zlib.error)
 """What decoders raise for torn data, beside `UNREADABLE`."""
 
@@ -111,6 +113,12 @@ def _decode_tiff(data: bytes, path: Path, megapixels: float) -> tuple[NDArray[An
                 raise InputError(
                     f"{path}: {width}x{height} pixels, dataset.limits.megapixels allows "
                     f"{megapixels:g} million; cut it into tiles or raise the limit"
+                )
+            if whole.nbytes > megapixels * 1e6 * MOST_BYTES:
+                raise InputError(
+                    f"{path}: its bands take {whole.nbytes / 2**30:.1f} GiB, "
+                    "dataset.limits.megapixels allows "
+                    f"{megapixels * 1e6 * MOST_BYTES / 2**30:.1f}; cut it into tiles or raise it"
                 )
             _check_complete(whole.pages, len(data))
             values = whole.asarray()

@@ -101,7 +101,8 @@ def open_file(
             deep = any(DEEP_COLOUR.search(str(tile[3])) for tile in image.tile)
             if deep and not image.mode.startswith("I"):
                 raise InputError(
-                    f"{path}: more than 8 bits a channel (in colour), the limit is 8; convert it"
+                    f"{path}: more than 8 bits a channel (in colour), the limit is 8; convert it, "
+                    "or read a TIFF by dataset.bands: [1, 2, 3] and dataset.value_range"
                 )
             _check_tiff(image, path)
             _check_bitmap(image, data, path)
