@@ -99,6 +99,6 @@ def test_no_table_holds_a_formula(tmp_path: Path) -> None:
     }
     assert list(samples["stratum"]) == list(samples["group"])
     for path in (tmp_path / "out").glob("*.csv"):
-        for row in csv.reader(path.open(newline="")):
-            for cell in row:
+        with path.open(newline="") as file:
+            for cell in (cell for row in csv.reader(file) for cell in row):
                 assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")) or cell == "-1.5"
