@@ -35,7 +35,7 @@ def split_of(folder: Path, **changes: object) -> str:
     fields = {
         **{"by": "random", "stratify": False, "num_folds": 1, "val_share": 0.3},
         **{"test_share": 0.3, "seed": 0, "sticky": False, "on_leak": "error"},
-        **{"near_duplicate": 0.97, "merge_duplicates": False},
+        **{"near_duplicate": 0.75, "merge_duplicates": False},
     }
     names = ("split.csv", "scores.json", "audit.html", "pictures")
     paths = SplitPaths(*(folder / name for name in names))

@@ -35,7 +35,7 @@ def params(**changes: Any) -> Split:
         "seed": 0,
         "sticky": False,
         "on_leak": "error",
-        "near_duplicate": 0.97,
+        "near_duplicate": 0.75,
         "merge_duplicates": False,
     }
     return Split(**usual | changes)

@@ -8,31 +8,23 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo, Sample, SampleReader, read_samples, read_table
 from segbench.datasets.ingest import ingest, make_thumbnail
 from segbench.images import Pixels
 from segbench.splits import duplicates as leakage
+from segbench.splits import near
+from segbench.splits.annotations import is_annotated
 from segbench.splits.assign import UNUSED
-from segbench.splits.duplicates import (
-    FEWEST_FOR_MEAN,
-    Duplicates,
-    find_duplicates,
-    is_annotated,
-    merge_duplicates,
-    near_hashes,
-    perceptual_hash,
-)
+from segbench.splits.duplicates import Duplicates, find_duplicates, merge_duplicates
 from segbench.splits.leaks import crosses_splits, equals_cross_splits, torn_groups
+from segbench.splits.likeness import NO_BACKGROUND
 
 HEIGHT, WIDTH = 96, 128
-LEAST = 0.97
+LEAST = 0.75
 INFO = DatasetInfo("hand-made", ("background", "thing"), "none", True, "")
 FEW, MANY = 12, 60
-assert FEW < FEWEST_FOR_MEAN < MANY
 
 Change = Callable[[Pixels], Pixels]
 
@@ -101,7 +93,7 @@ def nothing_else(alike: Duplicates, *kinds: str) -> None:
 def test_different_scenes_are_not_alike(number: int, tmp_path: Path) -> None:
     alike, _ = find(tmp_path / "data", scenes(number))
     nothing_else(alike)
-    assert len(alike.neighbours) == alike.blank == alike.unseen == 0
+    assert len(alike.neighbours) == len(alike.blank) == alike.unseen == 0
 
 
 @pytest.mark.parametrize("number", [FEW, MANY])
@@ -113,8 +105,8 @@ def test_equal_images_are_paired_with_the_first(number: int, tmp_path: Path) -> 
     nothing_else(alike, "exact")
 
 
-def jpeg(image: Pixels) -> Pixels:
-    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 30])[1]
+def jpeg(image: Pixels, quality: int = 30) -> Pixels:
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
@@ -150,12 +142,9 @@ def test_near_duplicates(number: int, tmp_path: Path) -> None:
     assert named(alike.near, samples) == expected
     nothing_else(alike, "near")
     assert not alike.turned.any()
-    assert len(alike.correlation) == len(alike.turned) == len(expected)
-    assert ((alike.correlation >= LEAST) & (alike.correlation <= 1 + 1e-6)).all()
-    # The correlation is that of the thumbnails, whatever way it was computed.
-    for (first, second), given_as in zip(alike.near, alike.correlation, strict=True):
-        pair = [make_thumbnail(images[samples["id"][int(at)]]).ravel() for at in (first, second)]
-        assert np.corrcoef(np.array(pair, float))[0, 1] == pytest.approx(given_as, abs=1e-4)
+    assert len(alike.likeness) == len(alike.turned) == len(expected)
+    assert ((alike.likeness >= alike.limit) & (alike.likeness <= 1 + 1e-6)).all()
+    assert (np.diff(alike.likeness) <= 0).all()
 
 
 def test_grey_images_are_compared_too(tmp_path: Path) -> None:
@@ -261,13 +250,12 @@ def test_a_common_frame_makes_nothing_alike(tmp_path: Path) -> None:
     assert correlations.min() > LEAST, "the frame is too weak for this to say anything"
     alike, _ = find(tmp_path / "none", images)
     nothing_else(alike)
-    # Near duplicates are found within the frame all the same.
-    images |= {"jpeg": jpeg(images["s07"]), "noisy": noisy(images["s09"], 2)}
+    # Near duplicates are found within the frame all the same, though what differs is faint.
+    images |= {"jpeg": jpeg(images["s07"], 75), "noisy": noisy(images["s09"], 2)}
     alike, samples = find(tmp_path / "some", images)
     assert named(alike.near, samples) == {("s07", "jpeg"), ("s09", "noisy")}
 
 
-@pytest.mark.xfail(strict=True, reason="what is common is taken away unscaled")
 def test_a_darker_copy_within_a_common_frame(tmp_path: Path) -> None:
     images = {id: framed(image) for id, image in scenes(MANY).items()}
     images["darker"] = as_bytes(images["s09"] * 0.9)
@@ -282,7 +270,7 @@ def test_blank_images_are_counted_not_compared(tmp_path: Path) -> None:
         for at, level in enumerate((0, 40, 41, 255))
     }
     alike, _ = find(tmp_path / "data", scenes(MANY) | blanks)
-    assert alike.blank == 4
+    assert len(alike.blank) == 4
     nothing_else(alike)
 
 
@@ -290,14 +278,14 @@ def test_equal_blank_images_are_exact_duplicates(tmp_path: Path) -> None:
     black = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     alike, samples = find(tmp_path / "data", scenes(FEW) | {"b1": black, "b2": black})
     assert named(alike.exact, samples) == {("b1", "b2")}
-    assert alike.blank == 1
+    assert len(alike.blank) == 2
     nothing_else(alike, "exact")
 
 
 def test_nothing_but_blank_images(tmp_path: Path) -> None:
     blanks = {f"b{at}": np.full((HEIGHT, WIDTH), 40 * at, np.uint8) for at in range(4)}
     alike, _ = find(tmp_path / "data", blanks)
-    assert alike.blank == 4
+    assert len(alike.blank) == 4
     nothing_else(alike)
 
 
@@ -324,12 +312,12 @@ def test_samples_of_one_group_need_not_be_compared(tmp_path: Path) -> None:
 def test_of_too_many_candidates_the_least_alike_are_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leakage, "MOST_COMPARED", 3)
+    monkeypatch.setattr(near, "MOST_DECODED", 3)
     images = scenes(FEW)
     images |= {f"x{at}": jpeg(images[f"s{at:02d}"]) for at in range(5)}
     alike, samples = find(tmp_path / "data", images)
-    assert alike.unseen > 0
-    assert len(alike.near) == 3 or alike.turned.any()
+    assert alike.unseen == 2
+    assert len(alike.near) == 3
     assert named(alike.near, samples) <= {(f"s{at:02d}", f"x{at}") for at in range(5)}
 
 
@@ -363,7 +351,7 @@ def test_torn_groups() -> None:
 def chained(seed: int) -> dict[str, Pixels]:
     """Scenes, of which 40 to 45 are a chain: the ends are not alike, each step is."""
     images = scenes(40)
-    images |= {f"s{at}": np.roll(scene(99), at - 40, axis=1) for at in range(40, 46)}
+    images |= {f"s{at}": np.roll(scene(99), 6 * (at - 40), axis=1) for at in range(40, 46)}
     order = np.random.default_rng(seed).permutation(sorted(images))
     return {str(id): images[id] for id in order}
 
@@ -393,95 +381,17 @@ def test_joining_unites_whole_groups() -> None:
     alike = Duplicates(
         exact=np.array([(1, 3)]),
         near=np.array([(2, 4)]),
-        correlation=np.ones(1, np.float32),
+        likeness=np.ones(1, np.float32),
         turned=no,
+        runners_up=np.array([(4, 5)]),
+        runners_up_likeness=np.ones(1, np.float32),
         annotated=none,
         neighbours=np.array([(4, 5)]),
-        blank=0,
+        limit=LEAST,
+        background=NO_BACKGROUND,
+        blank=np.zeros(0, np.int64),
         unseen=0,
     )
     groups = merge_duplicates(samples, alike)
     assert groups.tolist() == ["a"] * 5 + ["d"]
     assert groups.index.equals(samples.index)
-
-
-# Hashes and their comparison --------------------------------------------------------------------
-
-
-@given(
-    st.integers(0, 10_000),
-    st.floats(-1000, 1000),
-    st.floats(0.05, 20),
-)
-def test_a_hash_does_not_see_brightness_and_contrast(
-    seed: int, offset: float, scale: float
-) -> None:
-    thumbnails = np.random.default_rng(seed).normal(0, 40, (3, 32, 32)).astype(np.float32)
-    hashes = perceptual_hash(thumbnails)
-    assert hashes.shape == (3,)
-    other = perceptual_hash((scale * thumbnails + offset).astype(np.float32))
-    # A frequency that is nearly absent may change its sign by rounding.
-    assert (np.bitwise_count(other ^ hashes) <= 1).all()
-    # A negative has the other sign of every frequency but the constant.
-    assert np.bitwise_count(perceptual_hash(-thumbnails) ^ hashes).tolist() == [63] * 3
-
-
-def brute(
-    hashes: NDArray[np.uint64], queries: NDArray[np.uint64], most: int
-) -> list[tuple[int, int]]:
-    """By the binary digits of each pair."""
-    return [
-        (first, second)
-        for first, one in enumerate(hashes.tolist())
-        for second, other in enumerate(queries.tolist())
-        if bin(one ^ other).count("1") <= most
-    ]
-
-
-@pytest.mark.parametrize("at_once", [leakage.COMPARED_AT_ONCE, 100])
-@given(st.integers(0, 10_000), st.sampled_from([3, 7, 15]), st.integers(0, 80), st.integers(0, 5))
-@settings(
-    deadline=None,
-    max_examples=20,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_near_hashes_are_those_of_few_different_bits(
-    monkeypatch: pytest.MonkeyPatch,
-    at_once: int,
-    seed: int,
-    most: int,
-    number: int,
-    num_groups: int,
-) -> None:
-    monkeypatch.setattr(leakage, "COMPARED_AT_ONCE", at_once)
-    rng = np.random.default_rng(seed)
-    hashes = rng.integers(0, 1 << 64, number, np.uint64)
-    # Each query differs from some hash in as many bits as are just found, or more, or fewer.
-    queries = hashes[rng.integers(0, max(number, 1), number)]
-    for at in range(number):
-        for bit in rng.permutation(64)[: rng.integers(0, most + 3)]:
-            queries[at] ^= np.uint64(1 << int(bit))
-    group_of = rng.integers(0, num_groups, number) if num_groups else None
-    found, bits = near_hashes(hashes, queries, most, group_of)
-    expected = brute(hashes, queries, most)
-    if group_of is not None:
-        expected = [(a, b) for a, b in expected if group_of[a] != group_of[b]]
-    assert list(map(tuple, found.tolist())) == expected
-    differ = hashes[found[:, 0]] ^ queries[found[:, 1]]
-    assert bits.tolist() == [bin(one).count("1") for one in differ.tolist()]
-
-
-def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes, count_bits = [], np.bitwise_count
-
-    def counting(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
-        sizes.append(hashes.size)
-        return count_bits(hashes)
-
-    monkeypatch.setattr(np, "bitwise_count", counting)
-    for number in (1000, 4000):
-        hashes = np.random.default_rng(0).integers(0, 1 << 64, number, np.uint64)
-        sizes.clear()
-        near_hashes(hashes, hashes, 15)
-        assert sum(sizes) == number**2
-        assert max(sizes) <= leakage.COMPARED_AT_ONCE

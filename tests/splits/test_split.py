@@ -230,14 +230,18 @@ def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
     assert rows["neighbours"] == (2, 1)
     assert rows["groups"] == (len({one.group for one in samples}), 1)
     listed = [tuple(row.values()) for row in read_rows(tmp_path / "out" / LEAK_LIST)]
-    assert sorted(listed) == [
-        ("0", "annotated_copies", "s01", "s32"),
-        ("0", "exact_duplicates", "s00", "s30"),
-        ("0", "exact_duplicates", "s00", "s31"),
-        ("0", "groups", samples[0].group, ""),
-        ("0", "near_duplicates", "s02", "s33"),
-        ("0", "neighbours", "s03", "s35"),
+    assert [(*row[:4], *row[5:]) for row in sorted(listed)] == [
+        ("0", "annotated_copies", "s01", "s32", "", "test", "train", "yes"),
+        ("0", "exact_duplicates", "s00", "s30", "", "test", "train", "yes"),
+        ("0", "exact_duplicates", "s00", "s31", "", "test", "train", "yes"),
+        ("0", "groups", samples[0].group, "", "", "", "", "yes"),
+        ("0", "near_duplicates", "s02", "s33", "yes", "test", "train", "yes"),
+        ("0", "near_duplicates", "s36", "s37", "no", "train", "train", "no"),
+        ("0", "neighbours", "s03", "s35", "", "test", "train", "yes"),
+        ("0", "neighbours", "s36", "s37", "", "train", "train", "no"),
     ]
+    likeness = [float(row[4]) for row in listed if row[1] == "near_duplicates"]
+    assert all(0.75 <= one <= 1 for one in likeness)
     assert f'href="{LEAK_LIST}"' in page
 
 
@@ -394,7 +398,9 @@ def test_all_folds_are_shown(tmp_path: Path) -> None:
     captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
     assert captions
     assert all(split[id] == name for id, name in captions)
-    listed = Counter(row["fold"] for row in read_rows(tmp_path / "out" / LEAK_LIST))
+    pairs = read_rows(tmp_path / "out" / LEAK_LIST)
+    listed = Counter(row["fold"] for row in pairs if row["crosses"] == "yes")
+    assert sum(row["kind"] == "near_duplicates" for row in pairs) == 2 * 3
     sums = {str(at): sum(scores[f"fold{at}"]["leaks"].values()) for at in range(3)}
     assert listed == sums
 

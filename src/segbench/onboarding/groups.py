@@ -63,7 +63,7 @@ def guess_groups(
         ids: of all samples, in order.
         candidates: finest first.
         thumbnails: of some of them.
-        near_duplicate: `split.near_duplicate`, the correlation of thumbnails that look equal.
+        near_duplicate: the correlation of thumbnails that look equal.
     """
     tried = []
     for label, by_group in candidates:

@@ -87,7 +87,7 @@ def guess_dataset(source: Path, written: str, near_duplicate: float) -> Guess:
     Args:
         source: the folder or archive.
         written: how the section names it.
-        near_duplicate: `split.near_duplicate`.
+        near_duplicate: the correlation of thumbnails that look equal.
 
     Raises:
         InputError: if no pairs of images and masks are found, or they cannot be read.

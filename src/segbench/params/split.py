@@ -6,10 +6,14 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
 from segbench.params.section import Section, Share
+
+MOST_LIKENESS = 0.95
+"""A copy that was cropped or compressed is hardly more alike."""
 
 
 class Split(Section):
@@ -31,9 +35,21 @@ class Split(Section):
     on_leak: Literal["error", "warn"]
     """What to do if a group, duplicates or near duplicates cross splits: stop or warn."""
     near_duplicate: Annotated[float, Field(gt=0.5, lt=1)]
-    """Minimum correlation of two thumbnails to count as near duplicates."""
+    """Likeness from which two images are near duplicates: the correlation of their detail, one laid
+    upon the other, without what all images have in common. Between groups more is asked for where
+    different ones are so alike that some would reach it by chance. 0.95: copies only."""
     merge_duplicates: bool
     """Merge the groups of duplicates, near duplicates and annotated copies."""
+
+    @field_validator("near_duplicate")
+    @classmethod
+    def _is_of_detail(cls, value: float) -> float:
+        if value > MOST_LIKENESS:
+            raise ValueError(
+                f"{value:g} is a correlation of thumbnails, which it no longer is; it is one of "
+                f"detail now: set 0.75, or at most {MOST_LIKENESS:g}, which finds copies only"
+            )
+        return value
 
     @model_validator(mode="after")
     def _agree_on_the_test_share(self) -> Self:

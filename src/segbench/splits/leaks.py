@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.splits.assign import UNUSED
-from segbench.splits.duplicates import Duplicates, Pairs
+from segbench.splits.candidates import Pairs
+from segbench.splits.duplicates import Duplicates
 
 
 def equals_cross_splits(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -83,27 +84,52 @@ def worst_fold(leaks: Sequence[Leaks]) -> int:
     return max(range(len(leaks)), key=lambda fold: sum(leaks[fold].counts().values()))
 
 
-def write_leaks(
-    path: Path, duplicates: Duplicates, leaks: Sequence[Leaks], samples: pd.DataFrame
+def write_pairs(
+    path: Path,
+    duplicates: Duplicates,
+    leaks: Sequence[Leaks],
+    samples: pd.DataFrame,
+    table: pd.DataFrame,
 ) -> None:
-    """Write a CSV row for each group and pair on both sides of a split.
+    """Write a CSV row for each pair in each fold, and for each group on both sides of a split.
 
-    Its columns are fold, kind, first, second.
+    Its columns are fold, kind, first, second, likeness (of near duplicates), turned, first_split,
+    second_split, and crosses: yes or no.
 
     Args:
         path: of the file.
         duplicates: all pairs.
         leaks: of each fold.
         samples: of the dataset.
+        table: the split table.
     """
-    rows: list[tuple[int, str, str, str]] = []
-    ids = samples["id"].tolist()
-    for fold, found in enumerate(leaks):
-        rows += [(fold, "groups", group, "") for group in found.groups]
+    ids = samples["id"].to_numpy(str)
+    parts = []
+    for (fold, rows), found in zip(table.groupby("fold"), leaks, strict=True):
+        split = rows.set_index("id")["split"].loc[ids].to_numpy(str)
+        groups = pd.DataFrame({"kind": "groups", "first": found.groups, "crosses": "yes"})
+        parts.append(groups.assign(fold=fold))
         for kind, pairs in pairs_by_kind(duplicates).items():
-            rows += [(fold, kind, ids[a], ids[b]) for a, b in pairs[found.pairs[kind]].tolist()]
-    table = pd.DataFrame(rows, columns=["fold", "kind", "first", "second"])
-    table.to_csv(path, index=False, lineterminator="\n")
+            part = pd.DataFrame(
+                {
+                    "kind": kind,
+                    "first": ids[pairs[:, 0]],
+                    "second": ids[pairs[:, 1]],
+                    "first_split": split[pairs[:, 0]],
+                    "second_split": split[pairs[:, 1]],
+                    "crosses": np.where(found.pairs[kind], "yes", "no"),
+                }
+            )
+            if kind == "near_duplicates":
+                part["likeness"] = duplicates.likeness.astype(float).round(3)
+                part["turned"] = np.where(duplicates.turned, "yes", "no")
+            parts.append(part.assign(fold=fold))
+    columns = [
+        *("fold", "kind", "first", "second", "likeness", "turned"),
+        *("first_split", "second_split", "crosses"),
+    ]
+    pairs_table = pd.concat([pd.DataFrame(columns=columns, dtype=str), *parts])[columns]
+    pairs_table.to_csv(path, index=False, lineterminator="\n")
 
 
 def describe_leaks(leaks: Sequence[Leaks]) -> str:

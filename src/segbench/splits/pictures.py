@@ -113,7 +113,7 @@ class Drawing:
         findings = []
         for kind, pairs in pairs_by_kind(duplicates).items():
             crosses = leaks[worst].pairs[kind]
-            closeness = duplicates.correlation if kind == "near_duplicates" else np.ones(len(pairs))
+            closeness = duplicates.likeness if kind == "near_duplicates" else np.ones(len(pairs))
             order = np.lexsort([-closeness, ~crosses])
             # Those on both sides first; where there are none, what was found all the same.
             chosen = order[: min(PICTURES_EACH, int(crosses.sum()) or PICTURES_EACH)]

@@ -27,8 +27,9 @@ from segbench.splits.balance import (
     read_class_pixels,
     without_objects,
 )
-from segbench.splits.duplicates import Duplicates, Pairs, find_duplicates, merge_duplicates
-from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_leaks
+from segbench.splits.candidates import Pairs
+from segbench.splits.duplicates import Duplicates, find_duplicates, merge_duplicates
+from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_pairs
 from segbench.splits.masks import suspicious_masks
 from segbench.splits.page import Audit, write_audit
 from segbench.splits.pictures import Drawing
@@ -87,7 +88,7 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         partial.write_text(json.dumps(metrics, indent=2) + "\n")
     mode, worst = picture_mode(report.pictures, info.redistributable), worst_fold(leaks)
     with atomic_folder(paths.pictures) as partial:
-        write_leaks(partial / "leaks.csv", duplicates, leaks, samples)
+        write_pairs(partial / "leaks.csv", duplicates, leaks, samples, table)
         shown = table[table["fold"] == worst].set_index("id")["split"]
         draw = Drawing(dataset, samples, shown, partial, paths.pictures, mode != "none", info)
         leak_findings = draw.leaks(duplicates, leaks, worst)
@@ -300,8 +301,8 @@ def warnings_of(
             f"{duplicates.unseen} pairs of images, the least similar of very many, were not "
             "compared"
         )
-    if duplicates.blank:
+    if len(duplicates.blank):
         texts.append(
-            f"{duplicates.blank} images show nothing (one even colour) and were not compared"
+            f"{len(duplicates.blank)} images show nothing (one even colour) and were not compared"
         )
     return texts
