@@ -168,7 +168,10 @@ def test_a_wrong_command_line(
         ),
         ("repro split@resnet18", "split runs once, for all candidates: 'segbench repro split'\n"),
         ("recipe best-cvd", "no recipe 'best-cvd' (did you mean best-cvc"),
-        ("recipe best-cvc --as a/b", "'a/b' cannot name a run; use letters, digits, '_' and '-'"),
+        (
+            "recipe best-cvc --as a/b",
+            "'a/b' cannot name a run; use up to 64 letters, digits, '_' and '-'",
+        ),
         ("plan", "DVC: you are not inside of a DVC repository"),
         ("sync runs/mine", "{root}/runs/mine: no folder; name one that holds records"),
         ("sync params.yaml", "{root}/params.yaml: no folder; name one that holds records"),

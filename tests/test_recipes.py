@@ -181,7 +181,7 @@ def test_names_that_are_none(
     alias: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace.folder)
-    with pytest.raises(InputError, match="cannot name a run; use letters"):
+    with pytest.raises(InputError, match="cannot name a run; use up to 64 letters"):
         run_recipe("best-cvc", alias, [])
     assert (workspace.folder / "src").is_dir()
 

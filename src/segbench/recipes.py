@@ -62,8 +62,8 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
         raise InputError(
             f"no recipe '{name}'{did_you_mean(name, known)}; take from {', '.join(known)}"
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", alias):
-        raise InputError(f"'{alias}' cannot name a run; use letters, digits, '_' and '-'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", alias):
+        raise InputError(f"'{alias}' cannot name a run; use up to 64 letters, digits, '_' and '-'")
     RUNS.mkdir(exist_ok=True)
     try:
         with FileLock(RUNS / f".{alias}.lock", timeout=0):

@@ -348,3 +348,18 @@ def test_what_a_requirement_may_be(tree: dict[str, Any]) -> None:
 def test_weights_are_no_formula(name: str, tree: dict[str, Any], tmp_path: Path) -> None:
     tree["candidates"]["resnet18"].update(weights=name, weights_sha256="0" * 64)
     assert f"begins like a formula of a spreadsheet; write './{name}'" in problems(tree, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("candidates", ["a" * 65], "comparison.candidates.0: string should have at most 64"),
+        ("name", "a" * 101, "comparison.name: string should have at most 100 characters"),
+        ("seeds", [10**100], "comparison.seeds.0: input should be less than 4294967296"),
+    ],
+)
+def test_names_of_files_are_made_of_them(
+    key: str, value: object, said: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["comparison"][key] = value
+    assert said in problems(tree, tmp_path)

@@ -64,6 +64,7 @@ class Sample:
         exif_other: how strong the edges along the mask's outlines would be if image and mask were
             read the other way, in relation to how strong they are; 0 where that says nothing.
         clipped: share of the image's pixels outside `dataset.value_range`.
+        transparent: share of the image's pixels that are not opaque in its file.
         contested: how many pixels of the mask several files give to different classes.
         ignored_foreground: how many pixels of foreground the file of ignored pixels takes.
         without_file: class ids whose mask file is missing, which counts as: not in the image.
@@ -85,6 +86,7 @@ class Sample:
     exif: str = ""
     exif_other: float = 0.0
     clipped: float = 0.0
+    transparent: float = 0.0
     contested: int = 0
     ignored_foreground: int = 0
     without_file: tuple[int, ...] = ()

@@ -31,6 +31,13 @@ def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     clipped = measures["clipped"]
     if 0 < clipped.mean() <= MOST_CLIPPED:
         notes.append(_clipped(measures))
+    see_through = measures["transparent"] > 0
+    if see_through.any():
+        notes.append(
+            f"{int(see_through.sum())} of {len(measures)} images have transparent pixels (up to "
+            f"{100 * measures['transparent'].max():.2g} %); the colours stored under them are "
+            "used, whatever a viewer shows there"
+        )
     if 0 < (lost := _ignored_foreground(measures)) <= MOST_IGNORED:
         notes.append(f"dataset.ignore leaves out {100 * lost:.2g} % of the foreground")
     missing = Counter(" ".join(measures["without_file"]).split())

@@ -62,12 +62,14 @@ class ImagePixels:
             to these pixels.
         orientation: of its EXIF, 1 to 8.
         clipped: share of the pixels outside `value_range`.
+        transparent: share of the pixels that are not opaque.
     """
 
     pixels: Pixels
     encoded: tuple[str, bytes] | None
     orientation: int
     clipped: float
+    transparent: float = 0.0
 
 
 def open_file(
@@ -248,10 +250,14 @@ def read_image(
     if image.mode.startswith(("I", "F")):
         pixels, clipped = scale_values(np.asarray(image), path, value_range)
         return ImagePixels(pixels, None, opened.orientation, clipped)
+    transparent = 0.0
+    if image.has_transparency_data:
+        levels = image.convert("RGBA").getchannel("A").histogram()
+        transparent = 1 - levels[-1] / sum(levels)
     if image.mode in ("RGB", "L"):
         ending = CANONICAL_FORMATS.get(opened.format)
         encoded = (ending, data) if ending and opened.whole else None
-        return ImagePixels(np.asarray(image), encoded, opened.orientation, 0.0)
+        return ImagePixels(np.asarray(image), encoded, opened.orientation, 0.0, transparent)
     # Libraries call the fourth band of a TIFF alpha unless told otherwise. Transparency is mostly
     # all or nothing.
     if (opened.format, image.mode) == ("TIFF", "RGBA"):
@@ -260,7 +266,7 @@ def read_image(
             raise _too_many_bands(path, 4)
     image.info.pop("transparency", None)  # of which Pillow warns when it drops it
     shown = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-    return ImagePixels(np.asarray(shown), None, opened.orientation, 0.0)
+    return ImagePixels(np.asarray(shown), None, opened.orientation, 0.0, transparent)
 
 
 def scale_values(

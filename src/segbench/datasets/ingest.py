@@ -42,7 +42,15 @@ SAMPLE_COLUMNS = (
 MEASURE_COLUMNS = (
     *("id", "file", "image_sha256", "foreground", "border", "ignored", "components"),
     *("red", "green", "blue", "contrast", "mask_values", "mask_between", "mask_resized"),
-    *("exif", "exif_other", "clipped", "contested", "ignored_foreground", "without_file"),
+    *(
+        "exif",
+        "exif_other",
+        "clipped",
+        "transparent",
+        "contested",
+        "ignored_foreground",
+        "without_file",
+    ),
     "class_pixels",
 )
 # Pairs with one way out that a message names.
@@ -59,7 +67,8 @@ _Read = tuple[int, list[_Kept], str]
 class _Done:
     """What has been written: ids, class ids and palettes, and how many samples were left out."""
 
-    ids: set[object] = field(default_factory=set)
+    ids: dict[str, str] = field(default_factory=dict)
+    """By themselves in small letters."""
     classes: set[int] = field(default_factory=set)
     skipped: int = 0
     ignored_foreground: int = 0
@@ -86,9 +95,9 @@ def ingest(
       and the deviation of the thumbnail's brightness (0 to 255), values in the mask's file, the
       share of its pixels that hold neither the least nor the greatest, was it resized; what became
       of the image's EXIF orientation, how well both would fit if read the other way (`Sample`), and
-      the share of its pixels outside the range of values; pixels of the mask that several files
-      give to different classes, pixels of foreground that a file of ignored pixels takes, ids of
-      classes without a mask file; pixels of each class, by id.
+      the shares of its pixels outside the range of values and not opaque; pixels of the mask that
+      several files give to different classes, pixels of foreground that a file of ignored pixels
+      takes, ids of classes without a mask file; pixels of each class, by id.
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `unmatched.csv`: files of the source that are neither image nor mask.
@@ -160,12 +169,14 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                 done.problems.append(problem)
                 reasons.writerow([problem])
             for sample, measure, thumbnail, classes, palette in rows:
-                if sample["id"] in done.ids:
+                id = str(sample["id"])
+                if other := done.ids.get(id.lower()):
+                    taken = "is taken" if other == id else f"is '{other}' but for capitals"
                     raise InputError(
-                        f"{measure['file']}: the id '{sample['id']}' is taken; "
-                        "ids must be unique, rename one"
+                        f"{measure['file']}: the id '{id}' {taken}; ids must be unique, also where "
+                        "capitals do not count (macOS, Windows), rename one"
                     )
-                done.ids.add(sample["id"])
+                done.ids[id.lower()] = id
                 done.classes |= classes
                 done.ignored_foreground += cast(int, measure["ignored_foreground"])
                 done.palettes.add(palette, str(measure["file"]))
@@ -298,6 +309,7 @@ def _measure(
         "exif": sample.exif,
         "exif_other": round(sample.exif_other, 3),
         "clipped": round(sample.clipped, 6),
+        "transparent": round(sample.transparent, 6),
         "contested": sample.contested,
         "ignored_foreground": sample.ignored_foreground,
         "without_file": " ".join(map(str, sorted(sample.without_file))),

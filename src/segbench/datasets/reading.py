@@ -108,6 +108,8 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
             exif=exif,
             exif_other=edge_strength(*other) / strength if other and strength else 0.0,
             clipped=image.clipped,
+            # Where a mask is in the image's own file, that is its alpha channel.
+            transparent=image.transparent if pair.masks[0].path != pair.image else 0.0,
             contested=file.contested,
             ignored_foreground=lost,
             without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),

@@ -16,7 +16,10 @@ from pydantic import (
 
 from segbench.params.section import Section, Share
 
-Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
+# As long as names of files allow, with ids of images, folds and seeds beside them.
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$", max_length=64)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 LONGEST, MOST_PARTS, SHOWN = 500, 200, 60
@@ -99,12 +102,12 @@ class Tuning(Section):
 class Comparison(Section):
     """Candidates, repetitions, and requirements on the result."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    name: Name
     """Name in the report and in MLflow."""
     candidates: Annotated[list[Alias], Field(min_length=1)]
     folds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     """[0], or folds of split.num_folds."""
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     tuning: Tuning | None
     """null: all candidates use the learning rate of `train`."""
     metric: Literal[

@@ -267,7 +267,7 @@ class Folder(Section):
     """The user's own images and masks."""
 
     name: Literal["folder"]
-    title: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    title: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
     """The dataset's name in the report and in MLflow."""
     source: str
     """A folder or an archive."""

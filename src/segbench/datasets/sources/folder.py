@@ -27,6 +27,8 @@ from segbench.params.datasets import (
     MaskValues,
 )
 
+LONGEST_ID = 150
+"""Characters: with what stages and MLflow put around it, of 255 in the name of a file."""
 PREDEFINED = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
@@ -118,8 +120,10 @@ def file_name(id: str) -> str:
     Only folders are joined to a name as they are: of `a_b/c` and `a/b_c` ingest refuses the second.
     """
     id = id.replace("/", "_")
-    plain = re.sub(r"^[-.]|[^A-Za-z0-9._-]", "_", id)[:200]
-    return plain if plain == id else f"{plain}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
+    plain = re.sub(r"^[-.]|[^A-Za-z0-9._-]", "_", id)
+    if plain == id and len(id) <= LONGEST_ID:
+        return id
+    return f"{plain[: LONGEST_ID - 9]}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
 
 
 def _encoding(params: Folder, folder: Path) -> MaskEncoding | Instances:
