@@ -392,6 +392,9 @@ def work() -> str:
     if asked == "fail":
         raise InputError("image 7 has no mask; add one")
     try:
+        if asked == "linger":
+            time.sleep(2)
+            Path("lingered").touch()
         if asked == "wait":
             Path("waiting").touch()
             time.sleep(60)
@@ -529,6 +532,25 @@ def test_a_stage_ends_with_the_dvc_that_ran_it(workspace: Workspace) -> None:
     assert process.returncode == 1
     assert ended.read_text() == "SystemExit"
     assert "error: compare: ended, since DVC was; run the same command again\n" in said
+
+
+def test_a_stage_that_dvc_runs_by_another_name_goes_on(workspace: Workspace) -> None:
+    """As where a program uses DVC as a library."""
+    code = "from dvc.repo import Repo\nRepo().reproduce()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=workspace.folder,
+        env={
+            **workspace.environment,
+            "ASKED": "linger",
+            "PATH": f"{Path(sys.executable).parent}:{workspace.environment['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert workspace.path("lingered").exists()
 
 
 TICKING = """\

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,26 +31,29 @@ def run(name: str, work: Callable[[], str]) -> None:
     """
     with exit_statuses(f"{name}: "):
         if "DVC_STAGE" in os.environ:
-            threading.Thread(target=_end_with_dvc, args=(name,), daemon=True).start()
+            _watch_dvc(name)
         if said := work():
             print(f"{name}: {said}")
 
 
-def _end_with_dvc(name: str) -> None:
-    """End the stage if the DVC that runs it is gone, which the next one would run it beside."""
+def _watch_dvc(name: str) -> None:
+    """End the stage when the DVC that runs it is gone: the next would run it beside this one."""
     import psutil
 
     try:
         mine = psutil.Process().parents()
         dvc = next(one for one in mine if "dvc" in [Path(word).name for word in one.cmdline()[:3]])
-        while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(DVC_WATCH_S)
-    except psutil.AccessDenied:
-        return  # of another user, as it seems
-    except (psutil.NoSuchProcess, StopIteration):
-        pass  # it was gone before it was looked for
-    print(f"error: {name}: ended, since DVC was; run the same command again", file=sys.stderr)
-    os.kill(os.getpid(), signal.SIGTERM)
+    except (psutil.Error, StopIteration):
+        return  # not called by that name, as where a program uses DVC as a library
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(DVC_WATCH_S)
+        print(f"error: {name}: ended, since DVC was; run the same command again", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(function: str, tracked: bool = False) -> None:
