@@ -33,7 +33,7 @@ from segbench.parallel import thread_map
 from segbench.params.datasets import Folder
 
 # Headers, deep images and pairs that are looked at; of large images fewer, so many pixels in all.
-HEADERS, DEEP_IMAGES, PAIRS, MOST_MEGAPIXELS = 400, 24, 100, 400
+HEADERS, DEEP_IMAGES, PAIRS, MOST_MEGAPIXELS = 400, 24, 100, 200
 UNPACKED_GIB, MOST_BANDS = 20, 16
 # A mask whose size differs by more was hardly resized or cropped by accident.
 SMALL_DIFFERENCE = 8
@@ -274,9 +274,10 @@ class _Guessing:
             return make_thumbnail(image.pixels)
 
         def thumbnails(ids: Sequence[str]) -> dict[str, Pixels]:
-            new = [id for id in dict.fromkeys(ids) if id not in known]
+            some = list(dict.fromkeys(ids))[: 4 * self.most]  # by whole groups, as they come
+            new = [id for id in some if id not in known]
             known.update(zip(new, thread_map(thumbnail, new, "likeness", len(new)), strict=True))
-            return {id: pixels for id in ids if (pixels := known[id]) is not None}
+            return {id: pixels for id in some if (pixels := known[id]) is not None}
 
         at = self.layout.fields.index("split") if "split" in self.layout.fields else None
         tables = find_labels(self.folder, self.others, set(images))

@@ -1,12 +1,12 @@
 """The size of the network's input that loses no object of a sample of masks."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from segbench.datasets.mask_values import count_values
 from segbench.images import IGNORE, Pixels
 
 SIZES = (64, 96, 128, 192, 256, 384, 512)
@@ -51,15 +51,17 @@ class SizeTrial:
         """Try a mask, (H, W) class ids, at all sizes."""
         height, width = mask.shape
         self.shapes.append((height, width))
-        labels, areas = _objects(mask)
-        for size in SIZES:
-            scale = size / max(height, width)
-            new = (max(1, round(height * scale)), max(1, round(width * scale)))
-            self._lost[size] += _loses(labels, areas, *new)
-        for patch in PATCHES:
-            scale = SIZES[-1] / patch
-            new = (max(1, round(height * scale)), max(1, round(width * scale)))
-            self._lost_in_patches[patch] += _loses(labels, areas, *new)
+        scales = {size: size / max(height, width) for size in SIZES}
+        scales |= {-patch: SIZES[-1] / patch for patch in PATCHES}
+        sizes = {
+            key: (max(1, round(height * scale)), max(1, round(width * scale)))
+            for key, scale in scales.items()
+        }
+        for key, loses in zip(sizes, losses(mask, list(sizes.values())), strict=True):
+            if key > 0:
+                self._lost[key] += loses
+            else:
+                self._lost_in_patches[-key] += loses
 
     def merge(self, other: "SizeTrial") -> None:
         """Add what another trial has counted."""
@@ -100,37 +102,33 @@ def _sides(longer: int, ratio: float) -> tuple[int, int]:
     return (longer, shorter) if ratio > 1 else (shorter, longer)
 
 
-def _objects(mask: Pixels) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Connected components of all classes, numbered from 1 in (H, W), and their areas by number.
+def losses(mask: Pixels, sizes: Sequence[tuple[int, int]]) -> list[bool]:
+    """Does nearest-neighbour resizing lose an object, or over half of the foreground?
 
-    Specks are left out: they are 0, as the background is.
+    Objects are connected components of one class; specks of the pen are none.
+
+    Args:
+        mask: (H, W) class ids.
+        sizes: height and width to try.
     """
-    labels = np.zeros(mask.shape, np.int32)
-    areas = [0]
     least = max(LEAST_PIXELS, LEAST_SHARE * mask.size)
-    for class_id in _classes(mask):
-        found = cv2.connectedComponentsWithStats((mask == class_id).view(np.uint8))
-        sizes = found[2][:, cv2.CC_STAT_AREA]
-        kept = np.flatnonzero(sizes[1:] >= least) + 1
-        numbers = np.zeros(len(sizes), np.int32)
-        numbers[kept] = np.arange(len(areas), len(areas) + len(kept))
-        labels += numbers[found[1]]
-        areas += sizes[kept].tolist()
-    return labels, np.array(areas)
-
-
-def _classes(mask: Pixels) -> Iterator[int]:
-    for class_id in np.unique(mask).tolist():
-        if class_id not in (0, IGNORE):
-            yield class_id
-
-
-def _loses(labels: NDArray[np.int32], areas: NDArray[np.int64], height: int, width: int) -> bool:
-    """Does nearest-neighbour resizing lose an object, or over half of the foreground?"""
-    down, right = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip((height, width), labels.shape, strict=True)
-    )
-    counts = np.bincount(labels[down][:, right].ravel(), minlength=len(areas))
-    kept = counts[1:].sum() * labels.size / (height * width)
-    return bool((counts[1:] == 0).any() or kept < LEAST_KEPT * areas.sum())
+    grids = [
+        tuple((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(*pair, strict=True))
+        for pair in ((size, mask.shape) for size in sizes)
+    ]
+    loses, kept, total = [False] * len(sizes), np.zeros(len(sizes)), 0
+    for class_id in np.flatnonzero(count_values(mask)).tolist():
+        if class_id in (0, IGNORE):
+            continue
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((mask == class_id).view(np.uint8))
+        areas = stats[:, cv2.CC_STAT_AREA]
+        objects = np.flatnonzero(areas >= least)
+        objects = objects[objects > 0]
+        total += int(areas[objects].sum())
+        for at, (down, right) in enumerate(grids):
+            left = np.bincount(labels[down][:, right].ravel(), minlength=len(areas))[objects]
+            loses[at] |= bool((left == 0).any())
+            kept[at] += left.sum() * mask.size / (len(down) * len(right))
+    return [
+        lost or bool(share < LEAST_KEPT * total) for lost, share in zip(loses, kept, strict=True)
+    ]
