@@ -81,12 +81,15 @@ UV = told=$$($(PIP) config list) && \
 # Scripts and links in .venv name the folder that it was made in: moved or copied along with its project, it
 # runs the code of the former place, or nothing.
 MOVED := $(shell here=$$(cd .venv 2>/dev/null && pwd -P); \
-	made=$$(sed -n 's|^command = .* /|/|p' .venv/pyvenv.cfg 2>/dev/null); test "$$made" = "$$here" || echo "$$made")
-ifneq ($(MOVED),)
+	made=$$(sed -n 's|^command = .* /|/|p' .venv/pyvenv.cfg 2>/dev/null); test "$$made" = "$$here" || test "$$made" = "$(CURDIR)/.venv" || echo "$$made")
+# A link to another clone's .venv: what is installed here would be what that one runs.
+OTHERS := $(shell test -L .venv && cd .venv && test -f ../pyproject.toml && cd .. && pwd -P)
+ifneq ($(MOVED)$(OTHERS),)
 .PHONY: $(READY)
 endif
 
 $(READY): requirements.lock pyproject.toml
+	@test -z "$(OTHERS)" || { echo "error: .venv is a link to that of $(OTHERS), which would run the code of this clone; 'rm .venv' removes the link, then make sets up one of its own" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11, 4) <= v < (3, 14) else "error: $(PYTHON) is Python %d.%d.%d; segbench needs 3.11.4 to 3.13, name one with make PYTHON=..." % v[:3])'
 	@$(if $(MOVED),echo "this .venv was made as $(MOVED): it is made anew",:)
 	@{ $(if $(MOVED),false,test -e $@) && $(PIP) --version >/dev/null; } || $(PYTHON) -m venv --clear .venv || $(FAILED)

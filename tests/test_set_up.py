@@ -177,3 +177,26 @@ def test_pip_does_where_uv_is_not_to_be_had(clone: Clone) -> None:
     said = clone.make(fails=True)
     assert "DO NOT MATCH THE HASHES" in said
     assert said.splitlines()[-2].startswith("error: .venv is not set up, for the reason above")
+
+
+def test_the_environment_of_another_clone_is_left_alone(clone: Clone, tmp_path: Path) -> None:
+    """Whether it is up to date or not: it would run this clone's code."""
+    other = tmp_path / "other"
+    (other / ".venv/bin").mkdir(parents=True)
+    (other / "pyproject.toml").write_text("")
+    (other / ".venv/.ready").touch()
+    (clone.folder / ".venv").symlink_to(other / ".venv")
+    before = sorted(other.rglob("*"))
+    (clone.folder / "requirements.lock").write_text("")
+    for _ in range(2):
+        done = subprocess.run(
+            ["make", f"PYTHON={sys.executable}", "plan"],
+            cwd=clone.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: .venv is a link to that of {other}, which would run")
+        os.utime(clone.folder / "requirements.lock", (0, 0))
+    assert sorted(other.rglob("*")) == before
