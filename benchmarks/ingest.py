@@ -148,7 +148,8 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
     marks = [time.perf_counter()]
     download(data, out / "dataset")
     marks.append(time.perf_counter())
-    split(out / "dataset", params.split, params.report, SplitPaths(*(out / name for name in names)))
+    paths = SplitPaths(*(out / name for name in names))
+    split(out / "dataset", params.split, params.report, params.augment, paths)
     marks.append(time.perf_counter())
     augment(
         *(out / "dataset", out / "split.csv", params.augment, out / "arrays"), out / "preview.png"

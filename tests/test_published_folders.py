@@ -39,7 +39,7 @@ def ingest_and_split(recipe: str, source: Path, out: Path) -> tuple[str, str, pd
     params = Params.model_validate(tree)
     said = download(params.dataset, out / "dataset")
     paths = SplitPaths(out / "split.csv", out / "split.json", out / "split.html", out / "pictures")
-    said_of_split = split(out / "dataset", params.split, params.report, paths)
+    said_of_split = split(out / "dataset", params.split, params.report, params.augment, paths)
     table = pd.read_csv(out / "split.csv", dtype=str)
     return said, said_of_split, table
 

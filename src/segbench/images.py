@@ -64,11 +64,13 @@ def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels
     """
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    # The exact kind samples at pixel centres, as the other two do; plain nearest shifts the mask.
-    return (
-        resize_image(image, height, width, how),
-        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT),
-    )
+    return resize_image(image, height, width, how), resize_mask(mask, height, width)
+
+
+def resize_mask(mask: Pixels, height: int, width: int) -> Pixels:
+    """Resize class ids (H, W) by exact nearest neighbour."""
+    # The exact kind samples at pixel centres, as images do; plain nearest shifts the mask.
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_image(image: Pixels, height: int, width: int, how: int) -> Pixels:

@@ -14,7 +14,6 @@ import numpy as np
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from segbench.arrays.tiling import tile_windows
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
@@ -23,6 +22,8 @@ from segbench.parallel import num_cores
 from segbench.params import Params
 from segbench.params.model import Candidate
 from segbench.progress import duration
+from segbench.splits.objects import LostObjects
+from segbench.windows import tile_windows
 
 TIMED_SAMPLES, TIMED_STEPS = 12, 3
 LONGEST_STEP_S = 5.0
@@ -382,7 +383,17 @@ def make_plan(params: Params, new_source: bool = False) -> str:
         f"({images.all:.0f} images, {_epochs(params)} epochs); "
         f"early stopping may end sooner{longer}"
     )
+    if lost := _lost_objects(params, samples):
+        lines.append(f"WARNING: {lost}")
     return "\n".join(lines)
+
+
+def _lost_objects(params: Params, samples: Samples) -> str:
+    """What the few masks lose at the networks' size, in words; the audit looks at all."""
+    # Classes have names once the dataset is there; here all foreground is one.
+    lost = LostObjects(params.augment, ("background", "foreground"))
+    lost.kept += [lost.share_kept(sample.mask, sample.id) for sample in samples.some]
+    return lost.describe(f" of {len(samples.some)} looked at")
 
 
 def _time_imports() -> float:

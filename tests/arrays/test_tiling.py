@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segbench.arrays.store import Arrays, open_arrays
-from segbench.arrays.tiling import StitchedImages, tile_windows
+from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.canonical import read_samples
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import score
@@ -23,6 +23,7 @@ from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
 from segbench.params.augment import Patches
+from segbench.windows import tile_windows
 from support.pipeline import pack
 
 PATCHES = Patches(height=32, width=48, overlap=8)

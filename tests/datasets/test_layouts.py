@@ -14,11 +14,12 @@ from segbench.datasets.download import download
 from segbench.errors import InputError
 from segbench.images import read_pixels
 from segbench.params import load_params
+from segbench.params.augment import Augment
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.splits.split import SplitPaths, split
 from support.own_folder import TRUTH, make_source, noise, own
-from support.params import ROOT
+from support.params import ROOT, read_params
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def split_of(folder: Path, **changes: object) -> str:
     names = ("split.csv", "scores.json", "audit.html", "pictures")
     paths = SplitPaths(*(folder / name for name in names))
     report = Report(pictures="auto", num_samples=2)
-    return split(folder / "out", Split.model_validate({**fields, **changes}), report, paths)
+    size = Augment.model_validate(read_params()["augment"])
+    return split(folder / "out", Split.model_validate({**fields, **changes}), report, size, paths)
 
 
 def test_files_that_fit_no_pattern_are_counted_and_shown(source: Path, tmp_path: Path) -> None:

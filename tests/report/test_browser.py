@@ -101,7 +101,9 @@ def test_the_audit_shows_what_leaks(
     measures["image_sha256"] = "the same everywhere"
     measures.to_csv(tmp_path / "dataset" / "measures.csv", index=False)
     loose = params.split.model_copy(update={"by": "random", "on_leak": "warn"})
-    said = split(tmp_path / "dataset", loose, params.report, audit_paths(tmp_path))
+    said = split(
+        *(tmp_path / "dataset", loose, params.report, params.augment, audit_paths(tmp_path))
+    )
     browser.get((tmp_path / "audit.html").as_uri())
     verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
     assert verdict.startswith("The split leaks: ")

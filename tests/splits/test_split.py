@@ -20,6 +20,7 @@ from segbench.datasets.canonical import DatasetInfo, Sample, SampleReader
 from segbench.datasets.ingest import ingest
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
+from segbench.params.augment import Augment
 from segbench.params.datasets import Limits, Published
 from segbench.params.report import Report
 from segbench.params.split import Split
@@ -111,7 +112,8 @@ def write(
 def audit(folder: Path, asked: Split, pictures: str = "none", out: str = "out") -> str:
     (folder / out).mkdir(exist_ok=True)
     report = Report(pictures=pictures, num_samples=1)  # type: ignore[arg-type]
-    return split(folder / "dataset", asked, report, audit_paths(folder / out))
+    size = Augment.model_validate(read_params()["augment"])
+    return split(folder / "dataset", asked, report, size, audit_paths(folder / out))
 
 
 def read_scores(path: Path) -> dict[str, Any]:
@@ -175,9 +177,13 @@ def test_a_leak_is_an_error_once_the_page_shows_it(former: str | None, tmp_path:
     assert 'class="verdict bad"' in page
     assert "1 near-duplicate pair" in page
     assert [path.name for path in out.glob(".partial*")] == []
-    # Only the pair on both sides is shown, with the splits it lies in.
+    # The pair on both sides is shown first, with the splits it lies in; then what does not leak.
     captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
-    assert captions == [("s00", "test"), ("s30", "train")]
+    assert captions[:2] == [("s00", "test"), ("s30", "train")]
+    assert captions[2:] == [("s20", "train"), ("s31", "train")]
+    notes = re.findall(r'<p class="note" style[^>]*>([^<]*)</p>', below(page, "Near duplicates"))
+    assert re.fullmatch(r"likeness [01]\.\d\d; on both sides of the split", notes[0])
+    assert re.fullmatch(r"likeness [01]\.\d\d", notes[1])
 
 
 def test_a_leak_may_be_a_warning(tmp_path: Path) -> None:
@@ -200,6 +206,7 @@ def test_no_leak_no_warning(tmp_path: Path) -> None:
     assert "Nothing was found that leaks" in page
     assert "verdict bad" not in page
     assert "verdict odd" not in page
+    assert "Nothing needs a decision" in page
 
 
 def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
@@ -523,12 +530,13 @@ def test_warnings(tmp_path: Path) -> None:
     lines = audit(tmp_path, params()).splitlines()
     warnings = [line.removeprefix("WARNING: ") for line in lines if line.startswith("WARNING")]
     assert len(lines) == len(warnings) + 1
-    assert len(warnings) == 3
+    assert len(warnings) == 4
     foreground = np.mean([one.mask.mean() for one in samples])
     assert warnings[0].startswith(f"foreground covers {100 * foreground:.1f} % of the images")
     assert "expected are 1 to 50 %; are the masks inverted" in warnings[0]
-    assert warnings[1] == "40 of the 50 published images are here"
+    assert warnings[1].startswith("40 of the 50 published images are here")
     assert warnings[2].startswith("2 images were left out")
+    assert warnings[3].startswith("40 masks look inverted")
     page = unescape((tmp_path / "out" / "audit.html").read_text())
     for text in warnings:
         assert f'<p class="verdict odd">{text}</p>' in page
@@ -536,6 +544,43 @@ def test_warnings(tmp_path: Path) -> None:
     assert "y.png: torn" in page
     scores = read_scores(tmp_path / "out" / "split.json")["data"]
     assert (scores["images"], scores["skipped"]) == (40, 2)
+
+
+def test_several_classes_need_no_background(tmp_path: Path) -> None:
+    """Street scenes: the first class is sky, and every pixel has a class."""
+    samples = []
+    for at, one in enumerate(make_samples()):
+        mask = np.full((HEIGHT, WIDTH), 1, np.uint8)
+        mask[:14] = 0 if at % 3 else 3
+        mask[14:, 20:40] = 2
+        samples.append(replace(one, mask=mask, mask_between=0.4, mask_values=3))
+    info = replace(THREE, foreground=(0.0, 0.5))
+    line = audit(write(tmp_path, samples, info), params())
+    assert "WARNING" not in line
+    data = read_scores(tmp_path / "out" / "split.json")["data"]
+    assert not any(count for name, count in data.items() if name.endswith("_masks"))
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "Nothing needs a decision" in page
+    assert "expected 0" not in page
+
+
+def test_lost_objects_are_said_first(tmp_path: Path) -> None:
+    samples = make_samples()
+    for at in (3, 7, 11):
+        mask = np.zeros((512, 512), np.uint8)
+        mask[:2] = 1  # of every eight rows, the fifth is what 64 rows hold
+        image = np.asarray(cv2.resize(samples[at].image, (512, 512)), np.uint8)
+        samples[at] = replace(samples[at], image=image, mask=mask)
+    line = audit(write(tmp_path, samples), params(), "link")
+    assert (
+        "WARNING: 3 masks lose all (0 lose over half of) their foreground at 64x64; raise" in line
+    )
+    page = (tmp_path / "out" / "audit.html").read_text()
+    at = [page.index(text) for text in ("What needs a decision", "3 masks lose all", 'id="split"')]
+    assert at == sorted(at)
+    captions = re.findall(r"<figcaption>(\w+)", below(page, "Lost masks"))
+    assert captions == ["s03", "s07", "s11"]
+    assert read_scores(tmp_path / "out" / "split.json")["data"]["lost_masks"] == 3
 
 
 def test_too_little_foreground_is_a_warning_too(tmp_path: Path) -> None:
@@ -551,7 +596,9 @@ def test_blank_images_are_a_warning(tmp_path: Path) -> None:
         samples[at] = replace(samples[at], image=np.full_like(samples[at].image, 10 * at))
     line = audit(write(tmp_path, samples), params())
     assert line.count("WARNING") == 1
-    assert "WARNING: 2 images show nothing" in line
+    assert (
+        "WARNING: 2 images show nothing (one even colour) and were not compared: s03, s07;" in line
+    )
 
 
 def test_shares_far_from_what_was_asked_are_a_warning(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ def audit_paths(folder: Path) -> auditing.SplitPaths:
 
 def pack(params: Params, folder: Path) -> Path:
     datasets.download(params.dataset, folder / "dataset")
-    auditing.split(*(folder / "dataset", params.split, params.report, audit_paths(folder)))
+    auditing.split(
+        *(folder / "dataset", params.split, params.report, params.augment, audit_paths(folder))
+    )
     packing.augment(
         *(folder / "dataset", folder / "split.csv", params.augment),
         *(folder / "arrays", folder / "preview.png"),

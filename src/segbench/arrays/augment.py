@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays, write_header
-from segbench.arrays.tiling import Window, tile_windows
 from segbench.arrays.transforms import (
     Pipeline,
     augment_sample,
@@ -29,6 +28,7 @@ from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_image_grid
 from segbench.splits.assign import SPLITS, UNUSED, read_split
+from segbench.windows import Window, tile_windows
 
 # Copies, preview and training use separate random streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009
@@ -82,12 +82,13 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
             }
             _pack_images(paths, windows, places, pipeline, channels, params)
         _check_objects(partial, table, params)
+        emptied = _emptied_copies(partial) if params.copies else ""
         with atomic_file(preview) as sheet:
             _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
     sizes = table[table["fold"] == 0].groupby("split").size()
     counts = ", ".join(f"{name} {sizes[name]}" for name in SPLITS)
     folds = table["fold"].nunique()
-    return (
+    return emptied + (
         f"{counts} images"
         + (f" in the first of {folds} folds" if folds > 1 else "")
         + (f", cut into {sum(map(len, windows.values()))} patches" if params.patches else "")
@@ -107,6 +108,21 @@ def _check_objects(out: Path, table: pd.DataFrame, params: Augment) -> None:
                 f"{params.height}, so nothing can be learnt, chosen or scored on it; raise "
                 "augment.height and width, or set augment.patches"
             )
+
+
+def _emptied_copies(out: Path) -> str:
+    """How many stored copies hold no foreground though their images do, in a line or none."""
+    part = open_arrays(out / "fold0" / "train")
+    holds = np.array([bool((mask - 1 < IGNORE - 1).any()) for mask in part.masks])
+    copy = part.samples["copy"].to_numpy()
+    of_original = np.tile(holds[copy == 0], int(copy.max()) + 1)
+    emptied = int((of_original & ~holds).sum())
+    if not emptied:
+        return ""
+    return (
+        f"WARNING: {emptied} of {int((copy > 0).sum())} augmented copies lose all foreground of "
+        "their image; do augment.transforms crop it away or move it out?\n"
+    )
 
 
 Windows = dict[str, list[Window]]

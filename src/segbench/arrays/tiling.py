@@ -1,61 +1,15 @@
-"""Tiling: large images cut into windows, and the logits of windows stitched together."""
+"""Tiling: the logits of windows of a large image, stitched together."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.arrays.store import Arrays
-from segbench.errors import InputError
 from segbench.images import Pixels
-from segbench.params.augment import Patches
 
 Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A part of an image, in pixels of the image; `name` is empty for the whole image."""
-
-    name: str
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def tile_windows(width: int, height: int, patches: Patches | None, id: str) -> list[Window]:
-    """The fewest windows that cover an image with the given overlap, evenly spread.
-
-    Args:
-        width, height: of the image, in pixels.
-        patches: size and overlap of windows; None: one window, the whole image.
-        id: names the image in errors.
-
-    Raises:
-        InputError: if the image is smaller than a window.
-    """
-    if patches is None:
-        return [Window("", 0, 0, height, width)]
-    if height < patches.height or width < patches.width:
-        raise InputError(
-            f"{id}: {width}x{height} is smaller than a patch of {patches.width}x{patches.height}; "
-            "lower augment.patches or remove the image"
-        )
-    tops, lefts = (
-        np.linspace(0, size - patch, -(-(size - patches.overlap) // (patch - patches.overlap)))
-        .round()
-        .astype(int)
-        .tolist()
-        for size, patch in ((height, patches.height), (width, patches.width))
-    )
-    return [
-        Window(f"_y{top}x{left}", top, left, patches.height, patches.width)
-        for top in tops
-        for left in lefts
-    ]
 
 
 class StitchedImages:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.stats import norm
 
-from segbench.images import Pixels
+from segbench.images import Pixels, resize_image
 from segbench.splits.candidates import Floats, turn
 
 FINE_SIZE = 128
@@ -127,7 +127,7 @@ def coarse_detail(thumbnail: Pixels) -> Floats:
 def fine_detail(image: Pixels) -> Floats:
     """(128, 128) of an image (H, W) or (H, W, C)."""
     how = cv2.INTER_AREA if min(image.shape[:2]) >= FINE_SIZE else cv2.INTER_LINEAR
-    small = cv2.resize(image, (FINE_SIZE, FINE_SIZE), interpolation=how)
+    small = resize_image(image, FINE_SIZE, FINE_SIZE, how)
     grey = small.reshape(FINE_SIZE, FINE_SIZE, -1).mean(axis=-1, dtype=np.float32)
     return _detail(grey, *FINE)
 

@@ -19,11 +19,13 @@ def suspicious_masks(info: DatasetInfo, measures: pd.DataFrame) -> dict[str, NDA
     """Rows of samples whose masks are odd, by what is odd."""
     usual = max(float(measures["components"].median()), 1)
     inverted = (measures["foreground"] > MOST_FOREGROUND) & (measures["border"] > MOST_BORDER)
+    # Of several classes, the first need not be a background that masks should show much of.
+    two = len(info.classes) == 2
     odd = {
         "empty_masks": measures["foreground"] == 0,
-        "full_masks": measures["foreground"] == 1,
-        "inverted_masks": inverted & (info.foreground[0] < MOST_FOREGROUND),
-        "grey_masks": (measures["mask_between"] > LEAST_BETWEEN) & (len(info.classes) == 2),
+        "full_masks": (measures["foreground"] == 1) & two,
+        "inverted_masks": inverted & two & (info.foreground[0] < MOST_FOREGROUND),
+        "grey_masks": (measures["mask_between"] > LEAST_BETWEEN) & two,
         "speckled_masks": measures["components"] > MANY_COMPONENTS * usual,
     }
     return {name: np.flatnonzero(rows) for name, rows in odd.items()}

@@ -14,6 +14,7 @@ from segbench.report.links import link_to, picture_source
 from segbench.report.render import write_page
 from segbench.report.svg import boxes, to_svg
 from segbench.splits.assign import SPLITS
+from segbench.splits.likeness import Background
 from segbench.splits.pictures import Finding, Shown
 
 MOST_STRATA = 12
@@ -24,8 +25,8 @@ MOST_STRATA = 12
 class Audit:
     """All that the page shows.
 
-    `verdict` says what leaks, empty if nothing does; `worst` is the fold whose pairs are shown, and
-    `leak_list` the table of all that are on both sides of a split.
+    `verdict` says what leaks, empty if nothing does, and `way_out` what to do; `worst` is the fold
+    whose pairs are shown, and `leak_list` the table of all pairs.
     """
 
     info: DatasetInfo
@@ -35,7 +36,11 @@ class Audit:
     samples: pd.DataFrame
     measures: pd.DataFrame
     verdict: str
+    way_out: str
     leaks: list[Finding]
+    runners_up: Finding
+    limit: float
+    background: Background
     worst: int
     leak_list: Path
     masks: list[Finding]

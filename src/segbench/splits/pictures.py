@@ -1,7 +1,7 @@
 """What the audit found, with pictures of it: pairs on both sides of a split, suspicious masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from segbench.splits.leaks import Leaks, pairs_by_kind
 from segbench.splits.masks import LEAST_BETWEEN, MANY_COMPONENTS, MOST_BORDER, MOST_FOREGROUND
 
 PICTURE_SIZE = 192
-PICTURES_EACH = 8
+PICTURES_EACH = 12
 """Pairs or samples that are shown of each finding."""
 
 
@@ -27,6 +27,7 @@ class Shown:
 
     id: str
     split: str
+    group: str
     picture: Path
 
 
@@ -39,6 +40,7 @@ class Finding:
         count: how often it was found.
         crossing: how often on both sides of each fold's split; empty for masks.
         rows: samples to show, pairs side by side.
+        notes: of each of these rows, such as how alike a pair is.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Finding:
     count: int
     crossing: list[int]
     rows: list[list[Shown]]
+    notes: list[str] = field(default_factory=list)
 
 
 class Drawing:
@@ -88,7 +91,9 @@ class Drawing:
             truth = mask if with_mask else None
             picture = outline(image, truth, min_size=1, colours=self.colours)
             Image.fromarray(picture).save(self.partial / name, quality=85)
-        return Shown(str(row["id"]), str(self.split[row["id"]]), self.folder / name)
+        return Shown(
+            *(str(row["id"]), str(self.split[row["id"]]), str(row["group"])), self.folder / name
+        )
 
     def examples(self) -> list[Shown]:
         """Some samples, evenly spread."""
@@ -115,8 +120,8 @@ class Drawing:
             crosses = leaks[worst].pairs[kind]
             closeness = duplicates.likeness if kind == "near_duplicates" else np.ones(len(pairs))
             order = np.lexsort([-closeness, ~crosses])
-            # Those on both sides first; where there are none, what was found all the same.
-            chosen = order[: min(PICTURES_EACH, int(crosses.sum()) or PICTURES_EACH)]
+            # Those on both sides of the split first.
+            chosen = order[:PICTURES_EACH]
             findings.append(
                 Finding(
                     name=kind.replace("_", " "),
@@ -124,9 +129,39 @@ class Drawing:
                     count=len(pairs),
                     crossing=[int(fold.pairs[kind].sum()) for fold in leaks],
                     rows=[[self.shown(int(at), False) for at in pairs[row]] for row in chosen],
+                    notes=self._notes(kind, duplicates, crosses, chosen),
                 )
             )
         return findings
+
+    def runners_up(self, duplicates: Duplicates) -> Finding:
+        """The pairs of different groups that come next, and do not count."""
+        pairs, likeness = duplicates.runners_up, duplicates.runners_up_likeness
+        return Finding(
+            name="the next most alike",
+            text="below the limit, not counted",
+            count=len(pairs),
+            crossing=[],
+            rows=[[self.shown(int(at), False) for at in pair] for pair in pairs],
+            notes=[f"likeness {value:.2f}" for value in likeness],
+        )
+
+    def _notes(
+        self,
+        kind: str,
+        duplicates: Duplicates,
+        crosses: NDArray[np.bool_],
+        chosen: NDArray[np.int64],
+    ) -> list[str]:
+        """What is said below each pair."""
+        notes = []
+        for row in chosen:
+            said = ["on both sides of the split"] if crosses[row] else []
+            if kind == "near_duplicates":
+                turned = ", turned or mirrored" if duplicates.turned[row] else ""
+                said.insert(0, f"likeness {duplicates.likeness[row]:.2f}{turned}")
+            notes.append("; ".join(said))
+        return notes
 
     def masks(self, suspicious: dict[str, NDArray[np.int64]]) -> list[Finding]:
         """Each kind of suspicious mask: how many there are, and some of them."""
@@ -138,6 +173,8 @@ class Drawing:
                 "rim are foreground"
             ),
             "grey_masks": f"over {100 * LEAST_BETWEEN:g} % of the file's pixels are grey",
+            "lost_masks": "no foreground is left at the networks' size",
+            "shrunken_masks": "over half of the foreground is lost at the networks' size",
             "speckled_masks": f"over {MANY_COMPONENTS} times the usual number of components",
         }
         return [

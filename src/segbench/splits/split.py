@@ -15,6 +15,7 @@ from segbench.datasets.doubts import describe_unmatched, reading_doubts
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
 from segbench.images import read_pixels
+from segbench.params.augment import Augment
 from segbench.params.report import Report
 from segbench.params.split import Split
 from segbench.report.links import picture_mode
@@ -31,11 +32,16 @@ from segbench.splits.candidates import Pairs
 from segbench.splits.duplicates import Duplicates, find_duplicates, merge_duplicates
 from segbench.splits.leaks import Leaks, describe_leaks, leaks_of, worst_fold, write_pairs
 from segbench.splits.masks import suspicious_masks
+from segbench.splits.objects import lost_objects
 from segbench.splits.page import Audit, write_audit
 from segbench.splits.pictures import Drawing
 
 # Pairs that a warning names.
 MOST_NAMED = 10
+# Findings in masks that need a person's eye, and how they are said.
+DOUBTED = {
+    "inverted_masks": "look inverted: foreground covers most of them and nearly all of their rim",
+}
 FAR_FROM_ASKED = 0.5
 """Relative difference of a split's share from which a warning says so."""
 
@@ -50,13 +56,14 @@ class SplitPaths:
     pictures: Path
 
 
-def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> str:
+def split(dataset: Path, params: Split, report: Report, augment: Augment, paths: SplitPaths) -> str:
     """Split a canonical dataset; write the table, its metrics and the audit page.
 
     Args:
         dataset: folder of the dataset.
         params: how to split.
         report: says which pictures may be shown.
+        augment: the size that masks are resized to.
         paths: what to write; the table only if nothing leaks, or a leak is to be a warning.
 
     Returns:
@@ -78,7 +85,9 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     former = read_split(paths.split) if params.sticky and paths.split.exists() else None
     table = split_samples(samples, params, former)
     leaks = [leaks_of(fold, samples, duplicates) for _, fold in table.groupby("fold")]
+    lost = lost_objects(dataset, samples, info.classes, augment)
     suspicious = suspicious_masks(info, measures)
+    suspicious["lost_masks"], suspicious["shrunken_masks"] = lost.masks()
     metrics = split_metrics(params, table, samples, measures, leaks, suspicious, len(skipped))
     holdings = holdings_of(table, measures, info.classes)
     for fold, parts in holdings.items():
@@ -92,6 +101,7 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         shown = table[table["fold"] == worst].set_index("id")["split"]
         draw = Drawing(dataset, samples, shown, partial, paths.pictures, mode != "none", info)
         leak_findings = draw.leaks(duplicates, leaks, worst)
+        runners_up = draw.runners_up(duplicates)
         mask_findings, examples = draw.masks(suspicious), draw.examples()
     audit = Audit(
         info=info,
@@ -101,9 +111,11 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         samples=samples,
         measures=measures,
         verdict=describe_leaks(leaks),
+        way_out=_way_out(params),
         worst=worst,
         leak_list=paths.pictures / "leaks.csv",
         warnings=[
+            *([lost.describe()] if lost.describe() else []),
             *absent_classes(holdings),
             *other_colours(table, measures),
             *warnings_of(info, measures, duplicates, len(skipped), metrics),
@@ -113,6 +125,9 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
         skipped=skipped,
         pictures=mode,
         leaks=leak_findings,
+        runners_up=runners_up,
+        limit=duplicates.limit,
+        background=duplicates.background,
         masks=mask_findings,
         examples=examples,
     )
@@ -120,11 +135,7 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     if missing := without_objects(holdings):
         raise InputError(f"{missing}; see {paths.page}, then {_other_split(params)}")
     if audit.verdict and params.on_leak == "error":
-        group = "" if params.by == "group" else "set split.by: group and "
-        raise InputError(
-            f"{audit.verdict}, none may; see {paths.page}, then {group}name the groups in "
-            f"dataset.group or set split.merge_duplicates: true, or set split.on_leak: warn"
-        )
+        raise InputError(f"{audit.verdict}, none may; see {paths.page}, then {audit.way_out}")
     with atomic_file(paths.split) as partial:
         table.to_csv(partial, index=False, lineterminator="\n")
     lines = [f"WARNING: {text}" for text in (audit.verdict, *audit.warnings) if text]
@@ -133,6 +144,15 @@ def split(dataset: Path, params: Split, report: Report, paths: SplitPaths) -> st
     lines += describe_classes(holdings)
     lines.append(f"{_sizes(metrics, params)} in {paths.split}; audit in {paths.page}")
     return "\n".join(lines)
+
+
+def _way_out(params: Split) -> str:
+    """What to do about a leak."""
+    group = "" if params.by == "group" else "set split.by: group and "
+    return (
+        f"{group}name the groups in dataset.group or set split.merge_duplicates: true, or set "
+        "split.on_leak: warn (or raise split.near_duplicate above pairs that are different)"
+    )
 
 
 def _other_split(params: Split) -> str:
@@ -284,25 +304,42 @@ def warnings_of(
                 f"{100 * asked:.1f} %; the groups are too large or too uneven for more"
             )
     mean, (low, high) = measures["foreground"].mean(), info.foreground
-    if not low <= mean <= high:
+    # Of several classes, the first need not be a background.
+    if len(info.classes) == 2 and not low <= mean <= high:
         texts.append(
             f"foreground covers {100 * mean:.1f} % of the images, expected are {100 * low:g} to "
-            f"{100 * high:g} %; are the masks inverted, or of another dataset?"
+            f"{100 * high:g} %; are the masks inverted, or of another dataset? if "
+            "not, set dataset.foreground"
         )
     texts += reading_doubts(measures)
     if info.published and len(measures) != info.published:
-        texts.append(f"{len(measures)} of the {info.published} published images are here")
+        texts.append(
+            f"{len(measures)} of the {info.published} published images are here; is that meant?"
+        )
     if skipped:
-        texts.append(f"{skipped} images were left out, since they or their masks are unusable")
+        texts.append(
+            f"{skipped} images were left out, since they or their masks are unusable; why is told "
+            "below, mend them or leave it at that"
+        )
     if ignored := int((read_class_pixels(measures).sum(axis=1) == 0).sum()):
-        texts.append(f"wholly ignored masks: {ignored}; their images neither train nor count")
+        texts.append(
+            f"wholly ignored masks: {ignored}; their images neither train nor count, leave them "
+            "out or check dataset.mask and dataset.ignore"
+        )
     if duplicates.unseen:
         texts.append(
             f"{duplicates.unseen} pairs of images, the least similar of very many, were not "
             "compared"
         )
     if len(duplicates.blank):
+        ids = measures["id"].iloc[duplicates.blank[:MOST_NAMED]]
+        more = len(duplicates.blank) - len(ids)
         texts.append(
-            f"{len(duplicates.blank)} images show nothing (one even colour) and were not compared"
+            f"{len(duplicates.blank)} images show nothing (one even colour) and were not compared: "
+            f"{', '.join(ids)}{f' and {more} more' if more else ''}; take them out unless such "
+            "images are to be predicted"
         )
+    for name, what in DOUBTED.items():
+        if count := metrics["data"][name]:
+            texts.append(f"{count} masks {what}; look at them below")
     return texts

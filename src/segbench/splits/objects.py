@@ -1,0 +1,114 @@
+"""Objects that are lost where masks are resized to the networks' size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from segbench.images import IGNORE, Pixels, read_pixels
+from segbench.parallel import thread_map
+from segbench.params.augment import Augment
+from segbench.windows import pixels_kept, tile_windows
+
+LEAST_KEPT = 0.5
+"""Share of its foreground that a mask should keep."""
+
+
+@dataclass
+class LostObjects:
+    """Masks that lose foreground at the networks' size, as they are added one after another.
+
+    Attributes:
+        params: the size, and the patches that images are cut into.
+        classes: names by class id, background first.
+        kept: for each mask and class, the share that is kept; NaN where there was none. The first
+            column stands for all foreground.
+    """
+
+    params: Augment
+    classes: Sequence[str]
+    kept: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def share_kept(self, mask: Pixels, id: str) -> NDArray[np.float64]:
+        """(K,) of one mask (H, W), see `kept`."""
+        height, width = mask.shape
+        windows = tile_windows(width, height, self.params.patches, id)
+        before, after = pixels_kept(mask, windows, self.params.height, self.params.width)
+        before[0], after[0] = before[1:IGNORE].sum(), after[1:IGNORE].sum()
+        covered = sum(window.height * window.width for window in windows)
+        scale = covered / (len(windows) * self.params.height * self.params.width)
+        number = len(self.classes)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(scale * after[:number] / before[:number])
+
+    def masks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Numbers of the masks that lose all foreground, and of those that lose over half of it."""
+        kept = self._of_masks()
+        return np.flatnonzero(kept == 0), np.flatnonzero((kept > 0) & (kept < LEAST_KEPT))
+
+    def by_class(self) -> dict[str, tuple[int, int, int]]:
+        """Of each foreground class: masks that lose all, over half of it, and that hold it."""
+        kept = np.array(self.kept).reshape(-1, len(self.classes))
+        return {
+            name: (
+                int((kept[:, at] == 0).sum()),
+                int(((kept[:, at] > 0) & (kept[:, at] < LEAST_KEPT)).sum()),
+                int((~np.isnan(kept[:, at])).sum()),
+            )
+            for at, name in enumerate(self.classes)
+            if at > 0
+        }
+
+    def describe(self, looked_at: str = "") -> str:
+        """What is lost, and the way out; empty where nothing is.
+
+        Args:
+            looked_at: which masks were, if not all.
+        """
+        lost = {name: counts for name, counts in self.by_class().items() if counts[0] or counts[1]}
+        if not lost:
+            return ""
+        none, little = (len(rows) for rows in self.masks())
+        size = f"{self.params.width}x{self.params.height}"
+        where = f"at {size}"
+        way_out = "raise augment.height and width, or use augment.patches"
+        if self.params.patches:
+            where = f"in patches resized to {size}"
+            way_out = "raise augment.height and width, or lower augment.patches to that size"
+        text = f"{none} masks{looked_at} lose all ({little} lose over half of) their foreground"
+        parts = ""
+        if len(self.classes) > 2:
+            told = [f"{name} {a} ({b}) of {of}" for name, (a, b, of) in lost.items()]
+            parts = f", by class {', '.join(told)}"
+        return f"{text} {where}{parts}; {way_out}: what is lost is neither learnt nor scored"
+
+    def _of_masks(self) -> NDArray[np.float64]:
+        return np.array([kept[0] for kept in self.kept], np.float64)
+
+
+def lost_objects(
+    dataset: Path, samples: pd.DataFrame, classes: Sequence[str], params: Augment
+) -> LostObjects:
+    """Resize all masks of a canonical dataset as the networks will see them.
+
+    Args:
+        dataset: its folder.
+        samples: its samples.csv.
+        classes: names by class id.
+        params: the size and the patches.
+
+    Raises:
+        InputError: if an image is smaller than a patch.
+    """
+    lost = LostObjects(params, classes)
+
+    def work(row: tuple[str, str]) -> NDArray[np.float64]:
+        id, mask = row
+        return lost.share_kept(read_pixels(dataset / mask), id)
+
+    rows = list(zip(samples["id"], samples["mask"], strict=True))
+    lost.kept += thread_map(work, rows, "masks resized", len(rows))
+    return lost
