@@ -313,6 +313,18 @@ def test_deep_colours_are_read_by_bands(workspace: Path) -> None:
     assert same(ingested(Path("params.yaml"), workspace / "out"), truth)
 
 
+def test_objects_that_no_size_keeps_are_asked_about(tmp_path: Path) -> None:
+    """Lines a pixel wide on images too low for patches."""
+    for at in range(3):
+        mask = np.zeros((300, 2400), np.uint8)
+        mask[20:280, 5::31] = 1
+        put(tmp_path / "images" / f"{at}.jpg", image_of(at, mask))
+        put(tmp_path / "masks" / f"{at}.png", mask * 255)
+    found = guess(tmp_path)
+    assert found.size.patch == 0
+    assert "at 512x64, the largest size that is tried, 3 of 3" in asked(found, "augment")
+
+
 def test_pictures_of_masks_are_no_masks(tmp_path: Path) -> None:
     for at in range(6):
         mask = mask_of(at, 3)

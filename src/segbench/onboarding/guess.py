@@ -147,6 +147,12 @@ class _Guessing:
         fields = self._draft(title, encoding)
         read = self._checked(fields)
         size = read.trial.choose()
+        if size.lost:
+            text = (
+                f"at {size.width}x{size.height}, the largest size that is tried, {size.lost} of "
+                f"{read.count} masks still lose an object; are these objects, or specks?"
+            )
+            self.asked.append(("augment", text))
         grouping = self._group(fields, near_duplicate)
         fields["group"] = grouping.label
         split = self._split(fields)
@@ -182,7 +188,7 @@ class _Guessing:
             some = [self.pairs[at].image for at in spread(len(self.pairs), DEEP_IMAGES)]
             ranges, (least, greatest) = find_ranges(some, by_band=bands > 3)
             value_range = (ranges if bands > 3 else ranges[0]) if ranges else None
-            self.comments["value_range"] = f"values seen: {least:g} to {greatest:g}"
+            self.comments["value_range"] = f"of {len(some)} images: {least:g} to {greatest:g}"
             text = "are these the values that matter? what lies beyond becomes 0 or 255"
             self.asked.append(("value_range", text))
         if bands > 3:
