@@ -293,6 +293,7 @@ def test_a_full_disk(share: float, unbroken: dict[str, bytes], tmp_path: Path) -
         for _ in range(2):  # the second finds the disk just as full
             said = workspace.run(*REPRO, fails=True)
             assert "Traceback" not in said, said
+            assert re.search("no space left|disk is full", said, re.IGNORECASE), said
         print(f"{share} of {NEEDED_MIB} MiB: {said.splitlines()[-1]}")
         mount(4096, "remount")
         said = workspace.run(*REPRO)
