@@ -83,7 +83,7 @@ UV = told=$$($(PIP) config list) && \
 MOVED := $(shell here=$$(cd .venv 2>/dev/null && pwd -P); \
 	made=$$(sed -n 's|^command = .* /|/|p' .venv/pyvenv.cfg 2>/dev/null); test "$$made" = "$$here" || test "$$made" = "$(CURDIR)/.venv" || echo "$$made")
 # A link to another clone's .venv: what is installed here would be what that one runs.
-OTHERS := $(shell test -L .venv && cd .venv && test -f ../pyproject.toml && cd .. && pwd -P)
+OTHERS := $(shell test -L .venv && cd -P .venv && test -f ../pyproject.toml && cd .. && pwd -P)
 ifneq ($(MOVED)$(OTHERS),)
 .PHONY: $(READY)
 endif

@@ -197,6 +197,6 @@ def test_the_environment_of_another_clone_is_left_alone(clone: Clone, tmp_path: 
             check=False,
         )
         assert done.returncode == 2
-        assert done.stderr.startswith(f"error: .venv is a link to that of {other}, which would run")
+        assert done.stderr.startswith(f"error: .venv is a link to that of {other}, which would")
         os.utime(clone.folder / "requirements.lock", (0, 0))
     assert sorted(other.rglob("*")) == before
