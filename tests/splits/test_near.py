@@ -216,6 +216,11 @@ def test_the_order_of_samples_does_not_matter() -> None:
     assert shuffled == {frozenset((4, 20)), frozenset((9, 21))}
 
 
+def test_many_frames_of_one_place_are_no_reason_to_warn() -> None:
+    frames = [street(0, at) for at in range(60)]
+    assert find(frames, [0] * 60).left_out == 0
+
+
 # Candidates ---------------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ NUM_AVERAGED = 2000
 """Thumbnails that tell what the set has in common."""
 # How much more alike than their thumbnails images may be.
 MOST_GAINED = 0.15
-MOST_UNSEEN = 0.6
+MOST_UNSEEN = 0.8
 """Likeness of the coarse structure below which it is no loss that a pair is not compared."""
 # Pairs below the limit that are returned to be looked at: how many, and how alike.
 RUNNERS_UP, LEAST_SHOWN = 4, 0.5
