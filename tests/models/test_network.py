@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +34,7 @@ from segbench.models.network import (
 )
 from segbench.models.origin import origin_of
 from segbench.params.model import Candidate, Model
-from support.params import SHARED
+from support.params import ROOT, SHARED
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
 
@@ -463,3 +464,22 @@ def test_the_exported_program_averages_over_flips(tmp_path: Path) -> None:
         assert torch.allclose(
             load_exported(tmp_path / "model.pt2")(images), even(images), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_what_docs_say_of_exported_programs_runs(
+    num_outputs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/team.md").read_text(), re.DOTALL)
+    (path,) = re.findall(r'load\("(.*?)"\)', code)
+    monkeypatch.chdir(tmp_path)
+    Path(path).parent.mkdir(parents=True)
+    network = build_network(model(), candidate("tu-mobilenetv2_035"), num_outputs).eval()
+    export_network(network, 3, Path(path))
+    names: dict[str, Any] = {"images": torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)}
+    exec(code, names)
+    with torch.no_grad():
+        logits = network(names["images"])
+    expected = logits[:, 0] >= 0 if num_outputs == 1 else logits.argmax(1)
+    assert names["mask"].shape == (2, 64, 96)
+    assert (names["mask"] == expected).float().mean() > 0.999
