@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from segbench.doctor.outside import check_weights
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.plan import stages_to_run
@@ -213,3 +214,26 @@ def test_what_is_listed(root: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", source))
     found = look_at_source(root, own(archive)).files
     assert found == {"packed.zip": (archive.stat().st_size, archive.stat().st_mtime_ns)}
+
+
+@pytest.mark.parametrize("lost", ["missing", "another"])
+def test_weights_that_cannot_be_had_are_told_before_anything_runs(
+    lost: str, root: Path, tree: dict[str, Any]
+) -> None:
+    """But where every training is done, nobody asks for them."""
+    tree["dataset"] = own(Path("source")).model_dump()
+    for alias in tree["comparison"]["candidates"]:
+        tree["candidates"][alias].update(weights="encoder.pth", weights_sha256="0" * 64)
+    if lost == "another":
+        (root / "encoder.pth").write_bytes(b"other")
+    write_params(tree, root / "params.yaml")
+    params = Params.model_validate(tree)
+    said = {"missing": "no such file", "another": "not of weights_sha256"}
+    with pytest.raises(InputError, match=f"candidates.*weights: .*{said[lost]}"):
+        check_weights(root, params)
+    with pytest.raises(InputError, match=said[lost]):
+        run_pipeline(root, params)
+    assert not (root / "ran.txt").exists()
+    stages = "".join(f"  train@{key.item}:\n    cmd: x\n" for key in params.comparison.runs)
+    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n{stages}")
+    check_weights(root, params)

@@ -98,6 +98,7 @@ def run_pipeline(
     }
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro"]
+    from segbench.doctor.outside import check_weights
     from segbench.recovery.mend import finish, mend
     from segbench.watch import look_at_source
 
@@ -108,6 +109,7 @@ def run_pipeline(
             "what would run can be told once that is mended, which 'segbench repro' does before it "
             "runs anything"
         )
+    check_weights(folder, params)
     source = look_at_source(folder, params.dataset)
     reads = not part or "download" in arguments
     if source.said and reads:

@@ -20,11 +20,13 @@ def plan() -> None:
     Times a few samples and a few training steps on this machine. Early stopping may end sooner.
     """
     enter_workspace()
+    from segbench.doctor.outside import check_weights
     from segbench.params import load_params
     from segbench.plan import make_plan
     from segbench.watch import look_at_source
 
     params = load_params(Path("params.yaml"))
+    check_weights(Path(), params)
     source = look_at_source(Path(), params.dataset)
     if source.said:
         then = "; download runs again, and all else only if that makes other images or masks"

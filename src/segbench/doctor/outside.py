@@ -234,6 +234,28 @@ def weights(root: Path, params: Params | None) -> list[Finding]:
     return [Finding(OK, "weights", told)]
 
 
+def check_weights(root: Path, params: Params) -> None:
+    """Raise InputError for weights files that are missing or wrong, before anything runs.
+
+    Those of a training that dvc.lock knows are not asked for: a clone that pulled its results has
+    no use for them.
+
+    Args:
+        root: of the workspace.
+        params: of it.
+    """
+    from segbench.recovery.lock_file import locked_stage
+
+    for alias in dict.fromkeys(
+        key.candidate
+        for key in params.comparison.runs
+        if not locked_stage(root, f"train@{key.item}")
+    ):
+        state, said = _weights(root, params.candidates[alias])
+        if state == FAIL:
+            raise InputError(f"candidates.{alias}.weights: {said}")
+
+
 def _weights(root: Path, candidate: Candidate) -> tuple[str, str]:
     """The state of a candidate's weights, and what is said of it."""
     from segbench.files import sha256_of
