@@ -367,14 +367,17 @@ def test_a_table_that_names_groups_is_used(tmp_path: Path) -> None:
 
 
 def test_groups_whose_images_are_not_alike_are_asked_about(tmp_path: Path) -> None:
-    """Names that look like patients, but whose images have nothing in common."""
-    for at in range(24):
-        mask = mask_of(at)
-        put(tmp_path / "images" / f"case{at // 3}_{at % 3}.png", image_of(at, mask))
-        put(tmp_path / "masks" / f"case{at // 3}_{at % 3}.png", mask * 255)
-    found = guess(tmp_path)
-    assert found.fields["group"] is None
-    assert r"{pattern: ^(case\d+)_} would make 8 groups" in asked(found, "group")
+    """Their names decide: leaving out what is called a patient would be the costlier mistake."""
+    for word, group in (("area", None), ("Patient", {"pattern": r"^(Patient\d+)_"})):
+        for at in range(24):
+            mask = mask_of(at)
+            put(tmp_path / word / "images" / f"{word}{at // 3}_{at % 3}.png", image_of(at, mask))
+            put(tmp_path / word / "masks" / f"{word}{at // 3}_{at % 3}.png", mask * 255)
+        found = guess(tmp_path / word)
+        assert found.fields["group"] == group
+        said = asked(found, "group")
+        assert "8 groups" in said
+        assert "hardly more alike" in said
 
 
 def test_images_seen_twice_are_told(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ FEWEST_GROUPS, FEWEST_COARSE = 3, 6
 # Share of the samples that must lie in a group of several.
 LEAST_GROUPED = 0.3
 NEIGHBOURS = 64
+NAMED_AS_ONE = re.compile(
+    "patient|subject|person|case|video|clip|seq|slide|volume|scan|series|stack", re.IGNORECASE
+)
+"""Names of groups that begin so are believed: a needless group costs little, a missing one makes
+every score too good."""
 Label = dict[str, str]
 """The key `dataset.group`."""
 Candidate = tuple[Label, dict[str, list[str]]]
@@ -91,6 +96,15 @@ def _without_groups(
     ids: Sequence[str], tried: Sequence["_Trial"], thumbnails: Thumbnails
 ) -> Grouping:
     """No groups, and what a person should think of."""
+    said = [trial for trial in tried if trial.is_named]
+    if said:
+        trial = min(said, key=lambda one: len(one.by_group))
+        text = (
+            f"{len(trial.by_group)} groups, such as {next(iter(trial.by_group))}, for their names; "
+            f"images of one are hardly more alike ({trial.within:.2f}) than others "
+            f"({trial.across:.2f}). null, if they have nothing in common"
+        )
+        return Grouping(trial.label, f"{len(trial.by_group)} groups", [("group", text)])
     found = Grouping(None, "every image by itself")
     if tried:
         likely = max(tried, key=lambda trial: trial.chance)
@@ -138,6 +152,11 @@ class _Trial:
     def chance(self) -> float:
         """That two images of a group are more alike than two of different groups."""
         return _chance(*self.correlations)
+
+    @property
+    def is_named(self) -> bool:
+        """Do all names of groups say that they are some?"""
+        return all(NAMED_AS_ONE.match(name.rpartition("/")[2]) for name in self.by_group)
 
     @property
     def is_convincing(self) -> bool:

@@ -9,7 +9,7 @@ from segbench.errors import InputError
 from segbench.files import atomic_file
 from segbench.onboarding.guess import Guess, guess_dataset
 from segbench.onboarding.params_text import read_tree, rename_key, replace_section, set_values
-from segbench.onboarding.section import write_section
+from segbench.onboarding.section import in_flow, write_section
 from segbench.params import load_params
 
 DEFAULT = "synthetic-polyps"
@@ -68,7 +68,9 @@ def plan_params(source: Path, params: Path, force: bool) -> Initialised:
     section = _section(guess)
     text = replace_section(text, "dataset", section, with_header=former["name"] == DEFAULT)
     text = set_values(text, values)
-    changes = [f"{key}: {_get(tree, key)} -> {value}" for key, value in values.items()]
+    changes = [
+        f"{key}: {in_flow(_get(tree, key))} -> {in_flow(value)}" for key, value in values.items()
+    ]
     several = len(guess.fields["classes"]) > 2
     wrong, right = ("bce", "ce") if several else ("ce", "bce")
     if wrong in tree["train"]["loss"]:

@@ -22,7 +22,7 @@ def summarise(made: Initialised) -> str:
         lines.append(f"the former file is {made.backup}")
     lines.append(
         "next: 'segbench plan' says how long it takes, 'segbench repro' runs it. The recipe is "
-        "that of a demonstration: for real results raise train.num_epochs to 30 or so, and name "
-        "candidates with pretrained weights"
+        "that of a demonstration: for real results raise train.num_epochs to 30 or so and "
+        "augment.height and width to 256 or more, and name candidates with pretrained weights"
     )
     return "\n".join(lines)
