@@ -77,7 +77,7 @@ def test_a_copy_in_a_workspace_that_was_moved(
     here = Path(shutil.copytree(workspace.folder, tmp_path / "here", symlinks=True))
     (here / "datasets").mkdir()
     (tmp_path / "former/datasets").mkdir(parents=True)
-    (here / "runs").mkdir()
+    (here / "runs").mkdir(exist_ok=True)
     monkeypatch.chdir(here)
     copy = Path("runs/mine")
     _bring_up_to_date(copy)
