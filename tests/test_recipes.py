@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from segbench.errors import InputError
 from segbench.params import load_params
-from segbench.recipes import _bring_up_to_date, run_recipe
+from segbench.recipes import _bring_up_to_date, about_epochs, run_recipe
 from support.params import ROOT
 from support.workspace import Workspace
 
@@ -68,6 +68,14 @@ def test_mistakes_on_the_command_line(
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(tmp_path_factory.mktemp("recipes") / "clone", ROOT)
+
+
+def test_epochs_of_a_second_phase_are_told() -> None:
+    recipe = load_params(ROOT / "recipes/flood-vgg19.yaml").train
+    fewer = recipe.model_copy(update={"num_epochs": 1})
+    assert "adds 100 epochs to the 1 of" in about_epochs(fewer, ["train.num_epochs=1"])
+    both = ["train.num_epochs=1", "train.fine_tune.num_epochs=1"]
+    assert about_epochs(fewer, both) == about_epochs(recipe, []) == ""
 
 
 def test_a_copy_in_a_workspace_that_was_moved(

@@ -23,6 +23,7 @@ from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
 from segbench.params import former_key, load_params
 from segbench.params.section import did_you_mean
+from segbench.params.train import Train
 from segbench.tracking.address import tracking_uri
 from segbench.workspace import run_pipeline
 
@@ -79,6 +80,8 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
     with atomic_file(copy / "params.yaml") as partial:
         _write_params(recipe, alias, changes, partial)
     params = load_params(copy / "params.yaml")
+    if note := about_epochs(params.train, changes):
+        print(note, file=sys.stderr)
     _commit(copy, f"Recipe {recipe.stem}")
     environment = {**_without_git(), "MLFLOW_TRACKING_URI": tracking_uri(Path.cwd())}
     if fresh:
@@ -92,6 +95,18 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
         f"{(copy / 'data/compare/leaderboard.txt').read_text().rstrip()}\n"
         f"in full: {copy / 'reports/comparison.html'}, listed in {RUNS / 'index.html'}; "
         f"committed as refs/recipes/{alias}"
+    )
+
+
+def about_epochs(recipe: Train, changes: list[str]) -> str:
+    """What a change of the epochs leaves as it is: those of the second phase; empty if nothing."""
+    keys = {change.partition("=")[0] for change in changes}
+    second = recipe.fine_tune
+    if not second or "train.num_epochs" not in keys or "train.fine_tune.num_epochs" in keys:
+        return ""
+    return (
+        f"note: train.fine_tune adds {second.num_epochs} epochs to the {recipe.num_epochs} of "
+        "train.num_epochs; train.fine_tune.num_epochs=N changes that too"
     )
 
 
