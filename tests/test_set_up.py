@@ -113,7 +113,7 @@ def test_an_older_python_is_refused_in_one_line(clone: Clone, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["elsewhere", "else where"])
 def test_a_venv_that_was_moved_is_made_anew(clone: Clone, tmp_path: Path, name: str) -> None:
-    """It runs the code of where it was; what a link leads to was not moved."""
+    """It would run the code of where it was."""
     venv = clone.folder / "project/.venv"
     subprocess.run(
         [sys.executable, "-m", "venv", "--clear", "--without-pip", ".venv"],
@@ -130,9 +130,6 @@ def test_a_venv_that_was_moved_is_made_anew(clone: Clone, tmp_path: Path, name: 
         return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
 
     assert "up to date" in asked(project)
-    linked = shutil.copytree(project, tmp_path / "linked", ignore=lambda *_: [".venv"])
-    (linked / ".venv").symlink_to(venv)
-    assert "up to date" in asked(linked)
     moved = shutil.move(project, tmp_path / name)
     said = asked(moved)
     assert f"this .venv was made as {venv}: it is made anew" in said
