@@ -146,7 +146,7 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     params = workspace.path("params.yaml").read_text()
     phases = ("train.num_epochs=3", "train.fine_tune.num_epochs=2", "train.batch_size=4")
     rates = ("train.optimizer.learning_rate=1e-3", "augment.height=64", "augment.width=64")
-    said = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=none")
+    said = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=random")
     assert workspace.run("git", "status", "--porcelain") == before
     assert workspace.run("git", "rev-parse", "HEAD") == head
     assert workspace.path("params.yaml").read_text() == params
@@ -180,7 +180,7 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     assert "name: flood-vgg19" in kept
     assert "num_epochs: 3" in kept
     # Again: nothing to do.
-    again = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=none")
+    again = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=random")
     assert "Running stage" not in again
 
 
@@ -231,8 +231,8 @@ def test_a_recipe_that_fails_says_what_to_do(workspace: Workspace) -> None:
 
 
 LEARN = {
-    "flood-vgg19": ("train.optimizer.learning_rate=5e-4", "candidates.vgg19.weights=none"),
-    "hgr1-resnet50": ("candidates.resnet50.weights=none",),
+    "flood-vgg19": ("train.optimizer.learning_rate=5e-4", "candidates.vgg19.weights=random"),
+    "hgr1-resnet50": ("candidates.resnet50.weights=random",),
 }
 
 
