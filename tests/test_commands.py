@@ -478,11 +478,8 @@ def test_a_stage_that_fails(workspace: Workspace) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_stage_cleanly(
-    number: signal.Signals, status: int, workspace: Workspace
-) -> None:
-    """Sent to the command alone, as by a supervisor; it ends after the stage has."""
+def start_a_stage_that_waits(workspace: Workspace) -> tuple[subprocess.Popen[str], Path]:
+    """The running command, and the file in which its stage will say how it ended."""
     waiting, ended = workspace.path("waiting"), workspace.path("ended")
     for path in (waiting, ended):
         path.unlink(missing_ok=True)
@@ -499,6 +496,15 @@ def test_a_signal_ends_the_stage_cleanly(
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return process, ended
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_stage_cleanly(
+    number: signal.Signals, status: int, workspace: Workspace
+) -> None:
+    """Sent to the command alone, as by a supervisor; it ends after the stage has."""
+    process, ended = start_a_stage_that_waits(workspace)
     process.send_signal(number)
     said = process.communicate()[0]
     assert process.returncode == status, said
@@ -509,22 +515,7 @@ def test_a_signal_ends_the_stage_cleanly(
 
 def test_a_stage_ends_with_the_dvc_that_ran_it(workspace: Workspace) -> None:
     """Where DVC alone is killed, the next would run the stage a second time beside it."""
-    waiting, ended = workspace.path("waiting"), workspace.path("ended")
-    for path in (waiting, ended):
-        path.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [*SEGBENCH, "repro"],
-        cwd=workspace.folder,
-        env={**workspace.environment, "ASKED": "wait"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not waiting.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process, ended = start_a_stage_that_waits(workspace)
     (dvc,) = psutil.Process(process.pid).children()
     assert "dvc" in dvc.cmdline()
     dvc.kill()
