@@ -14,7 +14,7 @@ ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "tracking", "report"], frozenset()),
     "splits": {"datasets", "report"},
-    "onboarding": {"datasets"},
+    "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
     "evaluation": LEARNING | {"datasets"},

@@ -19,6 +19,7 @@ from segbench.params import load_params
 from segbench.params.datasets import Folder
 from support.layouts import COLOURS, LAYOUTS, Truth, image_of, mask_of, put
 from support.params import ROOT
+from support.retinas import SIZE, retina
 
 EXPECTED: dict[str, dict[str, Any]] = {
     "flat": {
@@ -75,7 +76,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def guess(folder: Path) -> Guess:
-    return guess_dataset(folder, str(folder), 0.97)
+    return guess_dataset(folder, str(folder), 0.75)
 
 
 def asked(found: Guess, key: str) -> str:
@@ -386,6 +387,13 @@ def test_images_seen_twice_are_told(tmp_path: Path) -> None:
         copy = tmp_path / kind / f"again.{ending}"
         shutil.copy(tmp_path / kind / f"crack03.{ending}", copy)
     assert "among 9 images are 1 pairs that look equal" in asked(guess(tmp_path), "group")
+
+
+def test_different_retinas_are_not_taken_for_one(tmp_path: Path) -> None:
+    for at in range(20):
+        put(tmp_path / "images" / f"{at}.png", retina(at))
+        put(tmp_path / "masks" / f"{at}.png", mask_of(at, 2, SIZE, SIZE) * 255)
+    assert "look equal" not in asked(guess(tmp_path), "group")
 
 
 def test_phones_whose_masks_fit_turned_images_are_turned(tmp_path: Path) -> None:

@@ -45,22 +45,19 @@ class Grouping:
         label: the key `dataset.group`, or None.
         seen: how many groups, how alike, in words.
         asked: a key and a question each.
-        near: pairs of images that look equal across groups, of `compared`.
-        compared: images that were compared.
+        by_group: ids by group, where the label gives some.
     """
 
     label: Label | None
     seen: str
     asked: list[tuple[str, str]] = field(default_factory=list)
-    near: int = 0
-    compared: int = 0
+    by_group: dict[str, list[str]] = field(default_factory=dict)
 
 
 def guess_groups(
     ids: Sequence[str],
     candidates: Sequence[Candidate],
     thumbnails: Thumbnails,
-    near_duplicate: float,
 ) -> Grouping:
     """Choose what finds the group of an id.
 
@@ -68,7 +65,6 @@ def guess_groups(
         ids: of all samples, in order.
         candidates: finest first.
         thumbnails: of some of them.
-        near_duplicate: the correlation of thumbnails that look equal.
     """
     tried = []
     for label, by_group in candidates:
@@ -87,8 +83,8 @@ def guess_groups(
             best.label,
             f"{len(best.by_group)} groups; images of one correlate by {best.within:.2f}, of "
             f"different ones by {best.across:.2f}",
+            by_group=best.by_group,
         )
-    _add_near(found, ids, best, thumbnails, near_duplicate)
     return found
 
 
@@ -104,7 +100,8 @@ def _without_groups(
             f"images of one are hardly more alike ({trial.within:.2f}) than others "
             f"({trial.across:.2f}). null, if they have nothing in common"
         )
-        return Grouping(trial.label, f"{len(trial.by_group)} groups", [("group", text)])
+        seen = f"{len(trial.by_group)} groups"
+        return Grouping(trial.label, seen, [("group", text)], trial.by_group)
     found = Grouping(None, "every image by itself")
     if tried:
         likely = max(tried, key=lambda trial: trial.chance)
@@ -305,27 +302,3 @@ def _neighbours(ids: Sequence[str], thumbnails: Thumbnails) -> _Trial:
 def _natural(id: str) -> list[tuple[bool, int, str]]:
     """A key by which 2 comes before 10."""
     return [(token.isdigit(), int(token) if token.isdigit() else 0, token) for token in tokens(id)]
-
-
-def _add_near(
-    found: Grouping,
-    ids: Sequence[str],
-    best: _Trial | None,
-    thumbnails: Thumbnails,
-    near_duplicate: float,
-) -> None:
-    """Look for images that look equal across groups, among some of them."""
-    some = [ids[at] for at in _spread(len(ids), MOST_GROUPS * MOST_OF_GROUP)]
-    group_of = {id: name for name, own in best.by_group.items() for id in own} if best else {}
-    pixels = thumbnails(some)
-    seen = [id for id in some if id in pixels]
-    if len(seen) < 2:
-        return
-    flat = np.array([pixels[id] for id in seen], np.float64).reshape(len(seen), -1)
-    spread = flat.std(axis=1) > 3
-    with np.errstate(invalid="ignore", divide="ignore"):
-        plain = np.corrcoef(flat)
-    group = np.array([group_of.get(id, id) for id in seen])
-    near = (plain >= near_duplicate) & (_matrix(list(flat.reshape(len(seen), -1))) > 0.7)
-    near &= np.triu(group[:, None] != group, 1) & spread & spread[:, None]
-    found.near, found.compared = int(near.sum()), len(seen)

@@ -31,9 +31,12 @@ from segbench.onboarding.sizes import NetworkSize
 from segbench.onboarding.tables import find_labels
 from segbench.parallel import thread_map
 from segbench.params.datasets import Folder
+from segbench.splits.near import find_near_duplicates
 
 # Headers, deep images and pairs that are looked at; of large images fewer, so many pixels in all.
 HEADERS, DEEP_IMAGES, PAIRS, MOST_MEGAPIXELS = 400, 24, 100, 200
+LIKENED = 192
+"""Images among which near duplicates are looked for."""
 UNPACKED_GIB, MOST_BANDS = 20, 16
 # A mask whose size differs by more was hardly resized or cropped by accident.
 SMALL_DIFFERENCE = 8
@@ -87,7 +90,7 @@ def guess_dataset(source: Path, written: str, near_duplicate: float) -> Guess:
     Args:
         source: the folder or archive.
         written: how the section names it.
-        near_duplicate: the correlation of thumbnails that look equal.
+        near_duplicate: `split.near_duplicate`.
 
     Raises:
         InputError: if no pairs of images and masks are found, or they cannot be read.
@@ -269,15 +272,16 @@ class _Guessing:
         megapixels, value_range = params.limits.megapixels, params.value_range
         known: dict[str, Pixels | None] = {}
 
+        def read(id: str) -> Pixels:
+            if params.bands:
+                return read_bands(images[id], params.bands, megapixels, value_range).pixels
+            return read_image(images[id], megapixels, value_range).pixels
+
         def thumbnail(id: str) -> Pixels | None:
             try:
-                if params.bands:
-                    image = read_bands(images[id], params.bands, megapixels, value_range)
-                else:
-                    image = read_image(images[id], megapixels, value_range)
+                return make_thumbnail(read(id))
             except InputError:
                 return None
-            return make_thumbnail(image.pixels)
 
         def thumbnails(ids: Sequence[str]) -> dict[str, Pixels]:
             some = list(dict.fromkeys(ids))[: 4 * self.most]  # by whole groups, as they come
@@ -288,8 +292,21 @@ class _Guessing:
         at = self.layout.fields.index("split") if "split" in self.layout.fields else None
         tables = find_labels(self.folder, self.others, set(images))
         candidates = candidates_of(list(images), at, tables)
-        grouping = guess_groups(list(images), candidates, thumbnails, near_duplicate)
+        grouping = guess_groups(list(images), candidates, thumbnails)
         self.asked += grouping.asked
+        some = thumbnails([list(images)[at] for at in spread(len(images), LIKENED)])
+        ids, names = list(some), {id: name for name, own in grouping.by_group.items() for id in own}
+        _, group_of = np.unique([names.get(id, id) for id in ids], return_inverse=True)
+        pixels = np.array(list(some.values()))
+        near = find_near_duplicates(
+            pixels, lambda row: read(ids[row]), near_duplicate, group_of, within_groups=False
+        )
+        if near.count:
+            text = (
+                f"among {len(ids)} images are {near.count} pairs that look equal; "
+                "'segbench repro' shows all in reports/audit.html, and stops if splits share any"
+            )
+            self.asked.append(("group", text))
         return grouping
 
     def _split(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -337,12 +354,6 @@ class _Guessing:
         comments["mask"] = encoding.seen
         comments["group"] = grouping.seen
         comments["licence"] = "in words; the report repeats it, and what to cite"
-        if grouping.near:
-            text = (
-                f"among {grouping.compared} images are {grouping.near} pairs that look equal; "
-                "'segbench repro' shows all in reports/audit.html, and stops if splits share any"
-            )
-            self.asked.append(("group", text))
         if encoding.classes[1:2] == ["class_1"]:
             names = " and ".join(encoding.classes[1:3])
             which = f"what are {names}" if len(encoding.classes) > 2 else f"what is {names}"

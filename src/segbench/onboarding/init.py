@@ -18,8 +18,6 @@ DEFAULT = "synthetic-polyps"
 MOST_IN_BATCH, FEWEST_IN_BATCH = 32 * 128 * 128, 4
 # Steps that an epoch should have, where so many images are there, and the least that a batch holds.
 FEWEST_STEPS, LEAST_BATCH = 5, 2
-LOOKS_EQUAL = 0.97
-"""Correlation of thumbnails from which a person should look at two images."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def plan_params(source: Path, params: Path, force: bool) -> Initialised:
             "file beside it), --print only shows the new one"
         )
     written = os.path.relpath(source) if source.is_relative_to(Path.cwd()) else str(source)
-    guess = guess_dataset(source, written, LOOKS_EQUAL)
+    guess = guess_dataset(source, written, tree["split"]["near_duplicate"])
     values = _other_values(guess, tree)
     section = _section(guess)
     text = replace_section(text, "dataset", section, with_header=former["name"] == DEFAULT)
