@@ -124,7 +124,9 @@ def make_hgr1(folder: Path, people: int, gestures: int) -> None:
             hand = np.zeros(size, np.uint8)
             centre = (int(size[1] * rng.uniform(0.3, 0.7)), int(size[0] * rng.uniform(0.3, 0.7)))
             cv2.ellipse(hand, centre, (30, 45), float(rng.uniform(0, 180)), 0, 360, 1, -1)
-            colours = np.where(hand[..., None] == 1, [130, 160, 220], rng.integers(20, 120, 3))
+            # A room, without which nothing tells one image from another.
+            room = cv2.resize(rng.uniform(20, 120, (12, 15, 3)), size[::-1])
+            colours = np.where(hand[..., None] == 1, [130, 160, 220], room)
             image = np.clip(colours + rng.normal(0, 15, colours.shape), 0, 255).astype(np.uint8)
             name = f"{gesture + 1}_P_hgr1_id{person + 1:02}_1"
             cv2.imwrite(str(folder / "original_images" / f"{name}.jpg"), image)
