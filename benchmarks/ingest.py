@@ -5,6 +5,7 @@
         encode the mask; then decode both, resize, write
     (d) memory of the largest number of images over that of a tenth of them
     (e) seconds that the leak audit takes, and how it grows
+    (f) seconds and memory that `segbench init` takes to describe the folder, which it samples
 
 Once with PNG images and once with JPEG, whose decoding leaves less time to hide in. Each
 measurement is a process of its own; the bare loop runs before and after, and counts with its mean.
@@ -27,6 +28,7 @@ from PIL import Image
 from segbench.arrays.augment import augment
 from segbench.datasets.canonical import read_samples, read_table
 from segbench.datasets.download import download
+from segbench.onboarding.guess import guess_dataset
 from segbench.parallel import num_cores, thread_map
 from segbench.params import load_params
 from segbench.params.datasets import Folder
@@ -47,6 +49,8 @@ def main(path: Path, number: int) -> None:
             generate(root / "many", number, kind)
             generate(root / "few", number // 10, kind)
             few = measure("ours", path, root / "few", kind)
+            described = measure("described", path, root / "many", kind)
+            described_few = measure("described", path, root / "few", kind)
             before = measure("bare", path, root / "many", kind)
             ours = measure("ours", path, root / "many", kind)
             after = measure("bare", path, root / "many", kind)
@@ -64,6 +68,9 @@ def main(path: Path, number: int) -> None:
             "mib_of_imports": ours["mib_of_imports"],
             "audit_s": ours["audit"],
             "audit_of_a_tenth_s": few["audit"],
+            "init_s": described["seconds"],
+            "init_of_a_tenth_s": described_few["seconds"],
+            "init_mib": described["mib"],
         }
         row = results[kind]
         print(
@@ -73,7 +80,9 @@ def main(path: Path, number: int) -> None:
             f"{row['bare_apart']:.0%} apart)\n"
             f"  (d) {row['mib']:.0f} MiB against {row['mib_of_a_tenth']:.0f} of a tenth of them; "
             f"imports alone take {row['mib_of_imports']:.0f}\n"
-            f"  (e) leak audit {row['audit_s']:.1f} s against {row['audit_of_a_tenth_s']:.1f} s",
+            f"  (e) leak audit {row['audit_s']:.1f} s against {row['audit_of_a_tenth_s']:.1f} s\n"
+            f"  (f) init {row['init_s']:.1f} s against {row['init_of_a_tenth_s']:.1f} s, "
+            f"{row['init_mib']:.0f} MiB",
             flush=True,
         )
     print(json.dumps({"bench": results}))
@@ -163,6 +172,14 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
     return {**stages, "audit": audit, "mib": most, "mib_of_imports": imports}
 
 
+def described(path: Path, root: Path, kind: str) -> dict[str, float]:
+    """What `segbench init` does with a folder of images of this kind."""
+    started = time.perf_counter()
+    guess = guess_dataset(root, str(root), load_params(path).split.near_duplicate)
+    assert guess.fields["images"].endswith(kind)
+    return {"seconds": time.perf_counter() - started, "mib": memory()}
+
+
 def bare(path: Path, root: Path, kind: str) -> dict[str, float]:
     """Two passes of a pool of threads, with nothing checked, measured or drawn."""
     size = load_params(path).augment
@@ -206,7 +223,7 @@ def memory() -> float:
 
 if __name__ == "__main__":
     if len(sys.argv) > 3:
-        work = {"ours": ours, "bare": bare}[sys.argv[2]]
+        work = {"ours": ours, "bare": bare, "described": described}[sys.argv[2]]
         print(json.dumps(work(Path(sys.argv[1]), Path(sys.argv[3]), sys.argv[4])))
     else:
         main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else NUM_IMAGES)

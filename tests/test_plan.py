@@ -1,13 +1,18 @@
 """A plan is made from a few timed steps."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segbench import plan
+from segbench.errors import InputError
 from segbench.params import Params
 from segbench.plan import Images, Speed, estimate_runs, read_samples, time_network
+from support.own_folder import noise, own
 from support.params import random_weights
 
 
@@ -63,3 +68,32 @@ def test_a_larger_network_takes_longer(params: Params) -> None:
     for speed in (small, large):
         assert len(speed.steps) == 1
         assert 0 < speed.predict < speed.steps[0]
+
+
+def test_masks_that_resizing_empties_are_told_before_anything_runs(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """Cracks 2 px wide in 512 x 512: at 64 x 64 only every eighth row is looked at."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for at in range(8):
+        mask = np.zeros((512, 512), np.uint8)
+        mask[at : at + 2] = 1
+        Image.fromarray(noise(at, 512, 512)).save(tmp_path / "images" / f"{at}.png")
+        Image.fromarray(255 * mask).save(tmp_path / "masks" / f"{at}_mask.png")
+    tree["dataset"] = own(tmp_path).model_dump(mode="json")
+
+    unreadable = own(tmp_path, mask={"values": {0: 0, 9: 1}}).model_dump(mode="json")
+    params = Params.model_validate(tree | {"dataset": unreadable})
+    with pytest.raises(InputError, match=r"not one sample can be read; the first: .*0_mask\.png"):
+        read_samples(params)
+
+    def said(size: int) -> str:
+        tree["augment"].update(height=size, width=size)
+        params = Params.model_validate(tree)
+        samples = read_samples(params)
+        assert len(samples.some) == 8
+        return plan._lost_objects(params, samples)
+
+    assert said(64).startswith("6 masks of 8 looked at lose all")
+    assert said(512) == ""

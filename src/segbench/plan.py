@@ -109,11 +109,12 @@ class Images:
         return self.all - self.val - self.test + self.copies
 
 
-def _readable(reader: SampleReader) -> list[Sample]:
-    """The samples of a reader; none if they are unusable, which the stage itself reports."""
+def _readable(reader: SampleReader, problems: list[str]) -> list[Sample]:
+    """The samples of a reader; none if they are unusable, with the problem added to those found."""
     try:
         return list(reader.read())
-    except InputError:
+    except InputError as problem:
+        problems.append(str(problem))
         return []
 
 
@@ -154,11 +155,12 @@ def read_samples(params: Params) -> Samples:
     """
     readers = source_of(params.dataset.name).readers(params.dataset)
     started = time.perf_counter()
-    some = list(islice(chain.from_iterable(map(_readable, readers)), TIMED_SAMPLES))
+    problems: list[str] = []
+    every = chain.from_iterable(_readable(reader, problems) for reader in readers)
+    some = list(islice(every, TIMED_SAMPLES))
     if not some:
-        raise InputError(
-            f"{params.dataset.name}: not one sample can be read; see 'segbench repro download'"
-        )
+        first = problems[0] if problems else "it holds none"
+        raise InputError(f"{params.dataset.name}: not one sample can be read; the first: {first}")
     read = (time.perf_counter() - started) / len(some)
     return Samples(some, sum(reader.count for reader in readers), read)
 

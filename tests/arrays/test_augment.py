@@ -59,6 +59,37 @@ def test_a_split_whose_objects_are_lost_in_resizing_is_refused(
     assert not out[0].exists()
 
 
+def test_stored_copies_that_lose_their_objects_are_counted(
+    packed: Path, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """The object is 4 of 96 columns wide, so that a crop of 8 x 8 rarely holds any of it."""
+    dataset = tmp_path / "dataset"
+    shutil.copytree(packed / "dataset", dataset)
+    files = read_samples(dataset).set_index("id")
+    for file in files["mask"]:
+        mask = np.zeros_like(read_pixels(dataset / file))
+        mask[:, 40:44] = 1
+        Image.fromarray(mask).save(dataset / file)
+
+    def copies(transforms: list[dict[str, Any]], name: str) -> tuple[str, int, int]:
+        tree["augment"].update(copies=2, transforms=transforms)
+        augmented = Params.model_validate(tree).augment
+        out = tmp_path / name
+        said = augment(dataset, packed / "split.csv", augmented, out, tmp_path / f"{name}.png")
+        part = open_arrays(out / "fold0" / "train")
+        stored = np.flatnonzero(part.samples["copy"] > 0)
+        return said, len(stored), sum(not (part.masks[at] == 1).any() for at in stored)
+
+    crop = {"transform": "RandomCrop", "height": 8, "width": 8}
+    back = {"transform": "Resize", "height": 64, "width": 64}
+    said, stored, emptied = copies([crop, back], "cropped")
+    assert 0 < emptied < stored
+    assert f"WARNING: {emptied} of {stored} augmented copies lose all foreground" in said
+    flipped, _, none = copies([{"transform": "HorizontalFlip", "p": 1.0}], "flipped")
+    assert none == 0
+    assert "WARNING" not in flipped
+
+
 def test_splits_hold_their_own_samples(packed: Path) -> None:
     table = read_split(packed / "split.csv")
     for split in ("train", "val", "test"):
