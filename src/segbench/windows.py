@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.images import IGNORE, Pixels, resize_mask
+from segbench.images import IGNORE, Pixels, count_values, resize_mask
 from segbench.params.augment import Patches
 
 
@@ -71,7 +71,7 @@ def pixels_kept(
     for window in windows:
         down, right = window.top + window.height, window.left + window.width
         part = mask[window.top : down, window.left : right]
-        before += np.bincount(part.ravel(), minlength=IGNORE + 1)
+        before += count_values(part)
         small = resize_mask(np.ascontiguousarray(part), height, width)
-        after += np.bincount(small.ravel(), minlength=IGNORE + 1)
+        after += count_values(small)
     return before, after

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from segbench.errors import InputError
-from segbench.images import Pixels, open_image
+from segbench.images import Pixels, decode_plain, open_image
 from segbench.params.datasets import ValueRange
 
 # What Pillow raises for files that are torn or foreign.
@@ -32,6 +32,7 @@ FIRST_IS_THE_WHOLE = {"MPO", "PSD"}
 # Tags of EXIF and TIFF, and the bits of SUBFILE that mark a smaller version or a transparency mask.
 ORIENTATION, SUBFILE, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 0x0112, 254, 262, 277, 339
 NO_PAGE = 0b101
+PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 WHITE_IS_ZERO, SIGNED = 0, 2
 
 
@@ -40,16 +41,18 @@ class Opened:
     """An image file, decoded.
 
     Attributes:
-        image: upright, or as stored.
+        image: upright, or as stored; not decoded where `pixels` are there.
         format: Pillow's name.
         whole: the file itself shows this image; it is no page of it, and has no EXIF to turn it.
         orientation: of its EXIF, 1 to 8; 1 is upright.
+        pixels: (H, W, 3) or (H, W) of a plain image, decoded the fast way.
     """
 
     image: Image.Image
     format: str
     whole: bool
     orientation: int
+    pixels: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ class ImagePixels:
 
 
 def open_file(
-    data: bytes, path: Path, megapixels: float, page: int | None, turn: bool = True
+    data: bytes,
+    path: Path,
+    megapixels: float,
+    page: int | None,
+    turn: bool = True,
+    fast: bool = False,
 ) -> Opened:
     """Decode an image file.
 
@@ -83,6 +91,7 @@ def open_file(
         megapixels: the limit, checked before anything is decoded.
         page: of a file that holds several images; None: it must hold one.
         turn: upright, as its EXIF says; else as stored.
+        fast: decode a plain image by `decode_plain`, and leave Pillow's undecoded.
 
     Raises:
         InputError: if it is unreadable, too large, holds several images where one is expected, or
@@ -108,6 +117,10 @@ def open_file(
                 )
             _check_tiff(image, path)
             _check_bitmap(image, data, path)
+            if fast and page is None and not _may_turn(image, data):
+                pixels = decode_plain(data, image)
+                if pixels is not None and pixels.shape[1::-1] == size:
+                    return Opened(image, str(image.format), True, 1, pixels)
             image.load()
             if image.size != size:
                 raise InputError(
@@ -116,7 +129,8 @@ def open_file(
                 )
             said = image.getexif().get(ORIENTATION, 1)
             orientation = said if said in range(2, 9) else 1
-            shown = ImageOps.exif_transpose(image) if turn else image.copy()
+            is_turned = turn and orientation != 1
+            shown = ImageOps.exif_transpose(image) if is_turned else image
             return Opened(shown, str(image.format), page is None and said == 1, orientation)
     except InputError:
         raise
@@ -126,6 +140,16 @@ def open_file(
         raise InputError(
             f"{path}: unreadable as an image ({reason}); replace the file or take the pair away"
         ) from None
+
+
+def _may_turn(image: ImageFile, data: bytes) -> bool:
+    """Whether an image that is not decoded yet may say that it is to be turned.
+
+    A PNG may say so behind its pixels, so Pillow would decode it to know.
+    """
+    if image.format == "PNG":
+        return any(mark in data for mark in PNG_EXIF)
+    return bool(image.getexif().get(ORIENTATION, 1) != 1)
 
 
 def _check_single(image: ImageFile, path: Path) -> None:
@@ -245,8 +269,11 @@ def read_image(
             are not finite.
     """
     data = read_bytes(path)
-    opened = open_file(data, path, megapixels, page, turn)
+    opened = open_file(data, path, megapixels, page, turn, fast=True)
     image = opened.image
+    if opened.pixels is not None:
+        encoded = (CANONICAL_FORMATS[opened.format], data) if opened.whole else None
+        return ImagePixels(opened.pixels, encoded, opened.orientation, 0.0)
     if image.mode.startswith(("I", "F")):
         pixels, clipped = scale_values(np.asarray(image), path, value_range)
         return ImagePixels(pixels, None, opened.orientation, clipped)

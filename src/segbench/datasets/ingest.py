@@ -28,11 +28,10 @@ from segbench.datasets.doubts import (
     reading_doubts,
     reading_notes,
 )
-from segbench.datasets.mask_values import count_values
 from segbench.datasets.palettes import Palettes
 from segbench.errors import InputError
 from segbench.files import atomic_folder
-from segbench.images import BANDS_ENDING, IGNORE, Pixels, as_rgb
+from segbench.images import BANDS_ENDING, IGNORE, Pixels, as_rgb, count_values, encode_mask
 from segbench.parallel import thread_map
 
 SAMPLE_COLUMNS = (
@@ -241,7 +240,7 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
     ending, data = sample.encoded or _encode(sample.image, channels)
     image, mask = f"images/{sample.id}{ending}", f"masks/{sample.id}.png"
     (folder / image).write_bytes(data)
-    (folder / mask).write_bytes(cv2.imencode(".png", sample.mask)[1].tobytes())
+    (folder / mask).write_bytes(encode_mask(sample.mask))
     digest = hashlib.sha256(np.ascontiguousarray(sample.image).data)
     image_sha256 = digest.hexdigest()
     digest.update(np.ascontiguousarray(sample.mask).data)

@@ -11,7 +11,7 @@ from PIL import Image
 from segbench.datasets.canonical import Palette
 from segbench.datasets.image_files import open_file, read_bytes
 from segbench.errors import InputError
-from segbench.images import Pixels
+from segbench.images import Pixels, count_values
 
 # A binary mask has edges that a lossy format or a resizing made grey, not areas of grey.
 GREY, MOST_GREY = range(32, 224), 0.2
@@ -228,16 +228,6 @@ def colour_codes(colours: Pixels) -> NDArray[np.uint32]:
 def _list_colours(colours: Pixels) -> str:
     codes = [f"#{code:06x}" for code in dict.fromkeys(colour_codes(colours).tolist())]
     return ", ".join(codes[:MOST_COLOURS]) + (" and more" if len(codes) > MOST_COLOURS else "")
-
-
-def count_values(values: Pixels) -> NDArray[np.int64]:
-    """(256,): how many pixels hold each value. Masks seldom hold more than two or three."""
-    counts = np.zeros(256, np.int64)
-    for value in (int(values.min()), int(values.max()), 1):
-        counts[value] = np.count_nonzero(values == value)
-    if counts.sum() < values.size:
-        counts[:] = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
-    return counts
 
 
 def _check_values(

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segbench.datasets.canonical import SampleReader
-from segbench.datasets.mask_values import count_values
 from segbench.errors import InputError
-from segbench.images import IGNORE
+from segbench.images import IGNORE, count_values
 from segbench.onboarding.sizes import SizeTrial
 from segbench.parallel import thread_map
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from segbench.datasets.mask_values import count_values
-from segbench.images import IGNORE, Pixels
+from segbench.images import IGNORE, Pixels, count_values
 
 SIZES = (64, 96, 128, 192, 256, 384, 512)
 """Longer sides that are tried."""
