@@ -47,6 +47,18 @@ def test_validation_chooses_and_test_confirms(params: Params) -> None:
     assert "confirms its lead over regnetx_002 (p = 0.002)." in said
 
 
+def test_a_sentence_names_few_of_many(tree: dict[str, Any]) -> None:
+    aliases = [f"encoder{at:02d}" for at in range(12)]
+    tree["candidates"] = dict.fromkeys(aliases, tree["candidates"]["resnet18"])
+    tree["comparison"].update(candidates=aliases, seeds=[0], num_resamples=100)
+    many = Params.model_validate(tree)
+    runs = [evaluated(alias, 0, 0.8 - at / 100, 0.7) for at, alias in enumerate(aliases)]
+    said = verdict_sentence(many.comparison, make_leaderboard(many, runs), leaky=False)
+    assert "encoder07 (p = " in said
+    assert "encoder08" not in said
+    assert said.endswith(") and 4 more.")
+
+
 def test_validation_chooses_even_if_test_contradicts(params: Params) -> None:
     said = judged(params, {"regnetx_002": (0.6, 0.8), "resnet18": (0.8, 0.6)})
     assert said.startswith("resnet18 has the best validation dice")

@@ -18,6 +18,9 @@ RULE_LOSS = 0.01
 COARSE_GROUPS = 20
 """With fewer, intervals are wide and depend much on which groups there are."""
 
+MOST_NAMED = 8
+"""Candidates that a sentence names; the leaderboard has all."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -204,6 +207,8 @@ def _all(rows: list[LeaderboardRow]) -> str:
         for row in rows
         if row.difference_to_champion
     ]
+    if len(names) > MOST_NAMED:
+        names = [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
