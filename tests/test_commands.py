@@ -151,7 +151,7 @@ def test_a_wrong_command_line(
         ("repro trian", "no stage 'trian' (did you mean train?); there are download, split, "),
         (
             "repro evalute@mine-0-0",
-            "no stage 'evalute' (did you mean evaluate, measure?); there",
+            "no stage 'evalute' (did you mean evaluate, evaluate_external, measure?); there",
         ),
         (
             "repro train@resnet18",
@@ -165,6 +165,11 @@ def test_a_wrong_command_line(
         (
             "repro train@regnetx_002-0-0",
             "no run 'train@regnetx_002-0-0': add regnetx_002 to comparison.candidates\n",
+        ),
+        (
+            "repro download_external@clinic",
+            "no run 'download_external@clinic'; a run is named download_external@SET, of "
+            "comparison.external, all of them download_external\n",
         ),
         ("repro split@resnet18", "split runs once, for all candidates: 'segbench repro split'\n"),
         ("recipe best-cvd", "no recipe 'best-cvd' (did you mean best-cvc"),
@@ -325,7 +330,7 @@ def completed(line: str, folder: Path) -> list[str]:
 def test_bash_completes(root: Path) -> None:
     assert completed("segbench re", root) == ["recipe", "repro"]
     assert completed("segbench recipe best-", root) == ["best-cvc", "best-isbi", "best-pet"]
-    assert completed("segbench repro e", root) == ["evaluate"]
+    assert completed("segbench repro e", root) == ["evaluate", "evaluate_external"]
     assert completed("segbench repro --f", root) == ["--force"]
     (root / "dvc.yaml").unlink()  # no repository any more, which is not the time to say so
     assert completed("segbench recipe best-", root) == []

@@ -22,7 +22,7 @@ from segbench.arrays.batches import Batch, PlainBatches
 from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import _load, select_and_score
+from segbench.evaluation.evaluate import load_networks, select_and_score
 from segbench.evaluation.inference import measure_networks
 from segbench.evaluation.predict import Truths
 from segbench.models.export import export_network, load_exported
@@ -207,7 +207,7 @@ def test_float32_scores_are_those_of_a_cpu(
     for device in ("cpu", DEVICE):
         _, scores = select_and_score(
             params.evaluate,
-            _load(tmp_path / "train/weights.safetensors", device),
+            load_networks(tmp_path / "train/weights.safetensors", device),
             splits,
             Truths(packed / "dataset"),
             len(header.dataset.classes),

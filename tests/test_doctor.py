@@ -299,6 +299,26 @@ def test_the_database(root: Path) -> None:
     assert "then 'segbench sync' fills a new one" in found.way_out
 
 
+def test_data_of_external_sets(root: Path, tree: dict[str, Any], tmp_path: Path) -> None:
+    source = make_source(tmp_path / "clinic", "ab")
+    tree["comparison"]["external"] = {
+        "clinic": own(source, classes=["background", "polyp"]).model_dump(),
+        "gone": own(tmp_path / "gone").model_dump(),
+    }
+    found = outside.data(root, Params.model_validate(tree))
+    assert [(one.state, one.found) for one in found] == [
+        ("ok", "generated, needs no file"),
+        ("ok", f"comparison.external.clinic: {source}, 2 samples"),
+        ("FAIL", f"comparison.external.gone: source {tmp_path / 'gone'} does not exist"),
+        (
+            "FAIL",
+            "comparison.external.gone: its classes are background, crack, networks are trained on "
+            "background, polyp; name them alike if they are the same, else take it out",
+        ),
+    ]
+    assert "correct comparison.external.gone.source" in found[2].way_out
+
+
 def test_data(root: Path, tree: dict[str, Any], tmp_path: Path) -> None:
     def look(folder: Path, **changes: Any) -> Finding:
         tree["dataset"] = own(folder, **changes).model_dump(mode="json")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from segbench.files import sha256_of_code
 from segbench.training.identity import CODE
@@ -108,19 +107,26 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("axis", ["candidates", "seeds"])
-@pytest.mark.parametrize("name", ["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [
+        *(("train", "candidates"), ("train", "seeds")),
+        *(("evaluate", "candidates"), ("evaluate", "seeds")),
+        *(("download_external", "external"), ("evaluate_external", "external")),
+    ],
+)
 def test_params_run_nothing_in_a_shell(name: str, axis: str, tmp_path: Path) -> None:
     """Also with a plain `dvc repro`, which checks no params: real DVC, by the cmd of dvc.yaml."""
     stage = {"matrix": STAGES[name]["matrix"], "cmd": STAGES[name]["cmd"]}
     comparison: dict[str, Any] = {"candidates": ["mine"], "folds": [0], "seeds": [1]}
-    comparison[axis] = [*comparison[axis], *HOSTILE]
+    comparison["external"] = {"other": {"name": "folder"}}
+    several = [*comparison[axis], *HOSTILE]
+    comparison[axis] = dict.fromkeys(several, 1) if axis == "external" else several
     for path, tree in (
         ("dvc.yaml", {"stages": {name: stage}}),
         ("params.yaml", {"comparison": comparison}),
     ):
-        with (tmp_path / path).open("w") as file:
-            YAML(typ="safe", pure=True).dump(tree, file)
+        (tmp_path / path).write_text(json.dumps(tree))  # is YAML, and exact for any key
     (tmp_path / "stages").mkdir()
     (tmp_path / f"stages/{name}.py").write_text(NOTE)
     dvc = [sys.executable, "-m", "dvc"]
@@ -131,6 +137,6 @@ def test_params_run_nothing_in_a_shell(name: str, axis: str, tmp_path: Path) -> 
     calls = [json.loads(line) for line in (tmp_path / "argv.jsonl").read_text().splitlines()]
     flag = f"--{axis.removesuffix('s')}"
     arrived = [words[words.index(flag) + 1] for words in calls]
-    assert arrived[0] in ("mine", "1")
+    assert arrived[0] in ("mine", "1", "other")
     assert set(arrived[1:]) <= set(HOSTILE)
     assert len(arrived) >= 1 + sum(len(text.splitlines()) == 1 for text in HOSTILE)

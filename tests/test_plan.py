@@ -53,7 +53,7 @@ def test_each_phase_has_its_own_speed(tree: dict[str, Any]) -> None:
     params = Params.model_validate(tree)
     speed = Speed(steps=[1.0, 4.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
     images = Images(all=100, val=10, test=10, copies=0)
-    found = estimate_runs(params, speed, 0.25, read_samples(params), images, start_up=0.0)
+    found = estimate_runs(params, speed, 0.25, read_samples(params.dataset), images, start_up=0.0)
     validated = 0.5 * 10
     trials, first = 2 * 3 * (80 * 1.25 + validated), 12 * (80 * 1.25 + validated)
     assert found["train"].seconds == pytest.approx(trials + first + 5 * (80 * 4.25 + validated))
@@ -86,14 +86,43 @@ def test_masks_that_resizing_empties_are_told_before_anything_runs(
     unreadable = own(tmp_path, mask={"values": {0: 0, 9: 1}}).model_dump(mode="json")
     params = Params.model_validate(tree | {"dataset": unreadable})
     with pytest.raises(InputError, match=r"not one sample can be read; the first: .*0_mask\.png"):
-        read_samples(params)
+        read_samples(params.dataset)
 
     def said(size: int) -> str:
         tree["augment"].update(height=size, width=size)
         params = Params.model_validate(tree)
-        samples = read_samples(params)
+        samples = read_samples(params.dataset)
         assert len(samples.some) == 8
         return plan._lost_objects(params, samples)
 
     assert said(64).startswith("6 masks of 8 looked at lose all")
     assert said(512) == ""
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [
+        ("split", ("split", "", "")),
+        ("train@resnet18-0-1", ("train", "resnet18", "")),
+        ("download_external@clinic", ("download_external", "", "clinic")),
+        ("evaluate_external@resnet18-0-1-clinic", ("evaluate_external", "resnet18", "clinic")),
+    ],
+)
+def test_a_stage_tells_its_candidate_and_its_external_set(
+    stage: str, kind: tuple[str, str, str]
+) -> None:
+    assert plan._kind(stage) == kind
+
+
+def test_an_external_set_costs_what_its_own_images_take(tree: dict[str, Any]) -> None:
+    few, many = ({**tree["dataset"], "num_sequences": number} for number in (4, 40))
+    tree["comparison"]["external"] = {"few": few, "many": many}
+    params = Params.model_validate(tree)
+    sets = [read_samples(section) for section in params.comparison.external.values()]
+    found = [plan.estimate_set(params, samples, total=36) for samples in sets]
+    assert found[1]["download_external"].bytes == 10 * found[0]["download_external"].bytes
+    assert found[1]["augment_external"].bytes == 10 * found[0]["augment_external"].bytes
+    audited = [one["audit_external"].seconds for one in found]
+    assert audited[1] / audited[0] == pytest.approx((120 + 36) / (12 + 36))
+    speed = Speed(steps=[1.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
+    assert plan.seconds_to_score(params, speed, sets[0], 12, start_up=0.0) == pytest.approx(6.0)

@@ -30,15 +30,21 @@ def test_dvc_yaml_gives_what_the_function_takes(name: str, monkeypatch: pytest.M
     assert re.fullmatch(rf"segbench\.\w+\.{name}", module)
     assert function == name
     target = getattr(import_module(module), function)
-    item = "--candidate mine --fold 0 --seed 1"
+    of_axes = {"candidate": "mine", "fold": "0", "seed": "1", "external": "other"}
+    item = " ".join(f"--{axis} {of_axes[axis]}" for axis in STAGES[name].get("matrix", ()))
     words = STAGES[name]["cmd"].replace("${item}", item).split()
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", words[1:])
     given = stage.arguments(target)
     assert set(given) == set(inspect.signature(target).parameters)
-    assert not any("RUN" in str(value) or "$" in word for value in given.values() for word in words)
-    if "${item}" in STAGES[name]["cmd"]:
+    for value in given.values():
+        assert isinstance(value, Params) or not re.search("RUN|EXTERNAL", str(value))
+    assert not any("$" in word for word in words)
+    if "--seed" in item:
         assert given["run"] == Path("reports/runs/mine-fold0-seed1.json")
+    if name == "evaluate_external":
+        assert given["scores"] == Path("reports/metrics/external/other/mine-fold0-seed1.json")
+        assert given["arrays"] == Path("data/external/other/arrays")
 
 
 def test_sections_are_found_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,8 +118,8 @@ def test_files_that_only_look_new_run_nothing_else(
     for path in sorted((root / "source/masks").iterdir()):
         os.utime(path, ns=(0, 0))
     monkeypatch.chdir(root)
-    assert stages_to_run(new_source=False) == []
-    assert stages_to_run(new_source=True) == ALL
+    assert stages_to_run() == []
+    assert stages_to_run({"download"}) == ALL
     said = f"2 files changed (masks/a_mask.png ...) {AGAIN}"
     assert repro() == (["download"], said)
     assert repro() == ([], "")
@@ -186,6 +186,51 @@ def test_stages_that_run_alone_read_nothing(root: Path, repro: Repro) -> None:
     (root / "make.py").write_text(MAKE.replace("strip()", "upper()"))  # makes another dataset
     assert repro() == (ALL, "")
     assert repro() == ([], "")
+
+
+def test_files_of_an_external_set_are_watched_too(
+    root: Path, repro: Repro, tree: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also where it is the same folder as the dataset's: each stage reads it for itself."""
+    text = (
+        PIPELINE
+        + """\
+  download_external:
+    matrix: {external: "${comparison.external}"}
+    cmd: python make.py download_external data/${item.external}
+    params: ["comparison.external.${item.external}"]
+    deps: [make.py]
+    outs: ["data/${item.external}"]
+"""
+    )
+    (root / "dvc.yaml").write_text(text)
+    section = own(Path("source"), classes=["background", "polyp"]).model_dump()
+    tree["dataset"] = section
+    tree["comparison"]["external"] = {"clinic": section}
+
+    def call(*arguments: str) -> tuple[list[str], list[str]]:
+        write_params(tree, root / "params.yaml")
+        (root / "ran.txt").unlink(missing_ok=True)
+        capfd.readouterr()
+        run_pipeline(root, Params.model_validate(tree), *arguments)
+        said = [line for line in capfd.readouterr().err.splitlines() if ".source: " in line]
+        ran = (root / "ran.txt").read_text().split() if (root / "ran.txt").exists() else []
+        return ran, said
+
+    ran, said = call()
+    assert (sorted(ran), said) == (["download", "download_external", "split"], [])
+    assert call() == ([], [])
+    (root / "source/images/a.png").write_bytes(b"new")
+    changed = "source: 1 file changed (images/a.png) since it was read;"
+    assert call("--single-item", "download_external") == (
+        ["download_external"],
+        [f"comparison.external.clinic.{changed} download_external@clinic runs again"],
+    )
+    assert call() == (
+        ["download", "split"],
+        [f"dataset.{changed} download runs again"],
+    )
+    assert call() == ([], [])
 
 
 def test_a_source_that_is_not_watched(root: Path, repro: Repro) -> None:

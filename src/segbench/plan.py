@@ -4,7 +4,7 @@ import gc
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -20,6 +20,7 @@ from segbench.errors import InputError
 from segbench.images import resize
 from segbench.parallel import num_cores
 from segbench.params import Params
+from segbench.params.datasets import Dataset
 from segbench.params.model import Candidate
 from segbench.progress import duration
 from segbench.splits.objects import LostObjects
@@ -47,6 +48,10 @@ FIXED = {
     "evaluate": 1.5,
     "measure": 1.4,
     "compare": 0.9,
+    "download_external": 0.3,
+    "audit_external": 0.5,
+    "augment_external": 0.9,
+    "evaluate_external": 1.5,
 }
 """A stage's imports, its records and DVC's own work for it."""
 EXPORTED, EXPORTED_MODULE = 0.5, 0.0034
@@ -66,17 +71,17 @@ class Estimate:
     bytes: int
 
 
-def stages_to_run(new_source: bool) -> list[str]:
+def stages_to_run(besides: Collection[str] = ()) -> list[str]:
     """Names of the stages that are out of date, or depend on one that is.
 
     Args:
-        new_source: the dataset's files changed, which DVC does not see.
+        besides: stages whose dataset's files changed, which DVC does not see.
 
     Raises:
         InputError: if DVC cannot say it: no repository of DVC, a damaged dvc.yaml, another DVC.
     """
     try:
-        return _stages_to_run({"download"} if new_source else set())
+        return _stages_to_run({*besides})
     except DvcException as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"DVC: {reason}; 'segbench repro --dry' says more") from None
@@ -147,42 +152,68 @@ class Samples:
     read: float
 
 
-def read_samples(params: Params) -> Samples:
+def read_samples(dataset: Dataset) -> Samples:
     """Read a few samples, and count them all.
 
     Raises:
         InputError: if not one can be read.
     """
-    readers = source_of(params.dataset.name).readers(params.dataset)
+    readers = source_of(dataset.name).readers(dataset)
     started = time.perf_counter()
     problems: list[str] = []
     every = chain.from_iterable(_readable(reader, problems) for reader in readers)
     some = list(islice(every, TIMED_SAMPLES))
     if not some:
         first = problems[0] if problems else "it holds none"
-        raise InputError(f"{params.dataset.name}: not one sample can be read; the first: {first}")
+        raise InputError(f"{dataset.name}: not one sample can be read; the first: {first}")
     read = (time.perf_counter() - started) / len(some)
     return Samples(some, sum(reader.count for reader in readers), read)
 
 
 def estimate_data(params: Params, samples: Samples, images: Images) -> dict[str, Estimate]:
     """Cost of download, split and augment, beside what is fixed."""
-    total, some = samples.total, samples.some
-    started = time.perf_counter()
-    for sample in some:
-        resize(sample.image, sample.mask, params.augment.height, params.augment.width)
-    pack = (time.perf_counter() - started) / len(some)
-    raw = int(np.mean([sample.image.nbytes + sample.mask.nbytes for sample in some]))
-    size = 4 * params.augment.height * params.augment.width
-    stored = size * params.split.num_folds * (images.all + images.copies)
+    stored = params.split.num_folds * (images.all + images.copies)
     return {
-        # Writing a PNG and reading it again takes about as long as making the sample.
-        "download": Estimate(2 * samples.read * total / num_cores(), COPIES * raw * total),
-        "split": Estimate(SECONDS_PER_AUDITED * total, 0),
-        "augment": Estimate((samples.read + pack) * total / num_cores(), int(COPIES * stored)),
+        "download": _estimate_download(samples),
+        "split": Estimate(SECONDS_PER_AUDITED * samples.total, 0),
+        "augment": _estimate_packing(params, samples, stored),
         "measure": Estimate(0.0, 0),
         "compare": Estimate(0.0, 0),
     }
+
+
+def estimate_set(params: Params, samples: Samples, total: int) -> dict[str, Estimate]:
+    """Cost of what is done once for an external set, beside what is fixed.
+
+    Args:
+        params: all of them.
+        samples: of the external set.
+        total: images of the dataset that it is compared with.
+    """
+    images = count_images(params, samples.some, samples.total)
+    return {
+        "download_external": _estimate_download(samples),
+        "audit_external": Estimate(SECONDS_PER_AUDITED * (samples.total + total), 0),
+        "augment_external": _estimate_packing(params, samples, images.all),
+    }
+
+
+def _estimate_download(samples: Samples) -> Estimate:
+    raw = int(np.mean([one.image.nbytes + one.mask.nbytes for one in samples.some]))
+    # Writing a PNG and reading it again takes about as long as making the sample.
+    seconds = 2 * samples.read * samples.total / num_cores()
+    return Estimate(seconds, COPIES * raw * samples.total)
+
+
+def _estimate_packing(params: Params, samples: Samples, stored: float) -> Estimate:
+    """Of so many images that are stored."""
+    height, width = params.augment.height, params.augment.width
+    started = time.perf_counter()
+    for sample in samples.some:
+        resize(sample.image, sample.mask, height, width)
+    pack = (time.perf_counter() - started) / len(samples.some)
+    seconds = (samples.read + pack) * samples.total / num_cores()
+    return Estimate(seconds, int(COPIES * 4 * height * width * stored))
 
 
 @dataclass(frozen=True)
@@ -227,20 +258,34 @@ def estimate_runs(
         for step, phase in zip(speed.steps, phases_of(recipe), strict=False)
     )
     weights = BYTES_PER_PARAMETER * speed.num_parameters
-    scored = images.val + images.test
-    own_size = float(np.mean([sample.mask.size for sample in samples.some]))
-    megapixels = scored * (params.augment.height * params.augment.width + own_size) / 1e6
+    scored = seconds_to_score(params, speed, samples, images.val + images.test, start_up)
     views = 4 if params.evaluate.flips else 1
     exported = EXPORTED + EXPORTED_MODULE * speed.num_modules
-    evaluated = exported + SCORED_MEGAPIXEL * megapixels / num_cores()
     round_seconds = views * (speed.latency + speed.predict * params.evaluate.batch_size)
     return {
         "train": Estimate(seconds, COPIES * weights),
-        "evaluate": Estimate(
-            views * speed.predict * scored + start_up * evaluated, MODEL_COPIES * weights
-        ),
+        "evaluate": Estimate(scored + start_up * exported, MODEL_COPIES * weights),
         "measure": Estimate(start_up * MEASURED + MEASURED_ROUNDS * round_seconds, 0),
     }
+
+
+def seconds_to_score(
+    params: Params, speed: Speed, samples: Samples, number: float, start_up: float
+) -> float:
+    """Seconds to predict and score images.
+
+    Args:
+        params: all of them.
+        speed: of the network.
+        samples: a few of the images.
+        number: of images.
+        start_up: the unit of this module's constants, in seconds.
+    """
+    own_size = float(np.mean([sample.mask.size for sample in samples.some]))
+    megapixels = number * (params.augment.height * params.augment.width + own_size) / 1e6
+    views = 4 if params.evaluate.flips else 1
+    scored = SCORED_MEGAPIXEL * megapixels / num_cores()
+    return views * speed.predict * number + start_up * scored
 
 
 def time_network(params: Params, candidate: Candidate) -> Speed:
@@ -329,26 +374,35 @@ def seconds_to_augment(params: Params, samples: Samples) -> float:
     return (time.perf_counter() - started) / len(small)
 
 
-def make_plan(params: Params, new_source: bool = False) -> str:
+def make_plan(params: Params, besides: Collection[str] = ()) -> str:
     """The plan as text: a line for each kind of stage, and their sum.
 
     Args:
         params: of the workspace in the current folder.
-        new_source: the dataset's files changed since they were read.
+        besides: stages whose dataset's files changed since they were read.
     """
-    stages = stages_to_run(new_source)
+    stages = stages_to_run(besides)
     if not stages:
         return "plan: nothing to run, data and pipeline are up to date"
-    samples = read_samples(params)
+    samples = read_samples(params.dataset)
     images = count_images(params, samples.some, samples.total)
-    costs = estimate_data(params, samples, images)
+    costs = {(name, ""): cost for name, cost in estimate_data(params, samples, images).items()}
+    sets = {
+        name: read_samples(section)
+        for name, section in params.comparison.external.items()
+        if any(_kind(stage)[2] == name for stage in stages)
+    }
+    for external, own in sets.items():
+        found = estimate_set(params, own, samples.total)
+        costs |= {(name, external): cost for name, cost in found.items()}
     start_up = _time_imports()
     by_candidate = {}
+    speed_of = {}
     measured: dict[str, Estimate] = {}  # by network: aliases may differ only in their weights
     if aliases := [
         alias
         for alias in params.comparison.candidates
-        if any(f"@{alias}-" in stage for stage in stages)
+        if any(_kind(stage)[1] == alias for stage in stages)
     ]:
         made = seconds_to_augment(params, samples)
         speeds: dict[str, Speed] = {}
@@ -360,17 +414,24 @@ def make_plan(params: Params, new_source: bool = False) -> str:
                 speeds[key] = time_network(params, untrained)
             found = estimate_runs(params, speeds[key], made, samples, images, start_up)
             by_candidate[alias], measured[key] = found, found["measure"]
-    costs["measure"] = Estimate(sum(one.seconds for one in measured.values()), 0)
+            speed_of[alias] = speeds[key]
+    costs["measure", ""] = Estimate(sum(one.seconds for one in measured.values()), 0)
     lines, seconds, size = [_row("stage", "runs", "time", "disk")], 0.0, 0
-    for (name, alias), count in Counter(map(_kind, stages)).items():
-        cost = by_candidate[alias][name] if alias else costs[name]
+    for (name, alias, external), count in Counter(map(_kind, stages)).items():
+        if alias and external:
+            own = sets[external]
+            number = count_images(params, own.some, own.total).all
+            cost = Estimate(seconds_to_score(params, speed_of[alias], own, number, start_up), 0)
+        else:
+            cost = by_candidate[alias][name] if alias else costs[name, external]
         spent = count * (cost.seconds + start_up * FIXED[name])
         disk = count * cost.bytes
-        lines.append(_row(f"{name} {alias}".rstrip(), count, duration(spent), _size(disk)))
+        row = " ".join(filter(None, (name, alias, external)))
+        lines.append(_row(row, count, duration(spent), _size(disk)))
         seconds, size = seconds + spent, size + disk
     seconds += start_up * DVC
     lines.append(_row("DVC itself", "", duration(start_up * DVC), ""))
-    if by_candidate:
+    if any(stage.startswith("train@") for stage in stages):
         from segbench.training.checkpoints import KEPT
 
         largest = max(cost["train"].bytes for cost in by_candidate.values())
@@ -418,13 +479,16 @@ def _epochs(params: Params) -> int:
 
 
 def _row(stage: str, runs: int | str, seconds: str, size: str) -> str:
-    return f"{stage:<36}{runs:>5}{seconds:>12}{size:>12}"
+    return f"{stage:<48}{runs:>5}{seconds:>12}{size:>12}"
 
 
-def _kind(stage: str) -> tuple[str, str]:
-    """('train', alias) of 'train@alias-0-1'; ('split', '') of 'split'."""
+def _kind(stage: str) -> tuple[str, str, str]:
+    """A stage, its candidate and its external set: ('train', alias, '') of 'train@alias-0-1'."""
     name, _, item = stage.partition("@")
-    return name, item.split("-")[0]
+    parts = item.split("-")
+    if len(parts) == 1 and item:
+        return name, "", item
+    return name, parts[0], parts[-1] if name.endswith("_external") else ""
 
 
 def _size(size: float) -> str:

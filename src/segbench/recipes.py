@@ -85,7 +85,8 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
     _commit(copy, f"Recipe {recipe.stem}")
     environment = {**_without_git(), "MLFLOW_TRACKING_URI": tracking_uri(Path.cwd())}
     if fresh:
-        fresh_run = ("--single-item", "--force", "download")
+        sets = (f"download_external@{name}" for name in params.comparison.external)
+        fresh_run = ("--single-item", "--force", "download", *sets)
         run_pipeline(copy, params, *fresh_run, environment=environment)
     run_pipeline(copy, params, environment=environment)
     _commit(copy, f"Recipe {recipe.stem}: what came out")

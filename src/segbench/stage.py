@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from importlib import import_module
@@ -62,7 +62,8 @@ def main(function: str, tracked: bool = False) -> None:
     Its signature is the command line: each parameter is a required flag, since paths live in
     dvc.yaml; so is each field of a dataclass. A parameter whose type is Params or one of its
     sections is read from the file that `--params` names. The flags of a run, --candidate, --fold
-    and --seed, name it in paths: RUN stands for <candidate>-fold<fold>-seed<seed>.
+    and --seed, name it in paths: RUN stands for <candidate>-fold<fold>-seed<seed>. So does
+    --external: EXTERNAL stands for its value.
 
     Args:
         function: `package.module:function`; it returns what to print, which may be nothing.
@@ -118,20 +119,32 @@ def arguments(target: Callable[..., str]) -> dict[str, object]:
         if name not in flags:
             parser.add_argument(f"--{name}")
     given = vars(parser.parse_args())
+    params = load_params(given.pop("params"))
     candidate, fold, seed = (given[name] for name in RUN_FLAGS)
+    stand_ins = {"EXTERNAL": given.get("external")}
     if candidate is not None:
-        run = RunKey(candidate, fold, seed).name
-        given |= {
-            name: value.with_name(f"{run}{value.suffix}")
-            for name, value in given.items()
-            if isinstance(value, Path) and value.stem == "RUN"
-        }
+        stand_ins["RUN"] = RunKey(candidate, fold, seed).name
+    given |= {
+        name: _filled_in(value, stand_ins)
+        for name, value in given.items()
+        if isinstance(value, Path)
+    }
     for name in RUN_FLAGS:
         if name not in flags:
             del given[name]
-    params = load_params(given.pop("params"))
     for name, fields in grouped.items():
         given[name] = kinds[name](**{field: given.pop(field) for field in fields})
     for name, section in chosen.items():
         given[name] = getattr(params, section) if section else params
     return given
+
+
+def _filled_in(path: Path, stand_ins: Mapping[str, str | None]) -> Path:
+    """A path with names in place of the words that stand for them, whatever ending these have."""
+    parts = [Path(part) for part in path.parts]
+    return Path(
+        *(
+            part.with_name(f"{name}{part.suffix}") if (name := stand_ins.get(part.stem)) else part
+            for part in parts
+        )
+    )

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from segbench.files import atomic_file
+from segbench.params import Params
 from segbench.params.datasets import Dataset
 from segbench.recovery.lock_file import locked_stage, state_folder
 
@@ -25,7 +26,7 @@ Files = dict[str, tuple[int, int]]
 """Size in bytes and time of the last change in ns, by name."""
 
 
-KEPT = 5
+KEPT = 20
 """Notes of so many datasets, since another branch of git may be of another one."""
 
 
@@ -41,6 +42,7 @@ class Source:
         made: md5 of what dvc.lock says was made by these params, here or in another clone; empty if
             nothing was.
         read: the files that this was made of, if it was made here.
+        external: name of the external set that it is; empty for the dataset of the training.
     """
 
     root: Path
@@ -49,6 +51,12 @@ class Source:
     files: Files | None
     made: str
     read: Files | None
+    external: str = ""
+
+    @property
+    def stage(self) -> str:
+        """That reads it."""
+        return _stage_and_key(self.external)[0]
 
     @property
     def is_new(self) -> bool:
@@ -64,14 +72,15 @@ class Source:
     @property
     def said(self) -> str:
         """What a person should know, in a line; empty if nothing."""
+        source = f"{_stage_and_key(self.external)[1]}.source"
         if self.files is None:
             known = self.read is not None
-            gone = f"dataset.source: nothing at {self.path}, so that no change of it is noticed"
+            gone = f"{source}: nothing at {self.path}, so that no change of it is noticed"
             return gone if known else ""
         if self.read is None:
             return (
-                f"dataset.source: {len(self.files)} files are watched from now on; whether another "
-                "clone read the same is not known ('segbench repro -f -s download' reads them)"
+                f"{source}: {len(self.files)} files are watched from now on; whether another "
+                f"clone read the same is not known ('segbench repro -f -s {self.stage}' reads them)"
                 if self.made
                 else ""
             )
@@ -84,11 +93,12 @@ class Source:
         facts = [
             f"{_count(names)} {what} ({_some(names)})" for what, names in changes.items() if names
         ]
-        return f"dataset.source: {', '.join(facts)} since it was read" if facts else ""
+        return f"{source}: {', '.join(facts)} since it was read" if facts else ""
 
     def note(self) -> None:
         """Note that the dataset in dvc.lock was made of these files."""
-        place = _place(self.root, self.dataset, _made(self.root, self.dataset))
+        made = _made(self.root, self.dataset, self.external)
+        place = _place(self.root, self.dataset, made, self.external)
         if self.files is None or self.files == _noted(place):
             return
         with atomic_file(place) as partial:
@@ -98,24 +108,47 @@ class Source:
             old.unlink()
 
 
-def look_at_source(root: Path, dataset: Dataset) -> Source:
+def look_at_sources(root: Path, params: Params) -> list[Source]:
+    """List the files that the dataset and the external sets are read from; none of them is opened.
+
+    Args:
+        root: of the workspace.
+        params: of it.
+    """
+    sets = params.comparison.external.items()
+    return [
+        look_at_source(root, params.dataset),
+        *(look_at_source(root, section, name) for name, section in sets),
+    ]
+
+
+def look_at_source(root: Path, dataset: Dataset, external: str = "") -> Source:
     """List the files that a dataset is read from; none of them is opened.
 
     Args:
         root: of the workspace.
         dataset: the section of its params.
+        external: name of the external set that it is; empty for the dataset of the training.
     """
     source = getattr(dataset, "source", None)
     if source is None or not getattr(dataset, "watch", False) or not (root / ".dvc").is_dir():
-        return Source(root, dataset, root, None, "", None)
+        return Source(root, dataset, root, None, "", None, external)
     path = root / Path(source).expanduser()
     files = dict(_listing(path)) if path.exists() else None
     if files is not None and path.is_dir():
         for table in _tables(dataset.model_dump()):
             if (path / table).is_file():
                 files.setdefault(table, _size_and_time(os.stat(path / table)))
-    made = _made(root, dataset)
-    return Source(root, dataset, path, files, made, _noted(_place(root, dataset, made)))
+    made = _made(root, dataset, external)
+    read = _noted(_place(root, dataset, made, external))
+    return Source(root, dataset, path, files, made, read, external)
+
+
+def _stage_and_key(external: str) -> tuple[str, str]:
+    """The stage that reads a dataset, and its key in params.yaml."""
+    if external:
+        return f"download_external@{external}", f"comparison.external.{external}"
+    return "download", "dataset"
 
 
 def _tables(section: dict[str, Any]) -> Iterator[str]:
@@ -127,17 +160,19 @@ def _tables(section: dict[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _place(root: Path, dataset: Dataset, made: str) -> Path:
-    key = hashlib.sha256(f"{dataset.model_dump_json()} {made}".encode()).hexdigest()[:12]
+def _place(root: Path, dataset: Dataset, made: str, external: str) -> Path:
+    text = f"{dataset.model_dump_json()} {made}{external}"
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
     return state_folder(root) / f"source-{key}.json"
 
 
-def _made(root: Path, dataset: Dataset) -> str:
+def _made(root: Path, dataset: Dataset, external: str) -> str:
     """md5 of what dvc.lock says was made by these params; empty if nothing was."""
     adapter: TypeAdapter[Dataset] = TypeAdapter(Dataset)
+    name, key = _stage_and_key(external)
     try:
-        stage = YAML(typ="safe", pure=True).load(locked_stage(root, "download")) or {}
-        is_of_these = adapter.validate_python(stage["params"]["params.yaml"]["dataset"]) == dataset
+        stage = YAML(typ="safe", pure=True).load(locked_stage(root, name)) or {}
+        is_of_these = adapter.validate_python(stage["params"]["params.yaml"][key]) == dataset
         return str(stage["outs"][0]["md5"]) if is_of_these else ""
     except (YAMLError, KeyError, IndexError, TypeError, ValidationError):
         return ""

@@ -98,11 +98,12 @@ def run_pipeline(
     }
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro"]
+    from segbench.datasets.external import check_external
     from segbench.doctor.outside import check_weights
     from segbench.recovery.mend import finish, mend
-    from segbench.watch import look_at_source
+    from segbench.watch import look_at_sources
 
-    runs = [key.item for key in params.comparison.runs]
+    runs = params.comparison.items
     force, dry, part = (not options.isdisjoint(arguments) for options in (FORCE, DRY, PART))
     if not mend(folder, runs, force, dry):
         raise InputError(
@@ -110,18 +111,24 @@ def run_pipeline(
             "runs anything"
         )
     check_weights(folder, params)
-    source = look_at_source(folder, params.dataset)
-    reads = not part or "download" in arguments
-    if source.said and reads:
-        print(f"{source.said}{'; download runs again' * source.is_new}", file=sys.stderr)
-    if source.is_new and reads and not (force or dry):
-        # By force, so that no cache takes the place of reading.
-        _run_dvc([*command, "--force", "--single-item", "download"], folder, variables)
-        source.note()
+    check_external(params.dataset, params.comparison.external)
+    sources = [
+        source
+        for source in look_at_sources(folder, params)
+        if not part or {source.stage, source.stage.partition("@")[0]} & set(arguments)
+    ]
+    for source in sources:
+        if source.said:
+            again = f"; {source.stage} runs again" * source.is_new
+            print(f"{source.said}{again}", file=sys.stderr)
+        if source.is_new and not (force or dry):
+            # By force, so that no cache takes the place of reading.
+            _run_dvc([*command, "--force", "--single-item", source.stage], folder, variables)
+            source.note()
     _run_dvc([*command, *arguments], folder, variables)
     if dry:
         return
-    if reads:
+    for source in sources:
         source.note()
     finish(folder, runs)
 

@@ -1,6 +1,7 @@
 """Several classes, grey images, ignored pixels and empty images, through every room."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
+from segbench.arrays.augment_external import augment_external
 from segbench.arrays.store import open_arrays, read_header
 from segbench.comparison.compare import Paths, compare
+from segbench.datasets.download_external import download_external
 from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
 from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
+from segbench.evaluation.evaluate_external import evaluate_external
 from segbench.evaluation.measure import measure
 from segbench.files import sha256_of
 from segbench.models.export import load_exported
 from segbench.models.network import build_network, save_network
 from segbench.params import Params
+from segbench.splits.audit_external import audit_external
 from segbench.training.train import train
 from support.mlflow_server import write_record
 from support.pipeline import pack
@@ -71,6 +76,9 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
     tree["comparison"]["candidates"] = ["resnet18"]  # the quickest to export
     # They are alike but for noise.
     tree["split"].update(on_leak="warn", test_share=0.2)
+    # The same images again, of which none holds the last class.
+    of_two = {"values": {0: 0, 100: 1, 200: 0, 9: 255}}
+    tree["comparison"]["external"] = {"again": {**tree["dataset"], "mask": of_two}}
     return Params.model_validate(tree)
 
 
@@ -176,12 +184,29 @@ def test_several_classes_from_end_to_end(
         *(params, trained, run, tmp_path / "dataset", arrays, 0),
         *(paths.evaluations / name, scores),
     )
+    sets, arrays_of_set = paths.external_sets / "again", paths.external_sets / "again/arrays"
+    download_external(params, "again", sets / "dataset")
+    audit_external(
+        *(params, "again", tmp_path / "dataset", tmp_path / "split.csv", sets / "dataset"),
+        *(sets / "leaks.csv", paths.metrics / "external/again.json"),
+    )
+    augment_external(params, "again", arrays, sets / "dataset", arrays_of_set)
+    evaluate_external(
+        *(params, "again", trained, run, scores, sets / "dataset", arrays_of_set),
+        *(sets / "evaluate" / name, paths.metrics / f"external/again/{name}.json"),
+    )
     # What is left of a run that is no longer named goes; what else lies there stays.
+    (paths.metrics / "external/again/mobilenetv2_035-fold0-seed0.json").write_text("{}")
+    (paths.metrics / "external/former").mkdir()
+    (paths.metrics / "external/former.json").write_text("{}")
     (paths.metrics / "mobilenetv2_035-fold0-seed0.json").write_text("{}")
     (paths.metrics / "notes.txt").touch()
     measure(params, arrays, paths.costs)
     compare(params, paths)
-    assert {path.name for path in paths.metrics.iterdir()} == {f"{name}.json", "notes.txt"}
+    left = {path.relative_to(paths.metrics).as_posix() for path in paths.metrics.rglob("*.*")}
+    of_set = {"external/again.json", f"external/again/{name}.json"}
+    assert left == {f"{name}.json", "notes.txt"} | of_set
+    assert not (paths.metrics / "external/former").exists()
 
     found = json.loads(scores.read_text())
     assert found["test/dice_per_image"] > 0.3
@@ -200,6 +225,17 @@ def test_several_classes_from_end_to_end(
     assert "data:image" not in page
     assert "../out/pictures/a_" in page
     assert page.count("<img") == 2 * 3
+    # All images of the set were trained on or tested, and one class is in none of them.
+    external = json.loads((paths.metrics / f"external/again/{name}.json").read_text())
+    assert external["external/again/images"] == 24
+    assert external["external/again/dice_class_high"] is None
+    assert external["external/again/dice_class_low"] > 0.3
+    assert re.search(r"\d+ of the 24 images of again show what a training image shows", page)
+    assert "On again, resnet18 reaches dice 0." in page
+    table = pd.read_csv(paths.reports / "external.csv")
+    assert table["dice_per_image"].tolist() == [
+        pytest.approx(external["external/again/dice_per_image"])
+    ]
     # What is required and does not hold fails the stage, and the report says so.
     asked = params.comparison.model_copy(update={"require": ["test > 2"]})
     with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) not met"):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
+from segbench.comparison.external import judge
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import Content
 from segbench.comparison.requirements import Requirement
@@ -18,7 +19,7 @@ from segbench.params import Params
 from segbench.params.compare import Tuning
 from segbench.report.drawing import outline
 from segbench.splits.assign import SPLITS
-from support.comparison import COST, evaluated
+from support.comparison import COST, FACTS, elsewhere, evaluated
 from support.headers import HEADER, INFO
 
 
@@ -56,6 +57,12 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
             "a processor",
             dict.fromkeys(aliases, TrainingEffort(None, 100, 50)),
         ),
+        external=[
+            judge(
+                *(params.comparison, board, "clinic_b", {**FACTS, "name": "Clinic | <b>"}),
+                [elsewhere(run, "clinic_b", 0.5 + at / 10) for at, run in enumerate(runs)],
+            )
+        ],
         subgroups=find_subgroups(runs, board.aliases, "dice"),
         gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
         preview=picture,

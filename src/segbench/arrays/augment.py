@@ -56,31 +56,16 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     """
     info = read_info(dataset)
     pipeline = build_pipeline(params)
-    samples = read_samples(dataset).set_index("id")
     table = read_split(split)
     table = table[table["split"] != UNUSED]
     # Keep one channel only if all images are grey.
-    channels = int(samples["channels"].max())
+    channels = int(read_samples(dataset)["channels"].max())
     check_transforms(params, len(info.classes), channels)
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(info, params.height, params.width, channels, digest)
-    windows = {
-        id: tile_windows(int(width), int(height), params.patches, id)
-        for id, width, height in zip(
-            samples.index, samples["width"], samples["height"], strict=True
-        )
-    }
     with atomic_folder(out) as partial:
-        write_header(partial, header)
         save_pipeline(pipeline, partial / "pipeline.yaml")
-        with ExitStack() as closing:
-            places = _open_places(partial, header, table, windows, params, closing)
-            columns = (samples.index, samples["image"], samples["mask"])
-            paths = {
-                id: (dataset / image, dataset / mask)
-                for id, image, mask in zip(*columns, strict=True)
-            }
-            _pack_images(paths, windows, places, pipeline, channels, params)
+        windows = pack(dataset, table, header, pipeline, params, partial)
         _check_objects(partial, table, params)
         emptied = _emptied_copies(partial) if params.copies else ""
         with atomic_file(preview) as sheet:
@@ -98,16 +83,58 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     )
 
 
+def pack(
+    dataset: Path,
+    table: pd.DataFrame,
+    header: Header,
+    pipeline: Pipeline,
+    params: Augment,
+    out: Path,
+) -> "Windows":
+    """Write the header, and the arrays of every fold and split; every image is read once.
+
+    Args:
+        dataset: canonical folder.
+        table: a row for each sample and fold: id, group, stratum, split, fold.
+        header: of the arrays.
+        pipeline: that varies copies of training images.
+        params: the section `augment`.
+        out: folder of the arrays, which exists.
+
+    Returns:
+        What each sample was cut into.
+    """
+    samples = read_samples(dataset).set_index("id")
+    sizes = (samples.index, samples["width"], samples["height"])
+    windows = {
+        id: tile_windows(int(width), int(height), params.patches, id)
+        for id, width, height in zip(*sizes, strict=True)
+    }
+    columns = (samples.index, samples["image"], samples["mask"])
+    paths = {
+        id: (dataset / image, dataset / mask) for id, image, mask in zip(*columns, strict=True)
+    }
+    write_header(out, header)
+    with ExitStack() as closing:
+        places = _open_places(out, header, table, windows, params, closing)
+        _pack_images(paths, windows, places, pipeline, header.channels, params)
+    return windows
+
+
 def _check_objects(out: Path, table: pd.DataFrame, params: Augment) -> None:
     """Raise InputError for a split that has no foreground left at the networks' size."""
     for fold, name in table[["fold", "split"]].drop_duplicates().itertuples(index=False):
-        masks = open_arrays(out / f"fold{fold}" / name).masks
-        if not any((mask - 1 < IGNORE - 1).any() for mask in masks):  # 0 - 1 is 255
+        if not holds_objects(out / f"fold{fold}" / name):
             raise InputError(
                 f"no mask of {name} in fold {fold} keeps any object at {params.width}x"
                 f"{params.height}, so nothing can be learnt, chosen or scored on it; raise "
                 "augment.height and width, or set augment.patches"
             )
+
+
+def holds_objects(folder: Path) -> bool:
+    """Whether any mask of a packed split has foreground."""
+    return any((mask - 1 < IGNORE - 1).any() for mask in open_arrays(folder).masks)  # 0 - 1 is 255
 
 
 def _emptied_copies(out: Path) -> str:

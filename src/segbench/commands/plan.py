@@ -20,15 +20,18 @@ def plan() -> None:
     Times a few samples and a few training steps on this machine. Early stopping may end sooner.
     """
     enter_workspace()
+    from segbench.datasets.external import check_external
     from segbench.doctor.outside import check_weights
     from segbench.params import load_params
     from segbench.plan import make_plan
-    from segbench.watch import look_at_source
+    from segbench.watch import look_at_sources
 
     params = load_params(Path("params.yaml"))
     check_weights(Path(), params)
-    source = look_at_source(Path(), params.dataset)
-    if source.said:
-        then = "; download runs again, and all else only if that makes other images or masks"
-        click.echo(f"{source.said}{then * source.is_new}", err=True)
-    click.echo(make_plan(params, source.is_new))
+    check_external(params.dataset, params.comparison.external)
+    sources = look_at_sources(Path(), params)
+    for source in sources:
+        if source.said:
+            then = "runs again, and all else only if that makes other images or masks"
+            click.echo(f"{source.said}{f'; {source.stage} {then}' * source.is_new}", err=True)
+    click.echo(make_plan(params, {source.stage for source in sources if source.is_new}))

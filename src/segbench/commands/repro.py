@@ -61,7 +61,7 @@ def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
     """Run what is out of date and print the leaderboard.
 
     Checks params.yaml first. A STAGE is a name in dvc.yaml (train), or one of its runs
-    (train@mine-0-1: alias, fold, seed).
+    (train@mine-0-1: alias, fold, seed; evaluate_external@mine-0-1-other: and the external set).
     """
     enter_workspace()
     from segbench.params import load_params
@@ -93,18 +93,24 @@ def _check_names(stages: tuple[str, ...], params: Params) -> None:
 
 
 def _check_run(stage: str, run: str, params: Params) -> None:
-    """Raise InputError unless a stage has a run of that name, `alias-fold-seed`."""
+    """Raise InputError unless a stage has a run of that name, such as `alias-fold-seed`."""
     from segbench.errors import InputError
     from segbench.params.section import did_you_mean
-    from segbench.recovery.mend import REPEATED
+    from segbench.recovery.mend import PER_SET, REPEATED
 
-    if f"{stage}@" not in REPEATED:
+    if f"{stage}@" not in (*REPEATED, *PER_SET):
         raise InputError(f"{stage} runs once, for all candidates: 'segbench repro {stage}'")
-    items = [key.item for key in params.comparison.runs]
+    chosen = params.comparison
+    items, form = [key.item for key in chosen.runs], "ALIAS-FOLD-SEED"
+    if f"{stage}@" in PER_SET:
+        items, form = [*chosen.external], "SET, of comparison.external"
+    elif stage.endswith("_external"):
+        items = [f"{item}-{name}" for item in items for name in chosen.external]
+        form = f"{form}-SET, of comparison.external"
     if run in items:
         return
     alias = run.split("-")[0]
-    if alias in params.candidates and alias not in params.comparison.candidates:
+    if alias in params.candidates and alias not in chosen.candidates:
         raise InputError(f"no run '{stage}@{run}': add {alias} to comparison.candidates")
     of_alias = [f"{stage}@{item}" for item in items if alias and item.split("-")[0] == alias]
     if of_alias:
@@ -112,5 +118,5 @@ def _check_run(stage: str, run: str, params: Params) -> None:
     else:
         near = did_you_mean(f"{stage}@{run}", [f"{stage}@{item}" for item in items])
     raise InputError(
-        f"no run '{stage}@{run}'{near}; a run is named {stage}@ALIAS-FOLD-SEED, all of them {stage}"
+        f"no run '{stage}@{run}'{near}; a run is named {stage}@{form}, all of them {stage}"
     )

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from segbench.arrays.store import Header, read_header
 from segbench.comparison.examples import draw_gallery
 from segbench.comparison.expenses import gather_expenses
+from segbench.comparison.external import ExternalSet, read_external_sets, write_external
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import Content, write_report
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
@@ -16,7 +20,7 @@ from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import text_table, write_tables
 from segbench.comparison.verdict import reach_verdict
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result
+from segbench.evaluation.results import EXTERNAL, RunResult, external_key, read_result
 from segbench.files import atomic_file
 from segbench.params import Params
 from segbench.tracking import provenance
@@ -34,6 +38,7 @@ class Paths:
     metrics: Path
     history: Path
     evaluations: Path
+    external_sets: Path
     runs: Path
     split: Path
     costs: Path
@@ -61,6 +66,9 @@ def compare(params: Params, paths: Paths) -> str:
     _check_same_data(header, runs)
     audit = json.loads(paths.split.read_text())
     board = make_leaderboard(params, runs)
+    external = read_external_sets(
+        *(params.comparison, board, runs, paths.metrics, paths.external_sets)
+    )
     expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
@@ -75,6 +83,7 @@ def compare(params: Params, paths: Paths) -> str:
             verdict=reach_verdict(params.comparison, board, audit, runs),
             requirements=requirements,
             expenses=expenses,
+            external=external,
             subgroups=find_subgroups(runs, board.aliases, params.comparison.metric),
             gallery=draw_gallery(params, runs, board.aliases, paths.arrays, paths.out / "pictures"),
             preview=paths.preview,
@@ -83,21 +92,38 @@ def compare(params: Params, paths: Paths) -> str:
         )
         write_report(content, paths.reports)
         write_tables(board, expenses.predicting, params.comparison.metric, paths.reports)
+        write_external(external, params.comparison.metric, paths.reports / "external.csv")
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
         table = text_table(params.comparison, board, content.verdict)
+        table = "\n".join([table, *_said_of(external)])
         with atomic_file(paths.out / "leaderboard.txt") as partial:
             partial.write_text(f"{table}\n{report}\n")
         require_all(requirements, paths.reports / "comparison.md")
     return f"{content.verdict.sentence} {report[0].upper()}{report[1:]}"
 
 
+def _said_of(external: list[ExternalSet]) -> list[str]:
+    """What a terminal shows of external sets."""
+    said = [text for one in external for text in (one.warning, one.sentence) if text]
+    untested = "On external sets ranks are by mean score alone; no difference there is tested."
+    return [*said, untested] if said else []
+
+
 def _remove_former_runs(params: Params, paths: Paths) -> None:
-    names = {key.name for key in params.comparison.runs}
-    for folder in (paths.metrics, paths.history, paths.runs):
+    """Remove files of runs and of external sets that the params no longer name."""
+    names, sets = {key.name for key in params.comparison.runs}, params.comparison.external
+    of_sets = paths.metrics / EXTERNAL
+    for path in sorted(of_sets.iterdir()) if of_sets.exists() else ():
+        if path.stem not in sets:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    own = [folder for name in sets if (folder := of_sets / name).exists()]
+    for folder in (paths.metrics, paths.history, paths.runs, *own):
         for path in folder.iterdir():
             if RUN_NAME.fullmatch(path.stem) and path.stem not in names:
                 path.unlink()
+    if of_sets.exists() and not sets:
+        of_sets.rmdir()
 
 
 def _check_same_data(header: Header, runs: list[RunResult]) -> None:
@@ -125,7 +151,8 @@ def _describe(params: Params, header: Header, runs: list[RunResult]) -> Run:
 
 
 def _fill_record(record: Record, content: Content, reports: Path) -> None:
-    for name in ("comparison.csv", "comparison.md", "comparison.html"):
+    names = ["comparison.csv", "comparison.md", "comparison.html"]
+    for name in [*names, "external.csv"] if content.external else names:
         record.artifact(f"report/{name}").write_bytes((reports / name).read_bytes())
     preview = content.preview
     record.artifact(f"data/{preview.name}").write_bytes(preview.read_bytes())
@@ -133,4 +160,8 @@ def _fill_record(record: Record, content: Content, reports: Path) -> None:
     metric = f"{content.params.comparison.metric}_per_image"
     # Under the keys of the runs below it.
     record.log(0, {f"val/{metric}": champion.val.mean, f"test/{metric}": champion.test.mean})
+    for one in content.external:
+        (row,) = (row for row in one.rows if row.alias == champion.alias)
+        if np.isfinite(row.score.mean):
+            record.log(0, {f"{external_key(one.name)}/{metric}": row.score.mean})
     record.tags["champion"] = champion.alias

@@ -17,6 +17,7 @@ from segbench.comparison import plots
 from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
+from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.statistics import Interval
@@ -52,6 +53,7 @@ class Content:
         verdict: in words, with its caveats.
         requirements: of the comparison, evaluated.
         expenses: what the candidates take.
+        external: what the candidates score on other test sets.
         subgroups: of the test images.
         gallery: test images with predictions, by what they show.
         preview: picture of the augmentation.
@@ -67,6 +69,7 @@ class Content:
     verdict: Verdict
     requirements: list[Requirement]
     expenses: Expenses
+    external: list[ExternalSet]
     subgroups: list[Subgroup]
     gallery: dict[str, list[Example]]
     preview: Path
@@ -97,6 +100,8 @@ def write_report(content: Content, folder: Path) -> None:
         "aliases": content.leaderboard.aliases,
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
         "variants": VARIANT_WORDS,
+        "external_means": [name for name in SHOWN if name != params.comparison.metric],
+        "external_pooled": SHOWN,
         "origins": {run.alias: run.trained["origin"] for run in content.runs},
         "lr_trials": trials,
         "leaders": leaders(trials),
@@ -150,6 +155,8 @@ def _bounds(value: Interval, form: str) -> str:
 FILTERS: dict[str, Callable[[Any], str]] = {
     "bounds": partial(_bounds, form="{:.3f}"),
     "signed_bounds": partial(_bounds, form="{:+.3f}"),
+    "heading": lambda metric: "IoU" if metric == "iou" else metric.replace("_", " "),
+    "heading_micro": lambda metric: f"{'IoU' if metric == 'iou' else metric}, micro",
     "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
     "p": p_text,
 }

@@ -24,7 +24,7 @@ def source_of(name: str) -> ModuleType:
 
 
 def download(params: Dataset, out: Path) -> str:
-    """Bring a dataset into canonical form in the folder `out`.
+    """Bring a dataset into canonical form in the folder `out`; every class must occur.
 
     Returns:
         A line that says what was made.
@@ -32,8 +32,19 @@ def download(params: Dataset, out: Path) -> str:
     Raises:
         InputError: for anything wrong with its files.
     """
+    return bring(params, out)
+
+
+def bring(params: Dataset, out: Path, lacks_classes: bool = False) -> str:
+    """Bring any dataset of the catalogue into canonical form.
+
+    Args:
+        params: its section.
+        out: its folder.
+        lacks_classes: whether some classes, but not all, may be in no mask.
+    """
     source = source_of(params.name)
     on_bad_pair = "error" if isinstance(params, SyntheticPolyps) else params.limits.on_bad_pair
     readers = source.readers(params)
     unmatched = source.unmatched(params) if isinstance(params, Folder) else []
-    return ingest(readers, source.info(params), on_bad_pair, out, unmatched)
+    return ingest(readers, source.info(params), on_bad_pair, out, unmatched, lacks_classes)

@@ -81,6 +81,7 @@ def ingest(
     on_bad_pair: str,
     folder: Path,
     unmatched: Sequence[str] = (),
+    lacks_classes: bool = False,
 ) -> str:
     """Write samples in canonical form.
 
@@ -108,6 +109,7 @@ def ingest(
         on_bad_pair: error or skip.
         folder: appears whole or not at all.
         unmatched: files of the source that are neither image nor mask.
+        lacks_classes: whether some classes, but not all, may be in no mask.
 
     Returns:
         How many samples were written and left out, in words.
@@ -134,7 +136,7 @@ def ingest(
             csv.writer(file, lineterminator="\n").writerows(
                 [["file"], *([plain_text(name)] for name in unmatched)]
             )
-        _check_whole(done, info)
+        _check_whole(done, info, lacks_classes)
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
         measures = read_table(partial / "measures.csv")
     number = len(done.ids)
@@ -203,7 +205,7 @@ def _all_problems(problems: list[str], total: int) -> str:
     )
 
 
-def _check_whole(done: _Done, info: DatasetInfo) -> None:
+def _check_whole(done: _Done, info: DatasetInfo, lacks_classes: bool) -> None:
     """Raise InputError for a dataset without samples or one of its classes, or inverted."""
     if not done.ids:
         raise InputError(
@@ -211,6 +213,8 @@ def _check_whole(done: _Done, info: DatasetInfo) -> None:
             "mask is needed, check dataset.source and the patterns"
         )
     absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in done.classes]
+    if lacks_classes and len(absent) < len(info.classes) - 1:
+        absent = []
     if absent and done.ignored_foreground:
         raise InputError(
             f"{info.name}: no mask holds the class {', '.join(absent)} where dataset.ignore leaves "

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from segbench.doctor.finding import FAIL, NOTE, OK, Finding, size
 from segbench.errors import InputError
 from segbench.params import Params
-from segbench.params.datasets import SyntheticPolyps
+from segbench.params.datasets import Dataset, SyntheticPolyps
 from segbench.params.model import Candidate
 
 TIMEOUT_S = 3.0
@@ -181,36 +182,51 @@ def _writable(path: Path) -> bool:
 
 
 def data(root: Path, params: Params | None) -> list[Finding]:
-    """Whether the dataset's files can be read."""
+    """Whether the files of the dataset and of external sets can be read."""
     if params is None:
         return [Finding(NOTE, "data", "not looked at, since params.yaml is not valid")]
-    made = params.dataset
+    found = [_files_of(root, params.dataset, "dataset")]
+    for name, section in params.comparison.external.items():
+        key = f"comparison.external.{name}"
+        one = _files_of(root, section, key)
+        found.append(replace(one, found=f"{key}: {one.found.removeprefix(f'{key}.')}"))
+    from segbench.datasets.external import check_external
+
+    try:
+        check_external(params.dataset, params.comparison.external)
+    except InputError as mistake:
+        found.append(Finding(FAIL, "data", str(mistake)))
+    return found
+
+
+def _files_of(root: Path, made: Dataset, key: str) -> Finding:
+    """Whether the files of one of them, whose section has this key, can be read."""
     if isinstance(made, SyntheticPolyps):
-        return [Finding(OK, "data", "generated, needs no file")]
+        return Finding(OK, "data", "generated, needs no file")
     if made.source is None:
         import pooch
 
         unpacked = sorted((_data_cache(pooch.os_cache) / made.name).glob("unpacked-*"))
         if unpacked:
-            return [Finding(OK, "data", f"{made.name}, fetched before: {unpacked[0]}")]
-        return [Finding(OK, "data", f"{made.name}, will be fetched ('segbench plan' tries)")]
+            return Finding(OK, "data", f"{made.name}, fetched before: {unpacked[0]}")
+        return Finding(OK, "data", f"{made.name}, will be fetched ('segbench plan' tries)")
     path = Path(made.source).expanduser()
     there = root / path
     if not there.exists():
-        way_out = "mount it, or correct dataset.source (relative to the repository's root)"
-        return [Finding(FAIL, "data", f"dataset.source {path} does not exist", way_out)]
+        way_out = f"mount it, or correct {key}.source (relative to the repository's root)"
+        return Finding(FAIL, "data", f"{key}.source {path} does not exist", way_out)
     if not os.access(there, os.R_OK | (os.X_OK if there.is_dir() else 0)):
         way_out = "ask its owner for the right to read it"
-        return [Finding(FAIL, "data", f"dataset.source {path} may not be read", way_out)]
+        return Finding(FAIL, "data", f"{key}.source {path} may not be read", way_out)
     if there.is_file():
-        return [Finding(OK, "data", f"{path}, an archive of {size(there.stat().st_size)}")]
+        return Finding(OK, "data", f"{path}, an archive of {size(there.stat().st_size)}")
     from segbench.datasets.download import source_of
 
     try:
         readers = source_of(made.name).readers(made)
     except InputError as mistake:
-        return [Finding(FAIL, "data", str(mistake))]
-    return [Finding(OK, "data", f"{path}, {sum(reader.count for reader in readers)} samples")]
+        return Finding(FAIL, "data", str(mistake))
+    return Finding(OK, "data", f"{path}, {sum(reader.count for reader in readers)} samples")
 
 
 def weights(root: Path, params: Params | None) -> list[Finding]:

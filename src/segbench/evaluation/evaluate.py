@@ -1,7 +1,8 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def evaluate(
             into memory.
     """
     weights = trained / "weights.safetensors"
-    weights_sha256 = _check_weights(weights, run)
+    weights_sha256 = check_weights(weights, run)
     header = read_header(arrays)
     resolved = resolve(params.hardware)
     prepare(resolved)
@@ -110,7 +111,7 @@ def evaluate(
     tags |= {"device": resolved.device, "threads": resolved.threads}
     described = _describe(read_run(trained / "record"), header, f"{arrays}/fold{fold}", tags)
     with recorded(out / "record", described, params.tracking.max_wait_s) as record:
-        networks = _load(weights, resolved.device)
+        networks = load_networks(weights, resolved.device)
         splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
         stitched = {name: StitchedImages(split) for name, split in splits.items()}
         choices, found = select_and_score(
@@ -160,7 +161,7 @@ def evaluate(
     )
 
 
-def _check_weights(weights: Path, run: Path) -> str:
+def check_weights(weights: Path, run: Path) -> str:
     """Sha256 of a weights file, which must be the one in its run file."""
     if not weights.exists():
         raise InputError(f"{weights}: missing; run 'segbench repro'")
@@ -185,10 +186,23 @@ def _describe(training: Run, header: Header, source: str, tags: dict[str, object
     )
 
 
-def _load(weights: Path, device: str) -> dict[bool, nn.Module]:
+def load_networks(weights: Path, device: str) -> dict[bool, nn.Module]:
     """The network as it is, and averaged over mirror images: by whether it flips."""
     network = load_network(weights).to(device).eval().to(memory_format=torch.channels_last)
     return {False: network, True: FlipAveraged(network).eval()}
+
+
+def default_rule(params: Evaluate) -> MaskRule:
+    """The mask rule of the params alone."""
+    return MaskRule(params.threshold, 0, False, params.flips)
+
+
+def oom_said(params: Evaluate) -> AbstractContextManager[None]:
+    """In which a device that runs out of memory is an InputError that says what to do."""
+    return oom_as_input_error(
+        f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
+        "halve it, or set hardware.device: cpu"
+    )
 
 
 def select_and_score(
@@ -219,11 +233,8 @@ def select_and_score(
     def predict_split(name: str, flips: bool) -> Iterator[Prediction]:
         return predict(networks[flips], splits[name], truths, params.batch_size, params.threshold)
 
-    default = MaskRule(params.threshold, 0, False, params.flips)
-    with oom_as_input_error(
-        f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
-        "halve it, or set hardware.device: cpu"
-    ):
+    default = default_rule(params)
+    with oom_said(params):
         totals = {name: len(StitchedImages(split)) for name, split in splits.items()}
         tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
         val = {
@@ -279,14 +290,19 @@ def score(
     return [*thread_map(lambda pair: scorer.score(*pair), pairs, label, total, overlap)]
 
 
-def tracked(summary: Mapping[str, float]) -> dict[str, float]:
-    """The scores that MLflow gets; what nothing defines is left out."""
+def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dict[str, float]:
+    """The scores that MLflow gets; what nothing defines is left out.
+
+    Args:
+        summary: scores by `<split>/<name>`.
+        splits: whose scores.
+    """
     told = [
         *(f"{name}_per_image" for name in MLFLOW_METRICS),
         "dice_per_image_chosen",
         "dice_micro",
     ]
-    keys = [f"{split}/{name}" for split in SPLITS for name in told]
+    keys = [f"{split}/{name}" for split in splits for name in told]
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from segbench.params.compare import RunKey
 
 NAMING = ("split", "id", "group", "stratum")
 """Columns of the rows of an evaluation that are no numbers."""
+EXTERNAL = "external"
+"""What stands for a split in the rows of an external set, and in the names of its scores."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,51 @@ def write_scores(
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def external_key(name: str) -> str:
+    """How the scores on an external set are called, in place of `test` in `test/dice_per_image`."""
+    return f"{EXTERNAL}/{name}"
+
+
+def read_external(run: RunResult, name: str, metrics: Path, external_sets: Path) -> RunResult:
+    """A run with its scores and rows on an external set in place of those on its own splits.
+
+    Args:
+        run: as it was evaluated on its own splits.
+        name: of the external set.
+        metrics: folder of scores files.
+        external_sets: folder in which each set has its own.
+
+    Raises:
+        InputError: for files that are missing or do not belong together.
+    """
+    scores = metrics / EXTERNAL / name / f"{run.name}.json"
+    summary, folder = read_scores(scores), external_sets / name / "evaluate" / run.name
+    if summary["sha256"]["weights"] != run.trained["weights_sha256"]:
+        raise InputError(f"{scores}: the scores of other weights; run 'segbench repro'")
+    images = _read_rows(folder / "images.csv", scores, summary)
+    return replace(run, summary=summary, images=images, folder=folder)
+
+
+def read_external_facts(name: str, metrics: Path) -> dict[str, Any]:
+    """What is known of an external set; see `splits.audit_external`."""
+    return _read_json(metrics / EXTERNAL / f"{name}.json")
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Read a scores file, see `write_scores`; InputError if it is missing or damaged."""
+    return _read_json(path)
+
+
+def _read_rows(path: Path, scores: Path, summary: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that a scores file was made from, by split and id."""
+    if not path.exists() or sha256_of(path) != summary["sha256"]["images"]:
+        raise InputError(
+            f"{path}: missing or not the rows that {scores} was made from; "
+            "run 'dvc pull' or 'segbench repro'"
+        )
+    return read_images(path).sort_values(["split", "id"], ignore_index=True)
+
+
 def read_result(
     alias: str,
     fold: int,
@@ -128,13 +175,7 @@ def read_result(
         raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'segbench repro'")
     summary = _read_json(scores)
     folder = evaluations / name
-    rows = folder / "images.csv"
-    if not rows.exists() or sha256_of(rows) != summary["sha256"]["images"]:
-        raise InputError(
-            f"{rows}: missing or not the rows that {scores} was made from; "
-            "run 'dvc pull' or 'segbench repro'"
-        )
-    images = read_images(rows).sort_values(["split", "id"], ignore_index=True)
+    images = _read_rows(folder / "images.csv", scores, summary)
     epochs = pd.read_csv(history / f"{name}.csv")
     run_file = runs / f"{name}.json"
     trained = read_run_file(run_file)

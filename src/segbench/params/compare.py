@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from segbench.params.datasets import Dataset
 from segbench.params.section import Section, Share
 
 # As long as names of files allow, with ids of images, folds and seeds beside them.
@@ -120,12 +121,22 @@ class Comparison(Section):
     """Requirements such as `dice_per_image >= 0.9` or `p < 0.05 or parameters <
     runner_up_parameters`. The report is written in any case; then the stage fails if one is not
     met. docs/verdict.md lists the names."""
+    external: dict[Alias, Dataset]
+    """Further test sets by name (another hospital, another camera), each a section like `dataset`.
+    All trained networks are scored on each; none is trained or chosen by it. {}: none."""
 
     @property
     def runs(self) -> list[RunKey]:
         """All of them, in the order of the params."""
         axes = (self.candidates, self.folds, self.seeds)
         return [RunKey(*key) for key in itertools.product(*axes)]
+
+    @property
+    def items(self) -> list[str]:
+        """What DVC appends to the stages that it repeats: of runs, of external sets, of both."""
+        runs = [key.item for key in self.runs]
+        both = [f"{run}-{name}" for run, name in itertools.product(runs, self.external)]
+        return [*runs, *self.external, *both]
 
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:

@@ -20,8 +20,10 @@ from segbench.recovery.outputs import restore
 from segbench.recovery.process_locks import alone, mend_rwlock
 from segbench.recovery.trainings import forget_finished
 
-REPEATED = ("train@", "evaluate@")
+REPEATED = ("train@", "evaluate@", "evaluate_external@")
 """Stages whose outputs are restored, since they take long to make."""
+PER_SET = ("download_external@", "audit_external@", "augment_external@")
+"""Stages that are repeated for each external set."""
 
 
 def mend(root: Path, runs: Iterable[str], force: bool = False, dry: bool = False) -> bool:
@@ -32,7 +34,7 @@ def mend(root: Path, runs: Iterable[str], force: bool = False, dry: bool = False
 
     Args:
         root: of the workspace.
-        runs: `<alias>-<fold>-<seed>` of the runs that params.yaml asks for.
+        runs: what follows the @ of stages that params.yaml asks for, see `Comparison.items`.
         force: stages run in any case, so that their outputs are not brought back.
         dry: only say what would be mended.
 
@@ -43,7 +45,7 @@ def mend(root: Path, runs: Iterable[str], force: bool = False, dry: bool = False
         return True
     notes = Notes(dry)
     began, since, objects = time.time(), _checked_until(root), object_folder(root)
-    wanted = {f"{name}{run}" for name in REPEATED for run in runs}
+    wanted = {f"{name}{run}" for name in (*REPEATED, *PER_SET) for run in runs}
     busy, readable, missing = True, True, list[str]()
     with alone(root) as free:
         if free:
@@ -76,7 +78,7 @@ def finish(root: Path, runs: Iterable[str]) -> None:
     if (root / ".dvc").is_dir():
         keep_lock(root)
         forget_finished(root)
-        wanted = {f"{name}{run}" for name in REPEATED for run in runs}
+        wanted = {f"{name}{run}" for name in (*REPEATED, *PER_SET) for run in runs}
         keep_uncached(root, object_folder(root), _long(root, wanted))
         _trust(root, time.time())
 

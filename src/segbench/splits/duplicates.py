@@ -1,5 +1,6 @@
 """Duplicates: samples that show the same, equal or nearly so, turned, mirrored or drawn on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from segbench.datasets.canonical import read_thumbnails
+from segbench.datasets.canonical import read_samples, read_table, read_thumbnails
 from segbench.images import Pixels, read_pixels
 from segbench.parallel import thread_map
 from segbench.splits.annotations import is_annotated, may_be_annotated
@@ -71,7 +72,41 @@ def find_duplicates(
         within_groups: also compare samples of one group, which a split by group never parts. A
             video from a camera that stands still has millions of such pairs.
     """
-    thumbnails = read_thumbnails(dataset)
+    every = [dataset / path for path in samples["image"]]
+    return _find(read_thumbnails(dataset), every, samples, measures, near_duplicate, within_groups)
+
+
+def find_between(first: Path, second: Path, near_duplicate: float) -> Duplicates:
+    """Find samples of two canonical datasets that show the same, one in each.
+
+    Pairs within a dataset are among the exact ones only. Rows of the second follow those of the
+    first.
+
+    Args:
+        first, second: folders of the datasets.
+        near_duplicate: as for `find_duplicates`.
+    """
+    both = [first, second]
+    tables = [
+        read_samples(folder).assign(group=str(at), previous="") for at, folder in enumerate(both)
+    ]
+    paths = [
+        folder / path for folder, table in zip(both, tables, strict=True) for path in table["image"]
+    ]
+    measures = pd.concat([read_table(folder / "measures.csv") for folder in both])
+    thumbnails = np.concatenate([read_thumbnails(folder) for folder in both])
+    samples = pd.concat(tables, ignore_index=True)
+    return _find(thumbnails, paths, samples, measures, near_duplicate, within_groups=False)
+
+
+def _find(
+    thumbnails: Pixels,
+    every: Sequence[Path],
+    samples: pd.DataFrame,
+    measures: pd.DataFrame,
+    near_duplicate: float,
+    within_groups: bool,
+) -> Duplicates:
     assert len(thumbnails) == len(samples)
     exact = _equal(measures["image_sha256"].to_numpy(str))
     shows = _spread_of(thumbnails) >= LEAST_SPREAD
@@ -81,7 +116,7 @@ def find_duplicates(
     rows = np.flatnonzero(seen)
     compared = thumbnails if len(rows) == len(thumbnails) else thumbnails[rows]
     _, group_of = np.unique(samples["group"].to_numpy(str)[rows], return_inverse=True)
-    paths = [dataset / path for path in samples["image"].iloc[rows]]
+    paths = [every[row] for row in rows.tolist()]
     near = find_near_duplicates(
         compared, lambda row: read_pixels(paths[row]), near_duplicate, group_of, within_groups
     )

@@ -48,8 +48,12 @@ def dvc_tags() -> dict[str, str]:
     # Every value as text, and by the parser in C: the file grows with the number of runs.
     stages = yaml.load(lock.read_text(), yaml.CBaseLoader)["stages"] if lock.exists() else {}
     made = ["download", "split", "augment"]
-    if stage.startswith("evaluate@"):
-        made.append(stage.replace("evaluate@", "train@"))
+    name, _, item = stage.partition("@")
+    if name == "evaluate":
+        made.append(f"train@{item}")
+    elif name == "evaluate_external":
+        run, _, external = item.rpartition("-")
+        made = [f"train@{run}", *(f"{one}_external@{external}" for one in ("download", "augment"))]
     for name in made:
         for out in stages.get(name, {}).get("outs", []):
             if "md5" in out and not out["path"].endswith("record"):

@@ -56,7 +56,7 @@ class Run:
 
     Attributes:
         id: names the run for ever; the stages of one run (training, its evaluation) share it.
-        stage: `train`, `evaluate` or `compare`.
+        stage: `train`, `evaluate`, `evaluate.<name>` (on an external set) or `compare`.
         experiment, name: as the tracking server shows them.
         started_ms: UNIX time in milliseconds.
         params: every choice, flat.

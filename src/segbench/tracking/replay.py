@@ -230,7 +230,7 @@ class Replay:
     def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
         # An evaluation adds to a run that training has already ended, unless it is replayed first.
         running = client.get_run(self._run_id).info.status == "RUNNING"
-        if running or self.run.stage != "evaluate":
+        if running or not self.run.stage.startswith("evaluate"):
             client.set_terminated(self._run_id, end["status"], end["time_ms"])
 
 
@@ -249,7 +249,7 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
         UNREACHABLE: if the server does not accept them.
     """
     order = {"train": 0, "evaluate": 1, "compare": 2}
-    for folder in sorted(folders, key=lambda folder: order[read_run(folder).stage]):
+    for folder in sorted(folders, key=lambda one: order[read_run(one).stage.partition(".")[0]]):
         Replay(folder, uri).advance()
     return [folder for folder in folders if not (folder / "end.json").exists()]
 
