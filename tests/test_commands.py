@@ -155,7 +155,7 @@ def test_a_wrong_command_line(
         ),
         (
             "repro train@resnet18",
-            "no run 'train@resnet18' (did you mean train@resnet18-0-0, train@resnet18-0-1?); a ",
+            "no run 'train@resnet18' (did you mean train@resnet18-0-0, train@resnet18-0-1, ",
         ),
         ("repro train@resnet18-0-7", "no run 'train@resnet18-0-7' (did you mean train@resnet18-0-"),
         (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segbench.comparison.cheapest import find_cheapest
 from segbench.comparison.examples import pick_examples
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.subgroups import find_subgroups
@@ -20,11 +22,13 @@ from segbench.params import Params
 from segbench.report.links import picture_mode
 from support.comparison import COST, evaluated
 
+COSTS = {"regnetx_002": replace(COST, parameters=2_700_000), "resnet18": COST}
+
 
 @pytest.fixture
 def params(tree: dict[str, Any]) -> Params:
     tree["comparison"].update(
-        candidates=["regnetx_002", "resnet18"], seeds=[0, 1], num_resamples=500
+        candidates=["regnetx_002", "resnet18"], seeds=[0, 1, 2], num_resamples=500
     )
     return Params.model_validate(tree)
 
@@ -38,13 +42,16 @@ def judged(params: Params, scores: dict[str, tuple[float, float]], groups: int =
     found = make_leaderboard(params, runs)
     assert found.rows[0].val.mean >= found.rows[1].val.mean
     assert found.rows[0].difference_to_champion is None
-    return verdict_sentence(params.comparison, found, leaky=False)
+    return verdict_sentence(params.comparison, found, COSTS, leaky=False)
 
 
 def test_validation_chooses_and_test_confirms(params: Params) -> None:
     said = judged(params, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)})
     assert said.startswith("resnet18 has the best validation dice")
-    assert "confirms its lead over regnetx_002 (p = 0.002)." in said
+    assert (
+        "The test set confirms its lead over regnetx_002 (p = 0.002), also for networks that are "
+        "trained anew on these training images." in said
+    )
 
 
 def test_a_sentence_names_few_of_many(tree: dict[str, Any]) -> None:
@@ -53,10 +60,11 @@ def test_a_sentence_names_few_of_many(tree: dict[str, Any]) -> None:
     tree["comparison"].update(candidates=aliases, seeds=[0], num_resamples=100)
     many = Params.model_validate(tree)
     runs = [evaluated(alias, 0, 0.8 - at / 100, 0.7) for at, alias in enumerate(aliases)]
-    said = verdict_sentence(many.comparison, make_leaderboard(many, runs), leaky=False)
+    costs = dict.fromkeys(aliases, COST)
+    said = verdict_sentence(many.comparison, make_leaderboard(many, runs), costs, leaky=False)
     assert "encoder07 (p = " in said
     assert "encoder08" not in said
-    assert said.endswith(") and 4 more.")
+    assert ") and 4 more." in said
 
 
 def test_validation_chooses_even_if_test_contradicts(params: Params) -> None:
@@ -68,24 +76,25 @@ def test_validation_chooses_even_if_test_contradicts(params: Params) -> None:
 def close(params: Params) -> list[RunResult]:
     return [
         evaluated("regnetx_002", 0, 0.70, 0.68),
-        evaluated("regnetx_002", 1, 0.70, 0.72),
+        evaluated("regnetx_002", 1, 0.72, 0.72),
+        evaluated("regnetx_002", 2, 0.69, 0.70),
         evaluated("resnet18", 0, 0.71, 0.73),
-        evaluated("resnet18", 1, 0.71, 0.68),
+        evaluated("resnet18", 1, 0.69, 0.68),
+        evaluated("resnet18", 2, 0.74, 0.71),
     ]
 
 
 def test_close_candidates_are_not_told_apart(params: Params) -> None:
     """Their seeds differ by more than they do, though every image of a run does."""
     found = make_leaderboard(params, close(params))
-    said = verdict_sentence(params.comparison, found, leaky=False)
+    said = verdict_sentence(params.comparison, found, COSTS, leaky=False)
     assert "cannot tell it from regnetx_002" in said
     assert [row.rank for row in found.rows] == [1, 1]
-    warned = verdict_sentence(params.comparison, found, leaky=True)
+    warned = verdict_sentence(params.comparison, found, COSTS, leaky=True)
     assert warned.startswith("The split leaks (audit.html), so all scores are optimistic. ")
     told = " ".join(caveats(params.comparison, found, {}))
     assert "Winner's curse: resnet18 was chosen for the best of 2 validation scores" in told
-    assert "resnet18 ranks first on test in 1 of 2 seeds" in told
-    assert "One seed" not in told
+    assert "resnet18 ranks first on test in 2 of 3 seeds" in told
 
 
 def test_the_page_shows_a_pair_from_both_sides(params: Params) -> None:
@@ -97,14 +106,73 @@ def test_the_page_shows_a_pair_from_both_sides(params: Params) -> None:
     assert square[0][1].interval.low == -square[1][0].interval.high
 
 
+def test_one_seed_claims_nothing_of_encoders(params: Params, tree: dict[str, Any]) -> None:
+    """Nor do two, which may agree by chance."""
+    for seeds in ([0], [0, 1]):
+        tree["comparison"].update(candidates=["regnetx_002", "resnet18"], seeds=seeds)
+        one = Params.model_validate(tree)
+        said = judged(one, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)})
+        assert "As trained here, it is better than regnetx_002 (p = 0.002)." in said
+        assert "whether the encoders would compare alike if they were trained anew" in said
+        assert "confirms" not in said
+
+
+def test_folds_claim_most(params: Params, tree: dict[str, Any]) -> None:
+    tree["comparison"].update(
+        candidates=["regnetx_002", "resnet18"], seeds=[0], folds=[0, 1, 2, 3, 4]
+    )
+    tree["split"].update(num_folds=5, test_share=None)
+    runs = [
+        evaluated(alias, 0, mean, mean, 12, fold)
+        for alias, mean in (("regnetx_002", 0.6), ("resnet18", 0.8))
+        for fold in range(5)
+    ]
+    folds = Params.model_validate(tree)
+    found = make_leaderboard(folds, runs)
+    said = verdict_sentence(folds.comparison, found, COSTS, leaky=False)
+    assert "The test sets confirm its lead over regnetx_002 (p = 0.002), also for" in said
+    assert "trained anew on other images" in said
+    told = " ".join(caveats(folds.comparison, found, {}))
+    assert "these are test images of other folds" in told
+
+
+def test_the_cheapest_that_is_as_good_is_named(params: Params) -> None:
+    same = {"regnetx_002": (0.71, 0.71), "resnet18": (0.705, 0.705)}
+    said = judged(params, same)
+    assert "It differs by less than 0.01 from resnet18" in said
+    assert (
+        "The cheapest candidate that is not worse by 0.01 or more is resnet18 (1.00 M parameters, "
+        "against 2.70 M parameters), with a probability of " in said
+    )
+    far = {"regnetx_002": (0.8, 0.8), "resnet18": (0.7, 0.7)}
+    assert "No cheaper candidate is shown to be within 0.01 of it (2.70 M parameters)." in judged(
+        params, far
+    )
+    cheap = {"regnetx_002": (0.7, 0.7), "resnet18": (0.8, 0.8)}
+    assert "It is also the cheapest (1.00 M parameters)." in judged(params, cheap)
+
+
+def test_memory_that_was_not_measured_is_that_of_the_weights(params: Params) -> None:
+    scores = {"regnetx_002": (0.7, 0.7), "resnet18": (0.8, 0.8)}
+    runs = [evaluated(alias, seed, *pair) for alias, pair in scores.items() for seed in (0, 1, 2)]
+    board = make_leaderboard(params, runs)
+    by_memory = params.comparison.model_copy(update={"cost": "memory"})
+    measured = find_cheapest(by_memory, board, COSTS)
+    assert measured.own == "100 MiB at the peak"
+    unknown = {alias: replace(cost, peak_mib=None) for alias, cost in COSTS.items()}
+    assert find_cheapest(by_memory, board, unknown).own == "3.8 MiB of weights"
+
+
 def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
     scores = {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}
     said = judged(params, scores, groups=5)
-    assert "with 5 independent groups of test images and 1 pair of candidates, even" in said
+    assert "with 5 independent groups of test images and 1 other candidate, even" in said
     assert "can neither confirm nor refute its lead" in said
     assert "confirms its lead" not in said
     assert "confirms its lead" in judged(params, scores, groups=8)
-    runs = [evaluated(alias, seed, *pair, 8) for alias, pair in scores.items() for seed in (0, 1)]
+    runs = [
+        evaluated(alias, seed, *pair, 8) for alias, pair in scores.items() for seed in (0, 1, 2)
+    ]
     told = caveats(params.comparison, make_leaderboard(params, runs), {})
     assert any(said.startswith("Only 8 independent groups") for said in told)
 
@@ -123,13 +191,12 @@ def test_one_of_anything_is_a_caveat(tree: dict[str, Any]) -> None:
     tree["comparison"].update(candidates=["resnet18"], seeds=[0], num_resamples=100)
     params = Params.model_validate(tree)
     found = make_leaderboard(params, [evaluated("resnet18", 0, 0.8, 0.7, groups=1)])
-    said = verdict_sentence(params.comparison, found, leaky=False)
+    said = verdict_sentence(params.comparison, found, COSTS, leaky=False)
     assert said.endswith("on test.")
     assert "[" not in said
     told = " ".join(caveats(params.comparison, found, {}))
     for caveat in (
         "All test images belong to one group",
-        "One seed: the spread",
         "nothing is compared",
     ):
         assert caveat in told
@@ -148,9 +215,10 @@ def test_one_candidate_is_not_the_best(tree: dict[str, Any]) -> None:
 
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
     runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("resnet18", 1, 0.7, 0.8)]
-    scores, groups = score_array(runs, ["resnet18"], "test", "dice")
+    scores, groups, folds = score_array(runs, ["resnet18"], "test", "dice")
     assert scores.shape == (1, 2, 60)
     assert len(set(groups)) == 30
+    assert set(folds) == {0}
     assert scores.mean() == pytest.approx(0.7, abs=0.02)
 
 

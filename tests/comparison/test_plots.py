@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from segbench.comparison import plots
-from segbench.comparison.statistics import Interval
+from segbench.comparison.statistics.differences import Interval
 from segbench.report.svg import COLOURS
 
 ALIASES = [f"encoder_{at}" for at in range(100)]

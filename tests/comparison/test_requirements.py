@@ -1,6 +1,7 @@
 """A comparison that does not show what is required fails, and says why."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,9 @@ KNOWN = {
         ("2 * parameters == runner_up_parameters", True),
         ("lead > 0", False),
         ("lead <= 0", False),
+        ("not lead > 0", False),  # what is not known meets nothing, however it is asked
+        ("lead != 1", False),
+        ("dice_per_image > 0.8 or lead > 0", False),
         ("0.1 < p < 0.3", True),
     ],
 )
@@ -87,3 +91,37 @@ def test_columns_of_the_table_are_names_of_requirements(params: Params) -> None:
         assert f"`{ending}`" in listed
     for name in [name for name in scores if name.endswith("_per_image")] + list(POOLED):
         assert f"`{name}`" in listed
+
+
+def values_of(params: Params, scores: dict[str, tuple[float, float]]) -> dict[str, float]:
+    runs = [
+        evaluated(alias, seed, *pair)
+        for alias, pair in scores.items()
+        for seed in params.comparison.seeds
+    ]
+    return report_values(make_leaderboard(params, runs), dict.fromkeys(scores, COST))
+
+
+def test_p_is_of_the_champions_lead(tree: dict[str, Any]) -> None:
+    """Two-sided, it would be as small where the test contradicts the champion."""
+    tree["comparison"].update(candidates=["regnetx_002", "resnet18"], num_resamples=500)
+    params = Params.model_validate(tree)
+    leads = values_of(params, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)})
+    assert leads["p"] < 0.01
+    assert 0 < leads["lead_low"] < leads["lead"] < leads["lead_high"]
+    refuted = values_of(params, {"regnetx_002": (0.6, 0.804), "resnet18": (0.8, 0.604)})
+    assert refuted["p"] > 0.99
+    assert refuted["lead_high"] < 0
+    gate = "p < 0.05 or parameters < runner_up_parameters"
+    assert evaluate_requirements([gate], leads)[0].is_met
+    assert not evaluate_requirements([gate], refuted)[0].is_met
+
+
+def test_a_candidate_may_be_required_not_to_be_worse(tree: dict[str, Any]) -> None:
+    tree["comparison"].update(candidates=["regnetx_002", "resnet18"], num_resamples=500)
+    params = Params.model_validate(tree)
+    near = values_of(params, {"regnetx_002": (0.795, 0.795), "resnet18": (0.8, 0.8)})
+    far = values_of(params, {"regnetx_002": (0.7, 0.7), "resnet18": (0.8, 0.8)})
+    for values, is_met in ((near, True), (far, False)):
+        (found,) = evaluate_requirements(["behind_low_of_regnetx_002 > -0.01"], values)
+        assert found.is_met is is_met

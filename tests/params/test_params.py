@@ -363,3 +363,10 @@ def test_names_of_files_are_made_of_them(
 ) -> None:
     tree["comparison"][key] = value
     assert said in problems(tree, tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, -0.01, 1, 5])
+def test_what_matters_is_a_difference_of_the_metric(tree: dict[str, Any], value: float) -> None:
+    tree["comparison"]["smallest_that_matters"] = value
+    with pytest.raises(ValueError, match=r"lie in 0 to 1; give one above 0 and below 0\.5"):
+        Params.model_validate(tree)

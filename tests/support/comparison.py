@@ -15,10 +15,12 @@ from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
 COST = Cost("", 10**6, 10**9, 4 * 10**6, Quartiles(5, 4, 6), Quartiles(9, 8, 10), 100.0)
 
 
-def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) -> RunResult:
+def evaluated(
+    alias: str, seed: int, val: float, test: float, groups: int = 30, fold: int = 0
+) -> RunResult:
     """A run whose images score around the given means, in groups of two."""
-    shared = np.random.default_rng(0)  # images are as hard for one candidate as for another
-    own = np.random.default_rng([len(alias), seed])
+    shared = np.random.default_rng(fold)  # images are as hard for one candidate as for another
+    own = np.random.default_rng([len(alias), seed, fold])
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     parts = []
     for split, mean in (("test", test), ("val", val)):
@@ -26,8 +28,8 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
         scores = mean + shared.normal(0, 0.05, number) + own.normal(0, 0.005, number)
         part = pd.DataFrame(dict.fromkeys([*columns, "average_precision"], scores.clip(0, 1)))
         part["split"], part["stratum"] = split, [("far", "near")[at % 2] for at in range(number)]
-        part["id"] = [f"i{at:03d}" for at in range(number)]
-        part["group"] = [f"g{at // 2:03d}" for at in range(number)]
+        part["id"] = [f"i{fold}{at:03d}" for at in range(number)]
+        part["group"] = [f"g{fold}{at // 2:03d}" for at in range(number)]
         part["object_size"] = np.linspace(0, 0.3, number)
         part["num_objects"] = np.arange(number) % 5
         parts.append(part)
@@ -51,9 +53,9 @@ def evaluated(alias: str, seed: int, val: float, test: float, groups: int = 30) 
             "std": [0.25] * 3,
         },
     }
-    name = f"{alias}-fold0-seed{seed}"
+    name = f"{alias}-fold{fold}-seed{seed}"
     images = pd.concat(parts)
-    return RunResult(name, alias, 0, seed, summary, images, history, trained, Path(name))
+    return RunResult(name, alias, fold, seed, summary, images, history, trained, Path(name))
 
 
 def elsewhere(run: RunResult, name: str, mean: float) -> RunResult:

@@ -50,7 +50,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         audit=audit,
         runs=runs,
         leaderboard=board,
-        verdict=reach_verdict(params.comparison, board, audit, runs),
+        verdict=reach_verdict(params.comparison, board, dict.fromkeys(aliases, COST), audit, runs),
         requirements=[Requirement("p < 0.05", False, {"p": 0.2})],
         expenses=Expenses(
             dict.fromkeys(aliases, COST),

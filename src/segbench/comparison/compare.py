@@ -80,7 +80,7 @@ def compare(params: Params, paths: Paths) -> str:
             audit=audit,
             runs=runs,
             leaderboard=board,
-            verdict=reach_verdict(params.comparison, board, audit, runs),
+            verdict=reach_verdict(params.comparison, board, expenses.predicting, audit, runs),
             requirements=requirements,
             expenses=expenses,
             external=external,

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.leaderboard import RANDOM_SEED, Leaderboard
-from segbench.comparison.statistics import Interval, Panel
+from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.statistics.differences import Interval
+from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
 from segbench.errors import InputError
 from segbench.evaluation.results import (
@@ -173,13 +175,8 @@ def _intervals(
         return dict.fromkeys(aliases, nothing)
     chosen = [run for run in there if run.alias in scored]
     panel = Panel(*score_array(chosen, scored, EXTERNAL, params.metric))
-    means = panel.resampled_means(params.num_resamples, RANDOM_SEED)
-    found = dict.fromkeys(aliases, nothing)
-    for at, alias in enumerate(scored):
-        one = panel.interval(means[:, at], at, params.confidence)
-        low, high = (float(np.clip(bound, 0, 1)) for bound in (one.low, one.high))
-        found[alias] = Interval(one.mean, low, high)
-    return found
+    found = intervals(panel, params.confidence)
+    return dict.fromkeys(aliases, nothing) | dict(zip(scored, found, strict=True))
 
 
 def _ranks(scores: Mapping[str, Interval]) -> dict[str, int | None]:

@@ -1,27 +1,39 @@
 """Leaderboard: who leads, by how much, and how sure that is; from the rows of all runs."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.statistics import (
+from segbench.comparison.statistics.decisions import (
+    Relation,
+    probability_not_worse,
+    relation_of,
+)
+from segbench.comparison.statistics.differences import (
+    Design,
     Difference,
     Interval,
-    Panel,
-    Stability,
-    VarianceSplit,
+    compare,
+    design_of,
+)
+from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.power import resolvable
+from segbench.comparison.statistics.seeds import Stability, stability, unstable
+from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
-    shared_ranks,
-    stability,
-    variance_split,
-    winners_curse,
+    drawn_means,
+    intervals,
+    selection_optimism,
 )
 from segbench.evaluation.results import RunResult, score_array
 from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.params import Params
+from segbench.params.compare import Comparison
 from segbench.params.model import Candidate
 
 POOLED = (
@@ -37,8 +49,9 @@ class LeaderboardRow:
     """One candidate on the leaderboard; scores are means over images and runs.
 
     Attributes:
-        rank: 1 plus the number of candidates that are significantly better on test; candidates that
-            cannot be told apart share one.
+        rank: 1 plus the number of candidates that are significantly better on test, by the test
+            against the champion where it is one of the two, else by that of all pairs; candidates
+            that cannot be told apart share one.
         alias, encoder, weights: who it is.
         parameters: of the whole network.
         num_runs: folds x seeds.
@@ -47,9 +60,10 @@ class LeaderboardRow:
         p_best: probability that no other is better on test; NaN with one group of images, and for
             a candidate without others.
         difference_to_champion: on the same test images; None for the champion.
+        relation: what that difference says; None for the champion.
+        p_not_worse: probability that it is not worse than the champion by as much as matters.
         scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`.
         pooled: of the pixels of all test images, and the soft dice of batches; means over runs.
-        split: where the spread of its test scores comes from.
     """
 
     rank: int
@@ -63,9 +77,10 @@ class LeaderboardRow:
     seeds: list[float]
     p_best: float
     difference_to_champion: Difference | None
+    relation: Relation | None
+    p_not_worse: float
     scores: dict[str, float]
     pooled: dict[str, float]
-    split: VarianceSplit
 
 
 @dataclass(frozen=True)
@@ -74,21 +89,28 @@ class Leaderboard:
 
     Attributes:
         rows: best on validation first, so that the champion is the first.
-        differences: on test, by pair of numbers of rows (i, j), i < j.
-        num_groups, num_seeds: of the test images, and of each candidate.
-        min_detectable_difference: the median over pairs; NaN with one candidate.
+        differences: on test, by pair of numbers of rows (i, j), i < j; those to the champion are a
+            family of their own.
+        design: what lets trainings vary, and so what can be claimed.
+        num_groups, num_seeds, num_folds: of the test images, and of each candidate.
+        resolvable: the smallest true difference to the champion that is found in 80 of 100 such
+            experiments, the median over candidates; infinite where none is; NaN with one candidate.
         winners_curse: by how much the champion's validation score is optimistic for having been the
             best.
         stability: of the order on test, over seeds.
+        unstable: candidates whose seeds differ more than those of the others.
     """
 
     rows: list[LeaderboardRow]
     differences: dict[tuple[int, int], Difference]
+    design: Design
     num_groups: int
     num_seeds: int
-    min_detectable_difference: float
+    num_folds: int
+    resolvable: float
     winners_curse: float
     stability: Stability
+    unstable: list[str]
 
     @property
     def aliases(self) -> list[str]:
@@ -115,22 +137,21 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
     unordered = Panel(*score_array(runs, listed, "val", chosen.metric))
     order = np.argsort(-np.nan_to_num(unordered.means, nan=-1.0), kind="stable")
     aliases = [listed[at] for at in order]
-    val = Panel(*score_array(runs, aliases, "val", chosen.metric))
-    scores, groups = score_array(runs, aliases, "test", chosen.metric)
-    test = Panel(scores, groups)
-    val_means, test_means = (
-        panel.resampled_means(chosen.num_resamples, RANDOM_SEED) for panel in (val, test)
+    val, test = (
+        Panel(*score_array(runs, aliases, split, chosen.metric)) for split in ("val", "test")
     )
-    pairs = test.differences(test_means, chosen.confidence, RANDOM_SEED)
-    ranks = shared_ranks(len(aliases), pairs, 1 - chosen.confidence)
-    p_best = [np.nan] * len(aliases)
-    if test.num_groups > 1 and len(aliases) > 1:
-        p_best = best_probabilities(test_means).tolist()
+    number, matters = len(aliases), chosen.smallest_that_matters
+    to_champion, pairs = _differences(test, chosen)
+    ranks = _shared_ranks(number, pairs, 1 - chosen.confidence)
+    drawn = drawn_means(test, chosen.num_resamples, RANDOM_SEED)
+    p_best = np.full(number, np.nan)
+    if test.num_groups > 1 and number > 1:
+        p_best = best_probabilities(drawn)
     rows = []
+    of_val, of_test = (intervals(panel, chosen.confidence) for panel in (val, test))
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]
-        val_mean = val.interval(val_means[:, at], at, chosen.confidence)
-        test_mean = test.interval(test_means[:, at], at, chosen.confidence)
+        gap = to_champion[at - 1] if at else None
         rows.append(
             LeaderboardRow(
                 rank=ranks[at],
@@ -139,26 +160,60 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
                 weights=_weights_name(params.candidates[alias]),
                 parameters=own[0].summary["parameters"],
                 num_runs=len(own),
-                val=_within_bounds(val_mean),
-                test=_within_bounds(test_mean),
+                val=of_val[at],
+                test=of_test[at],
                 seeds=test.seed_means[at].tolist(),
                 p_best=float(p_best[at]),
-                difference_to_champion=pairs[0, at].turned if at else None,
+                difference_to_champion=gap,
+                relation=relation_of(gap, chosen.confidence, matters) if gap else None,
+                p_not_worse=probability_not_worse(drawn, at, 0, matters),
                 scores=_scores_per_image(own),
                 pooled=_pooled_scores(own),
-                split=variance_split(scores[at]),
             )
         )
-    detectable = [pair.min_detectable_difference for pair in pairs.values()]
     return Leaderboard(
         rows=rows,
         differences=pairs,
+        design=design_of(test),
         num_groups=test.num_groups,
         num_seeds=test.num_seeds,
-        min_detectable_difference=float(np.median(detectable)) if pairs else np.nan,
-        winners_curse=winners_curse(val.means, val_means),
+        num_folds=test.num_folds,
+        resolvable=float(np.median([resolvable(gap) for gap in to_champion]))
+        if to_champion
+        else np.nan,
+        winners_curse=selection_optimism(
+            val.means, drawn_means(val, chosen.num_resamples, RANDOM_SEED, tails=False)
+        ),
         stability=stability(test.seed_means),
+        unstable=[aliases[at] for at in unstable(test.seed_means, 1 - chosen.confidence)],
     )
+
+
+def _differences(
+    test: Panel, chosen: Comparison
+) -> tuple[list[Difference], dict[tuple[int, int], Difference]]:
+    """Those of all others to the champion, and of all pairs (i, j), i < j.
+
+    Two families: the first answers what the comparison asks, so it alone decides on the champion;
+    the second is as large as the number of pairs, and finds less.
+    """
+    numbers = range(len(test.means))
+    every = list(combinations(numbers, 2))
+    chances = chosen.confidence, chosen.num_resamples, RANDOM_SEED
+    primary = compare(test, np.array([(at, 0) for at in numbers[1:]]), *chances)
+    pairs = dict(zip(every, compare(test, np.array(every), *chances), strict=True))
+    pairs |= {(0, gap.first): gap.turned for gap in primary}
+    return primary, pairs
+
+
+def _shared_ranks(
+    number: int, pairs: Mapping[tuple[int, int], Difference], alpha: float
+) -> list[int]:
+    ranks = [1] * number
+    for (i, j), found in pairs.items():
+        if found.p < alpha:
+            ranks[j if found.interval.mean > 0 else i] += 1
+    return ranks
 
 
 def per_image(column: str) -> str:
@@ -168,11 +223,6 @@ def per_image(column: str) -> str:
         metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", column)
     )
     return f"{metric}_per_image{column.removeprefix(metric)}"
-
-
-def _within_bounds(found: Interval) -> Interval:
-    """What ranks lies in [0, 1], and so does its mean."""
-    return Interval(found.mean, *(float(np.clip(bound, 0, 1)) for bound in (found.low, found.high)))
 
 
 def _scores_per_image(runs: list[RunResult]) -> dict[str, float]:

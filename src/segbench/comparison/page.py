@@ -20,7 +20,7 @@ from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.requirements import Requirement
-from segbench.comparison.statistics import Interval
+from segbench.comparison.statistics.differences import Design, Interval
 from segbench.comparison.subgroups import Subgroup
 from segbench.comparison.verdict import Verdict, p_text
 from segbench.evaluation.results import RunResult, leaders, score_array, trial_table
@@ -31,6 +31,17 @@ from segbench.report.render import write_page
 
 SHOWN_METRICS = (*MASK_METRICS, "average_precision")
 """Columns of the table of all scores, each with a foot-note."""
+
+CLAIMS: dict[Design, str] = {
+    "one training": "All this is said of these trained networks: a permutation test swaps two "
+    "candidates in whole groups of test images.",
+    "seeds": "It is said of networks that are trained anew on these training images: p is the "
+    "larger of a permutation test over groups of test images and of a t test with the variance of "
+    "groups and seeds.",
+    "folds": "It is said of networks that are trained anew on other images: p is the larger of a "
+    "permutation test over groups of test images and of a t test over folds.",
+}
+"""What p and intervals speak of, by what varies."""
 
 VARIANT_WORDS = {
     "": "at evaluate.threshold, at the network's size",
@@ -97,6 +108,8 @@ def write_report(content: Content, folder: Path) -> None:
         "alpha": f"{1 - params.comparison.confidence:.2g}",
         "percent": f"{100 * params.comparison.confidence:g} %",
         "rows": content.leaderboard.rows,
+        "claim": CLAIMS[content.leaderboard.design],
+        "components": _components(content.leaderboard),
         "aliases": content.leaderboard.aliases,
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
         "variants": VARIANT_WORDS,
@@ -133,7 +146,7 @@ def _draw_plots(content: Content) -> dict[str, str]:
         "seeds (dots)"
     )
     of_images = {
-        alias: score_array(content.runs, [alias], "test", chosen.metric)[0][0]
+        alias: score_array(content.runs, [alias], "test", chosen.metric).values[0]
         for alias in board.aliases
     }
     return {
@@ -152,6 +165,12 @@ def _bounds(value: Interval, form: str) -> str:
     return "-" if np.isnan(value.low) else f"{form.format(value.low)} to {form.format(value.high)}"
 
 
+def _components(board: Leaderboard) -> list[str]:
+    """What the differences to the champion vary with."""
+    known = [row.difference_to_champion for row in board.rows if row.difference_to_champion]
+    return list(known[0].components) if known else []
+
+
 FILTERS: dict[str, Callable[[Any], str]] = {
     "bounds": partial(_bounds, form="{:.3f}"),
     "signed_bounds": partial(_bounds, form="{:+.3f}"),
@@ -159,6 +178,7 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "heading_micro": lambda metric: f"{'IoU' if metric == 'iou' else metric}, micro",
     "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
     "p": p_text,
+    "score4": "{:.4f}".format,
 }
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from segbench.comparison.statistics import Interval
+from segbench.comparison.statistics.differences import Interval
 from segbench.report.svg import COLOURS, INK, boxes, make_axes, style, to_svg
 
 MARKERS = "os^Dv<>pPXh*d"

@@ -1,6 +1,7 @@
 """Requirements: what a comparison must show (comparison.require), or its stage fails."""
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ class Requirement:
 
     Attributes:
         text: as params have it.
-        is_met: False also where a value is NaN, which no comparison can tell.
+        is_met: False also where any value in it is NaN, whatever the expression makes of it.
         values: of the names in it.
     """
 
@@ -38,7 +39,10 @@ def report_values(board: Leaderboard, costs: Mapping[str, Cost]) -> dict[str, fl
 
     Returns:
         Values of the champion; of the runner-up (the second on validation), each behind
-        `runner_up_`; and between them `p` and `lead`, the difference on test.
+        `runner_up_`; between them `lead`, the difference on test, with `lead_low` and `lead_high`,
+        and `p`, one-sided: small where the champion leads, near 1 where it is contradicted; and of
+        each other candidate `behind_of_<alias>`, its difference to the champion, with
+        `behind_low_of_<alias>` and `behind_high_of_<alias>`.
     """
     known = _values_of(board.rows[0], costs)
     if len(board.rows) > 1:
@@ -46,7 +50,17 @@ def report_values(board: Leaderboard, costs: Mapping[str, Cost]) -> dict[str, fl
         gap = second.difference_to_champion
         assert gap is not None
         known |= {f"runner_up_{name}": value for name, value in _values_of(second, costs).items()}
-        known |= {"p": gap.p, "lead": -gap.interval.mean}
+        lead = gap.interval.turned
+        p = gap.p / 2 if lead.mean > 0 else 1 - gap.p / 2
+        known |= {"p": p, "lead": lead.mean, "lead_low": lead.low, "lead_high": lead.high}
+    for row in board.rows[1:]:
+        assert row.difference_to_champion is not None
+        behind = row.difference_to_champion.interval
+        known |= {
+            f"behind_of_{row.alias}": behind.mean,
+            f"behind_low_of_{row.alias}": behind.low,
+            f"behind_high_of_{row.alias}": behind.high,
+        }
     return known
 
 
@@ -102,7 +116,8 @@ def _evaluate(text: str, known: Mapping[str, float]) -> Requirement:
             f"comparison.require: '{text}' is {is_met}, neither true nor false; compare it, "
             f"as in '{text} > 0'"
         )
-    return Requirement(text, is_met, values)
+    known_all = not any(math.isnan(value) for value in values.values())
+    return Requirement(text, is_met and known_all, values)
 
 
 def require_all(requirements: Sequence[Requirement], report: Path) -> None:

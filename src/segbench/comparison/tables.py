@@ -59,13 +59,16 @@ def to_table(rows: list[LeaderboardRow], costs: Mapping[str, Cost]) -> pd.DataFr
     )
 
 
-def _difference(row: LeaderboardRow) -> dict[str, float]:
+def _difference(row: LeaderboardRow) -> dict[str, float | str]:
     gap = row.difference_to_champion
     return {
         "behind": gap.interval.mean if gap else 0.0,
         "behind_low": gap.interval.low if gap else 0.0,
         "behind_high": gap.interval.high if gap else 0.0,
         "behind_p": gap.p if gap else np.nan,
+        "behind_networks_p": gap.p_of_networks if gap else np.nan,
+        "relation": row.relation or "",
+        "not_worse_probability": row.p_not_worse,
     }
 
 
@@ -95,7 +98,7 @@ def text_table(params: Comparison, board: Leaderboard, verdict: Verdict) -> str:
         [
             *("rank", "candidate", "parameters", f"val {params.metric}"),
             f"test {params.metric} [{100 * params.confidence:g} % interval]",
-            *("difference to champion", "p"),
+            *("difference to champion", "p", "it is"),
         ]
     ]
     for row in board.rows:
@@ -109,6 +112,7 @@ def text_table(params: Comparison, board: Leaderboard, verdict: Verdict) -> str:
                 interval_text(row.test),
                 f"{gap.interval.mean:+.3f}" if gap else "",
                 p_text(gap.p).removeprefix("p ").removeprefix("= ") if gap else "",
+                row.relation or "",
             ]
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

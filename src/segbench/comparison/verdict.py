@@ -1,14 +1,17 @@
 """The verdict in words: what the leaderboard says, and what it cannot say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from segbench.comparison.cheapest import find_cheapest
 from segbench.comparison.data_facts import leaks
 from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
-from segbench.comparison.statistics import Interval
+from segbench.comparison.statistics.decisions import Relation
+from segbench.comparison.statistics.differences import FEWEST_FOLDS, FEWEST_SEEDS, Interval
+from segbench.evaluation.costs import Cost
 from segbench.evaluation.results import RunResult
 from segbench.params.compare import Comparison
 
@@ -36,29 +39,37 @@ class Verdict:
 
 
 def reach_verdict(
-    params: Comparison, board: Leaderboard, audit: Mapping[str, Any], runs: list[RunResult]
+    params: Comparison,
+    board: Leaderboard,
+    costs: Mapping[str, Cost],
+    audit: Mapping[str, Any],
+    runs: list[RunResult],
 ) -> Verdict:
     """What a comparison says.
 
     Args:
         params: the section.
         board: the leaderboard.
+        costs: of predicting, by alias.
         audit: what the split stage counted.
         runs: of all candidates.
     """
     rollbacks = {run.name: run.trained["rollbacks"] for run in runs}
     return Verdict(
-        verdict_sentence(params, board, leaks(audit, params.folds)),
+        verdict_sentence(params, board, costs, leaks(audit, params.folds)),
         caveats(params, board, rollbacks),
     )
 
 
-def verdict_sentence(params: Comparison, board: Leaderboard, leaky: bool) -> str:
-    """Who wins and how sure that is, in a sentence or two.
+def verdict_sentence(
+    params: Comparison, board: Leaderboard, costs: Mapping[str, Cost], leaky: bool
+) -> str:
+    """Who wins, how sure that is, and who is cheapest of those that are as good.
 
     Args:
         params: the section.
         board: the leaderboard.
+        costs: of predicting, by alias.
         leaky: test images are related to training images, which is said first.
     """
     champion = board.rows[0]
@@ -69,33 +80,56 @@ def verdict_sentence(params: Comparison, board: Leaderboard, leaky: bool) -> str
     )
     if len(board.rows) == 1:
         return lead
-    alpha = 1 - params.confidence
-    if smallest_p(board) >= alpha:
-        pairs = len(board.differences)
+    if np.isinf(board.resolvable):
+        rivals, alpha = len(board.rows) - 1, 1 - params.confidence
         return (
             f"{lead} The test set can neither confirm nor refute its lead: with "
             f"{board.num_groups} independent group{_s(board.num_groups)} of test images and "
-            f"{pairs} pair{_s(pairs)} of candidates, even a lead in every group would not reach "
+            f"{rivals} other candidate{_s(rivals)}, even a lead in every group would not reach "
             f"p < {alpha:.2g}."
         )
-    confirmed, contradicted, undecided = [], [], []
+    return " ".join([lead, *_relations(params, board), _cheapest(params, board, costs)])
+
+
+def _relations(params: Comparison, board: Leaderboard) -> list[str]:
+    by_relation: dict[Relation | None, list[LeaderboardRow]] = {}
     for row in board.rows[1:]:
-        gap = row.difference_to_champion
-        assert gap is not None
-        if not gap.p < alpha:
-            undecided.append(row)
-        elif gap.interval.mean < 0:
-            confirmed.append(row)
-        else:
-            contradicted.append(row)
-    parts = [lead]
-    if confirmed:
-        parts.append(f"The test set confirms its lead over {_all(confirmed)}.")
-    if undecided:
-        parts.append(f"The test set cannot tell it from {_all(undecided)}.")
-    if contradicted:
-        parts.append(f"The test set contradicts this: {_all(contradicted)} scored higher there.")
-    return " ".join(parts)
+        by_relation.setdefault(row.relation, []).append(row)
+    words: dict[Relation, str] = {
+        "worse": {
+            "one training": "As trained here, it is better than {}.",
+            "seeds": "The test set confirms its lead over {}, also for networks that are trained "
+            "anew on these training images.",
+            "folds": "The test sets confirm its lead over {}, also for networks that are trained "
+            "anew on other images.",
+        }[board.design],
+        "equivalent": f"It differs by less than {params.smallest_that_matters:g} from {{}}.",
+        "undecided": "The test set cannot tell it from {}.",
+        "better": "The test set contradicts this: {} scored higher there.",
+    }
+    said = [
+        text.format(_all(by_relation[name])) for name, text in words.items() if name in by_relation
+    ]
+    if board.design == "one training":
+        said.append(
+            "This holds for these trained networks; whether the encoders would compare alike if "
+            f"they were trained anew takes {FEWEST_SEEDS} seeds to say, and on other images "
+            f"{FEWEST_FOLDS} folds."
+        )
+    return said
+
+
+def _cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Cost]) -> str:
+    found, matters = find_cheapest(params, board, costs), params.smallest_that_matters
+    if found.row is not board.rows[0]:
+        return (
+            f"The cheapest candidate that is not worse by {matters:g} or more is {found.row.alias} "
+            f"({found.own}, against {found.champion}), with a probability of "
+            f"{percent_text(found.row.p_not_worse)}."
+        )
+    if not found.cheaper:
+        return f"It is also the cheapest ({found.own})."
+    return f"No cheaper candidate is shown to be within {matters:g} of it ({found.own})."
 
 
 def caveats(params: Comparison, board: Leaderboard, rollbacks: Mapping[str, int]) -> list[str]:
@@ -135,11 +169,6 @@ def _about_data(board: Leaderboard) -> list[str]:
         said.append(
             f"Only {board.num_groups} independent groups of test images: intervals are coarse."
         )
-    if board.num_seeds == 1:
-        said.append(
-            "One seed: the spread across seeds is unknown, so the results hold for these trained "
-            "networks, not for the encoders when trained again."
-        )
     return said
 
 
@@ -156,21 +185,31 @@ def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
 
 def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
     champion, said = board.rows[0], []
-    # Where no lead can be confirmed no difference is found, however large.
-    confirmable = smallest_p(board) < 1 - params.confidence
-    if confirmable and not np.isnan(board.min_detectable_difference):
+    if np.isfinite(board.resolvable):
         said.append(
-            "Minimum detectable difference: about "
-            f"{board.min_detectable_difference:.3f} {params.metric}. A true difference of that "
-            f"size between two candidates is found (p < {1 - params.confidence:.2g}) in 80 of 100 "
-            "such experiments; smaller ones mostly go unnoticed."
+            f"A true difference of {board.resolvable:.3f} {params.metric} to the champion is found "
+            f"(p < {1 - params.confidence:.2g}) in 80 of 100 such experiments; smaller ones mostly "
+            "go unnoticed."
+        )
+    if board.unstable:
+        names = _list(board.unstable)
+        said.append(
+            f"Unstable: the scores of {names} differ more from seed to seed than those of the "
+            "others; one of its trainings says little of the next."
         )
     if (excess := board.winners_curse) > 0:
-        size = f"about {excess:.3f}" if excess >= 0.0005 else "less than 0.001"
+        at_least = "at least " if board.design == "one training" else "about "
+        size = f"{at_least}{excess:.3f}" if excess >= 0.0005 else "less than 0.001"
         said.append(
             f"Winner's curse: {champion.alias} was chosen for the best of {len(board.rows)} "
-            f"validation scores, so its validation score is optimistic by {size}; rely on its test "
-            "score."
+            f"validation scores, so its validation score is optimistic by {size}, and by more if "
+            "the same images chose the best epoch; "
+            + (
+                "under cross-validation these are test images of other folds, so that its test "
+                "score is a little optimistic too."
+                if board.num_folds > 1
+                else "rely on its test score."
+            )
         )
     if board.num_seeds > 1:
         said.append(
@@ -180,11 +219,6 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
             f"{board.stability.agreement:.2f} on average."
         )
     return said
-
-
-def smallest_p(board: Leaderboard) -> float:
-    """What a lead in every group could reach in the permutation test, after Holm's correction."""
-    return len(board.differences) * 2.0 ** (1 - board.num_groups)
 
 
 def interval_text(value: Interval) -> str:
@@ -201,12 +235,22 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def percent_text(probability: float) -> str:
+    """97 %, or more than 99 %: a share of draws is never certain."""
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
 def _all(rows: list[LeaderboardRow]) -> str:
-    names = [
-        f"{row.alias} ({p_text(row.difference_to_champion.p)})"
-        for row in rows
-        if row.difference_to_champion
-    ]
+    return _list(
+        [
+            f"{row.alias} ({p_text(row.difference_to_champion.p)})"
+            for row in rows
+            if row.difference_to_champion
+        ]
+    )
+
+
+def _list(names: Sequence[str]) -> str:
     if len(names) > MOST_NAMED:
         names = [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

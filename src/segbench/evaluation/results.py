@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -212,9 +212,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def score_array(
-    runs: list[RunResult], aliases: Sequence[str], split: str, column: str
-) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+class Scores(NamedTuple):
+    """Scores of candidates on the same images, those of several folds side by side.
+
+    Attributes:
+        values: (C, S, N) of candidates, seeds and images, NaN where an image has none.
+        groups: (N,) the group of each image.
+        folds: (N,) the fold in which it was scored.
+    """
+
+    values: NDArray[np.float64]
+    groups: NDArray[np.str_]
+    folds: NDArray[np.int64]
+
+
+def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
     """A column of the rows of images as an array.
 
     Args:
@@ -222,11 +234,6 @@ def score_array(
         aliases: C candidates, in the order of the array.
         split: `val` or `test`.
         column: of the rows of images.
-
-    Returns:
-        Scores (C, S, N) of candidates, seeds and images, NaN where an image has none, and the
-        groups (N,) of the images. The images of several folds stand side by side, so that each
-        is one image in one fold.
 
     Raises:
         InputError: if runs were not scored on the same images, or none has a score.
@@ -260,7 +267,8 @@ def score_array(
                 "in all, so it cannot be ranked; use a split that has foreground"
             )
     groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
-    return scores, np.concatenate(groups)
+    of_fold = np.repeat(folds, [len(part) for part in groups])
+    return Scores(scores, np.concatenate(groups), of_fold)
 
 
 def trial_table(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -22,6 +23,8 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$", max_length=64)
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
+
+MOST_THAT_MATTERS = 0.5
 
 LONGEST, MOST_PARTS, SHOWN = 500, 200, 60
 """Characters and parts of a requirement, and how many characters of it a message shows."""
@@ -115,6 +118,10 @@ class Comparison(Section):
         "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
     ]
     """Its mean over validation images ranks the candidates; the test set confirms or refutes it."""
+    smallest_that_matters: float
+    """The smallest difference in `metric` that would make the team choose another candidate."""
+    cost: Literal["parameters", "latency", "memory"]
+    """By which candidates are cheap, where several are as good."""
     confidence: Share
     num_resamples: PositiveInt
     require: list[str]
@@ -143,6 +150,16 @@ class Comparison(Section):
         for axis in ("candidates", "folds", "seeds"):
             _check_once(axis, getattr(self, axis))
         return self
+
+    @field_validator("smallest_that_matters")
+    @classmethod
+    def _matter_in_units_of_the_metric(cls, value: float) -> float:
+        if not 0 < value < MOST_THAT_MATTERS:
+            raise ValueError(
+                f"{value:g} is no difference between two scores that lie in 0 to 1; give one above "
+                f"0 and below {MOST_THAT_MATTERS}, as 0.01 for one point in a hundred"
+            )
+        return value
 
     @model_validator(mode="after")
     def _require_what_can_be_read(self) -> Self:

@@ -1,0 +1,132 @@
+"""Scores of candidates on the same images, summed over the units that vary.
+
+Images of a group (frames of a video) are near copies, each seed gives another network, and all
+networks of a fold share a training set. So groups, seeds and folds, not images, are the units of
+all statistics here. Legend: C candidates, S seeds, K folds, N images, G groups, U units of a kind,
+P pairs of candidates, B resamples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What groups, or folds, add to the means of candidates.
+
+    Attributes:
+        parts: (C, U) what each adds to the mean; they sum to it.
+        weights: (C, U) share of the scores that are of it; they sum to 1.
+    """
+
+    parts: Floats
+    weights: Floats
+
+    @property
+    def number(self) -> int:
+        """U."""
+        return self.parts.shape[1]
+
+    @property
+    def influences(self) -> Floats:
+        """(C, U): by how much each moves the mean; they sum to 0."""
+        found: Floats = self.parts - self.parts.sum(axis=1, keepdims=True) * self.weights
+        return found
+
+    @property
+    def deleted(self) -> Floats:
+        """(C, U): by how much the mean would fall without one, as a jackknife takes it."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Floats = self.influences / (1 - self.weights)
+        return found
+
+    @property
+    def effective(self) -> Floats:
+        """(C,): how many units of equal size would weigh as evenly."""
+        found: Floats = 1 / (self.weights**2).sum(axis=1)
+        return found
+
+
+def jackknife(
+    units: Units, first: NDArray[np.int64], second: NDArray[np.int64] | None = None
+) -> tuple[Floats, Floats]:
+    """Variances (P,) of means, or of their differences, and degrees of freedom (P,).
+
+    Args:
+        units: that vary.
+        first: (P,) candidates.
+        second: (P,) those that are subtracted.
+    """
+    deleted, effective = units.deleted[first], units.effective[first]
+    if second is not None:
+        deleted = deleted - units.deleted[second]
+        effective = np.minimum(effective, units.effective[second])
+    variance: Floats = (deleted**2).sum(axis=1) * (units.number - 1) / units.number
+    return variance, np.maximum(effective - 1, 0.5)
+
+
+class Panel:
+    """Scores by candidate, seed and image, summed by group and by fold.
+
+    Groups in which no candidate has a score say nothing and are left out.
+
+    Attributes:
+        groups, folds: what each adds.
+        num_groups, num_seeds, num_folds: G, S and K.
+        means: (C,) over all scores that are not NaN.
+        seed_means: (C, S), likewise of each seed.
+    """
+
+    def __init__(self, scores: Floats, groups: NDArray[np.str_], folds: NDArray[np.int64]) -> None:
+        """
+        Args:
+            scores: (C, S, N), NaN where an image has none.
+            groups: (N,), the group of each image.
+            folds: (N,), the fold in which it is a test image.
+        """
+        there = ~np.isnan(scores)
+        kept = there.any(axis=(0, 1))
+        there, scores = there[:, :, kept], np.where(there, scores, 0.0)[:, :, kept]
+        sums, counts = _sums(scores, there, groups[kept])
+        total = counts.sum((1, 2))[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.seed_means: Floats = sums.sum(2) / counts.sum(2)
+            self.groups = Units(sums.sum(1) / total, counts.sum(1) / total)
+            sums, counts = _sums(scores, there, folds[kept])
+            self.folds = Units(sums.sum(1) / total, counts.sum(1) / total)
+        self.num_groups, self.num_folds = self.groups.number, self.folds.number
+        self.num_seeds = scores.shape[1]
+        self.means: Floats = self.groups.parts.sum(axis=1)
+
+    @property
+    def seed_variances(self) -> tuple[Floats, Floats]:
+        """(C,) variance of a candidate's mean due to its seeds, and its degrees of freedom.
+
+        The larger of its own and the pooled one: otherwise seeds that happen to agree would make a
+        candidate's lead look certain.
+        """
+        candidates, seeds = self.seed_means.shape
+        own = self.seed_means.var(axis=1, ddof=1) / seeds
+        pooled, free = float(np.nanmean(own)), float(seeds - 1)
+        is_larger = own > pooled
+        variances = np.where(is_larger, own, pooled)
+        return variances, np.where(is_larger, free, free * candidates)
+
+
+def _sums(
+    scores: Floats, there: NDArray[np.bool_], units: NDArray[np.str_] | NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Sums and numbers of scores (C, S, U) by unit, from (C, S, N) and the unit of each image."""
+    _, index = np.unique(units, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    if not len(starts):
+        empty = np.zeros((*scores.shape[:2], 0))
+        return empty, empty
+    sums: Floats = np.add.reduceat(scores[:, :, order], starts, axis=2)
+    counts = np.add.reduceat(there[:, :, order].astype(float), starts, axis=2)
+    return sums, counts

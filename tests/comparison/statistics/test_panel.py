@@ -1,0 +1,78 @@
+"""Scores are summed over the units that vary, and only over those that say something."""
+
+import numpy as np
+import pytest
+
+from segbench.comparison.statistics.panel import Panel, jackknife
+
+
+def panel(scores: np.ndarray, groups: str) -> Panel:
+    """A letter for each image's group; one fold."""
+    return Panel(scores, np.array([*groups]), np.zeros(len(groups), int))
+
+
+def test_images_without_score_are_left_out() -> None:
+    found = panel(np.array([[[0.2, np.nan, 0.4], [0.3, np.nan, 0.5]]]), "aab")
+    assert found.means == pytest.approx([0.35])
+    assert found.seed_means == pytest.approx(np.array([[0.3, 0.4]]))
+
+
+def test_groups_without_any_score_do_not_count() -> None:
+    """Four that were scored and sixteen healthy ones are four, not twenty."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.7, 0.1, (2, 1, 20))
+    scores[:, :, 4:] = np.nan
+    found = panel(scores, "abcdefghijklmnopqrst")
+    assert found.num_groups == 4
+    assert found.groups.effective == pytest.approx([4, 4])
+    of_four = panel(scores[:, :, :4], "abcd")
+    both = np.array([0, 1])
+    for ours, theirs in zip(
+        jackknife(found.groups, both), jackknife(of_four.groups, both), strict=True
+    ):
+        assert ours == pytest.approx(theirs)
+
+
+def test_a_jackknife_leaves_out_one_group_after_another() -> None:
+    rng = np.random.default_rng(0)
+    scores, groups = rng.random((2, 3, 12)), "aaabbccccdde"
+    found = panel(scores, groups)
+    without = np.array(
+        [
+            scores[:, :, [at for at, own in enumerate(groups) if own != group]].mean((1, 2))
+            for group in "abcde"
+        ]
+    )
+    variance, degrees = jackknife(found.groups, np.array([0]), np.array([1]))
+    gaps = without[:, 0] - without[:, 1]
+    # About the mean of all images, where the usual formula takes the mean of what is left.
+    expected = ((gaps - (found.means[0] - found.means[1])) ** 2).sum() * 4 / 5
+    assert variance == pytest.approx([expected])
+    sizes = np.array([3, 2, 4, 2, 1]) / 12
+    assert degrees == pytest.approx([1 / (sizes**2).sum() - 1])
+
+
+def test_the_images_of_folds_are_clusters() -> None:
+    scores = np.arange(8.0).reshape(1, 1, 8) / 10
+    found = Panel(scores, np.array([*"abcdefgh"]), np.array([0, 0, 1, 1, 1, 2, 2, 2]))
+    assert (found.num_groups, found.num_folds) == (8, 3)
+    assert found.folds.parts.sum() == pytest.approx(found.means[0])
+    assert found.folds.weights == pytest.approx(np.array([[2, 3, 3]]) / 8)
+    assert found.folds.influences.sum() == pytest.approx(0)
+
+
+def test_seeds_that_happen_to_agree_do_not_pass_for_certainty() -> None:
+    """Its own variance is 0, that of all together is not; the unsteady one keeps its own."""
+    scores = np.array([[0.7, 0.7], [0.6, 0.8]])[:, :, None] + np.linspace(-0.1, 0.1, 9)
+    variances, degrees = panel(scores, "abcdefghi").seed_variances
+    assert variances == pytest.approx([0.02 / 2 / 2, 0.02 / 2])  # half of the other's; its own
+    assert degrees.tolist() == [2, 1]
+
+
+def test_groups_make_means_less_certain_than_images_would() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.repeat(rng.normal(0.5, 0.1, 10), 20)[None, None]
+    one = np.array([0])
+    alone = Panel(scores, np.arange(200).astype(str), np.zeros(200, int))
+    grouped = Panel(scores, np.repeat(np.arange(10), 20).astype(str), np.zeros(200, int))
+    assert jackknife(grouped.groups, one)[0] > 9 * jackknife(alone.groups, one)[0]
