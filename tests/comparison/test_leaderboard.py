@@ -163,6 +163,23 @@ def test_memory_that_was_not_measured_is_that_of_the_weights(params: Params) -> 
     assert find_cheapest(by_memory, board, unknown).own == "3.8 MiB of weights"
 
 
+def test_an_unstable_candidate_is_named(params: Params) -> None:
+    runs = [
+        evaluated(alias, seed, 0.7, test)
+        for alias, tests in (("regnetx_002", (0.5, 0.9, 0.7)), ("resnet18", (0.7, 0.702, 0.699)))
+        for seed, test in enumerate(tests)
+    ]
+    board = make_leaderboard(params, runs)
+    told = " ".join(caveats(params.comparison, board, {}))
+    assert board.unstable == ["regnetx_002"]
+    assert "Unstable: the scores of regnetx_002 differ more from seed to seed" in told
+    table = to_table(board.rows, COSTS).set_index("candidate")
+    gap = board.rows[1].difference_to_champion
+    assert gap is not None
+    assert table["relation"].to_dict()[board.rows[1].alias] == board.rows[1].relation
+    assert table["behind_networks_p"].to_dict()[board.rows[1].alias] == gap.p_of_networks < gap.p
+
+
 def test_few_groups_are_said(params: Params, tree: dict[str, Any]) -> None:
     scores = {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)}
     said = judged(params, scores, groups=5)

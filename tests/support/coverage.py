@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segbench.comparison.statistics.differences import compare, design_of
+from segbench.comparison.statistics.differences import compare
+from segbench.comparison.statistics.panel import design_of
 from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
     drawn_means,

@@ -14,14 +14,8 @@ from segbench.comparison.statistics.decisions import (
     probability_not_worse,
     relation_of,
 )
-from segbench.comparison.statistics.differences import (
-    Design,
-    Difference,
-    Interval,
-    compare,
-    design_of,
-)
-from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.differences import Difference, Interval, compare
+from segbench.comparison.statistics.panel import Design, Panel, design_of
 from segbench.comparison.statistics.power import resolvable
 from segbench.comparison.statistics.seeds import Stability, stability, unstable
 from segbench.comparison.statistics.uncertainty import (

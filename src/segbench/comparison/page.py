@@ -20,7 +20,8 @@ from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.requirements import Requirement
-from segbench.comparison.statistics.differences import Design, Interval
+from segbench.comparison.statistics.differences import Interval
+from segbench.comparison.statistics.panel import Design
 from segbench.comparison.subgroups import Subgroup
 from segbench.comparison.verdict import Verdict, p_text
 from segbench.evaluation.results import RunResult, leaders, score_array, trial_table

@@ -10,7 +10,8 @@ from segbench.comparison.cheapest import find_cheapest
 from segbench.comparison.data_facts import leaks
 from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
 from segbench.comparison.statistics.decisions import Relation
-from segbench.comparison.statistics.differences import FEWEST_FOLDS, FEWEST_SEEDS, Interval
+from segbench.comparison.statistics.differences import Interval
+from segbench.comparison.statistics.panel import FEWEST_FOLDS, FEWEST_SEEDS
 from segbench.evaluation.costs import Cost
 from segbench.evaluation.results import RunResult
 from segbench.params.compare import Comparison

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from segbench.comparison.statistics.differences import Difference, compare, design_of
-from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.differences import Difference, compare
+from segbench.comparison.statistics.panel import Panel, design_of
 from support.simulation import Case, simulated
 
 DRAWS = 2000

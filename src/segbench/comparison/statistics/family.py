@@ -6,6 +6,7 @@ counts, as the champion in each of its comparisons.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,15 @@ BATCH = 500
 """Draws computed at a time, to bound memory."""
 EXACT = 13
 """Groups up to which all 2^G ways to swap two candidates are gone through."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """p and bounds (P,) of a family."""
+
+    p: Floats
+    low: Floats
+    high: Floats
 
 
 def sign_flips(groups: int, number: int, seed: int) -> Iterator[Floats]:

@@ -7,11 +7,21 @@ P pairs of candidates, B resamples.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+
+FEWEST_SEEDS = 3
+"""On one split: two seeds that happen to agree cannot be told from a steady encoder. In simulation
+13 % of experiments then declare a false difference, where one of two candidates is unsteady."""
+FEWEST_FOLDS = 3
+"""With fewer, an interval of folds reaches over all scores there are."""
+
+Design = Literal["one training", "seeds", "folds"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,13 @@ class Panel:
         is_larger = own > pooled
         variances = np.where(is_larger, own, pooled)
         return variances, np.where(is_larger, free, free * candidates)
+
+
+def design_of(panel: Panel) -> Design:
+    """What lets trainings vary: folds, else seeds, else nothing that can be told."""
+    if panel.num_folds >= FEWEST_FOLDS:
+        return "folds"
+    return "seeds" if panel.num_folds == 1 and panel.num_seeds >= FEWEST_SEEDS else "one training"
 
 
 def _sums(

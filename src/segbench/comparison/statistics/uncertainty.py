@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from segbench.comparison.statistics.differences import Interval, Spread, design_of
+from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.family import normal_draws
-from segbench.comparison.statistics.panel import Floats, Panel, jackknife
+from segbench.comparison.statistics.panel import Floats, Panel, design_of, jackknife
+from segbench.comparison.statistics.spread import Spread
 
 
 def intervals(panel: Panel, confidence: float) -> list[Interval]:
