@@ -108,3 +108,13 @@ def test_values_are_counted_whatever_they_are() -> None:
         pixels = rng.choice(np.array([*values], np.uint8), (40, 50))
         expected = np.bincount(pixels.ravel(), minlength=256)
         assert np.array_equal(count_values(pixels), expected)
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (1, 2, 3))])
+def test_a_colour_that_is_transparent_is_left_to_pillow(mode: str, clear: Any) -> None:
+    """Its pixels are counted."""
+    file = io.BytesIO()
+    Image.new(mode, (8, 8), clear).save(file, "PNG", transparency=clear)
+    with Image.open(file) as opened:
+        assert opened.mode == mode
+        assert decode_plain(file.getvalue(), opened) is None

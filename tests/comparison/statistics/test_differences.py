@@ -155,6 +155,18 @@ def test_folds_that_differ_take_away_what_images_show() -> None:
     )
 
 
+def test_of_few_folds_each_pair_has_a_variance_of_its_own() -> None:
+    """The largest of eleven such t is larger than of eleven that share one variance."""
+    rng = np.random.default_rng(0)
+    found = panel(rng.normal(0.6, 0.05, (12, 1, 200)), folds=5)
+    pairs = to_first(found, 10_000)
+    drawn = rng.normal(size=(20_000, 5, 12))
+    gaps = drawn[:, :, 1:] - drawn[:, :, :1]
+    largest = abs(stats.ttest_1samp(gaps, 0, axis=1).statistic).max(axis=1)
+    critical = np.median([one.reach / one.error for one in pairs])
+    assert critical == pytest.approx(np.quantile(largest, 0.95), rel=0.08)
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_one_group_bounds_nothing(seeds: int) -> None:
     """Not even with seeds, which say nothing of other groups."""
