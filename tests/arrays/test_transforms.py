@@ -1,5 +1,6 @@
 """A variation is a function of its key, and its transforms are independent of each other."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,42 @@ def test_what_keeps_masks_true_is_allowed(
     transforms: list[dict[str, Any]], tree: dict[str, Any]
 ) -> None:
     pipeline_of(tree, transforms)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "said"),
+    [
+        (["RandomRotate90"], "RandomRotate90 turns 96x64 into 64x96 (width x height), but all"),
+        (["HorizontalFlip", "Transpose"], "Transpose turns 96x64 into 64x96"),
+        (["D4"], "equal, or remove it"),
+        # Together they may keep the size, and sometimes do not.
+        (["Transpose", "RandomRotate90"], "Transpose turns 96x64 into 64x96"),
+        (["Transpose", "Transpose"], "set augment.height and augment.width equal"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_sides_that_are_swapped_must_be_equal(
+    transforms: list[str], said: str, p: float, tree: dict[str, Any]
+) -> None:
+    listed = [{"transform": name, "p": p} for name in transforms]
+    pipeline_of(tree, listed)
+    tree["augment"] |= {"height": 64, "width": 96}
+    with pytest.raises(InputError, match=re.escape(said)):
+        pipeline_of(tree, listed)
+
+
+def test_what_restores_the_size_must_be_certain(tree: dict[str, Any]) -> None:
+    tree["augment"] |= {"height": 64, "width": 96}
+    listed: list[dict[str, Any]] = [
+        {"transform": "RandomRotate90", "p": 0.5},
+        {"transform": "RandomCrop", "height": 48, "width": 48, "p": 1.0},
+        {"transform": "Resize", "height": 64, "width": 96, "p": 1.0},
+    ]
+    pipeline_of(tree, listed)
+    listed[-1]["p"] = 0.5
+    with pytest.raises(InputError, match=r"RandomCrop turns .* into 48x48 .*add Resize to 96x64"):
+        pipeline_of(tree, listed)
 
 
 def test_the_update_check_is_off() -> None:

@@ -7,6 +7,8 @@ workers or the order in which samples are fetched.
 import os
 import random
 import warnings
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +33,12 @@ RGB = 3
 
 TRIALS = 4
 """Times that transforms are tried, each with other random choices."""
+
+TURNS = 12
+"""Times that a transform may show which sizes it makes: one that turns half of all images is missed
+once in 4,096 pipelines."""
+MOST_SIZES = 8
+"""Sizes that are followed through a pipeline: scaling at random makes any number."""
 
 LEAST_EXPLAINED = 0.1
 """Least share of an image's variance that its mask explains after a transform; without any, all of
@@ -68,10 +76,57 @@ def check_transforms(params: Augment, num_classes: int, channels: int) -> None:
                 f"channel{'s' if channels > 1 else ''}, which the dataset has: {reason}; remove it"
             )
     # First all together, since one may need another.
+    _check_sizes(build_pipeline(params).transforms, certain, params, channels)
     _check(A.Compose(certain), params, num_classes, channels)
     for one in certain:
         if not _failure(one, params, channels):
             _check_alignment(one, params, channels)
+
+
+def _check_sizes(
+    transforms: Sequence[A.BasicTransform],
+    certain: Sequence[A.BasicTransform],
+    params: Augment,
+    channels: int,
+) -> None:
+    """Raise InputError unless images keep their size, whichever of the transforms are drawn.
+
+    Args:
+        transforms: with their probabilities.
+        certain: the same with probability 1.
+        params: the section.
+        channels: of the images.
+    """
+    own = (params.height, params.width)
+    made = {own: ""}  # sizes that an image may have here, with what made them
+    for drawn, sure in zip(transforms, certain, strict=True):
+        if not isinstance(sure, A.DualTransform):
+            continue
+        found = {} if drawn.p >= 1 else dict(made)
+        for size, maker in made.items():
+            image = np.zeros((*size, channels), np.uint8)
+            for key in range(TURNS):
+                shape = _augmented(A.Compose([sure]), image, image[..., 0], key)[0].shape[:2]
+                name = type(sure).__name__
+                turned = f"{name} turns {_written(size)} into {_written(shape)}"
+                found.setdefault(shape, maker or turned)
+        made = dict(islice(found.items(), MOST_SIZES))
+    for shape, maker in made.items():
+        if shape != own:
+            way_out = (
+                "set augment.height and augment.width equal"
+                if shape == own[::-1]
+                else f"add Resize to {_written(own)} with p: 1 at the end"
+            )
+            raise InputError(
+                f"augment.transforms: {maker} (width x height), but all together they must keep "
+                f"size and type; {way_out}, or remove it"
+            )
+
+
+def _written(size: tuple[int, ...]) -> str:
+    """(H, W) as people write it."""
+    return f"{size[1]}x{size[0]}"
 
 
 def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int) -> None:
@@ -105,19 +160,24 @@ def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int)
 
 def _values_after(pipeline: Pipeline, image: Pixels, mask: Pixels, key: int) -> set[int]:
     """Class ids of a mask that was augmented."""
-    try:
-        varied, moved = augment_sample(pipeline, image, mask, (key,))
-        fits = varied.dtype == np.uint8 and varied.shape == image.shape
-        fits = fits and moved.dtype == np.uint8 and moved.shape == mask.shape
-    except FAILURES as problem:
-        reason = " ".join(str(problem).split())
-        raise InputError(f"augment.transforms: the pipeline fails: {reason}; fix it") from None
+    varied, moved = _augmented(pipeline, image, mask, key)
+    fits = varied.dtype == np.uint8 and varied.shape == image.shape
+    fits = fits and moved.dtype == np.uint8 and moved.shape == mask.shape
     if not fits:
         raise InputError(
             f"augment.transforms: turn {image.shape} uint8 into {varied.shape} {varied.dtype}; "
             "they must keep size and type (scaling is inside the network); remove the others"
         )
     return set(np.unique(moved).tolist())
+
+
+def _augmented(pipeline: Pipeline, image: Pixels, mask: Pixels, key: int) -> tuple[Pixels, Pixels]:
+    try:
+        varied, moved = augment_sample(pipeline, image, mask, (key,))
+        return np.asarray(varied), np.asarray(moved)
+    except FAILURES as problem:
+        reason = " ".join(str(problem).split())
+        raise InputError(f"augment.transforms: the pipeline fails: {reason}; fix it") from None
 
 
 def _failure(transform: A.BasicTransform, params: Augment, channels: int) -> str:
