@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from segbench.comparison.statistics.panel import Panel, jackknife
 
@@ -67,6 +68,19 @@ def test_seeds_that_happen_to_agree_do_not_pass_for_certainty() -> None:
     variances, degrees = panel(scores, "abcdefghi").seed_variances
     assert variances == pytest.approx([0.02 / 2 / 2, 0.02 / 2])  # half of the other's; its own
     assert degrees.tolist() == [2, 1]
+
+
+def test_what_a_seed_does_to_all_cancels_in_differences() -> None:
+    """Of two candidates the variance is that of Student's paired test, to the degree of freedom."""
+    rng = np.random.default_rng(0)
+    of_seeds = rng.normal(0.7, 0.1, (2, 5))
+    expected = stats.ttest_rel(*of_seeds)
+    for shared in (np.zeros(5), rng.normal(0, 1, 5)):
+        found = panel((of_seeds + shared)[:, :, None] + np.linspace(-0.1, 0.1, 9), "abcdefghi")
+        variances, degrees = found.paired_seed_variances
+        difference = of_seeds[0].mean() - of_seeds[1].mean()
+        assert difference / np.sqrt(variances.sum()) == pytest.approx(expected.statistic)
+        assert degrees.tolist() == [4, 4]
 
 
 def test_groups_make_means_less_certain_than_images_would() -> None:

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.spread import spread_of
 from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
     drawn_means,
@@ -52,9 +53,10 @@ def test_drawn_means_vary_as_groups_and_seeds_do() -> None:
     found = simulated(Case(candidates=3, seeds=5, groups=60), np.random.default_rng(0))
     drawn = drawn_means(found, 4000, 0)
     assert drawn.mean(axis=0) == pytest.approx(found.means, abs=0.002)
-    for at, interval in enumerate(intervals(found, 0.95)):
-        low, high = np.quantile(drawn[:, at], [0.025, 0.975])
-        assert (high - low) == pytest.approx(interval.high - interval.low, rel=0.25)
+    first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
+    reach = spread_of(found, first, second).reach(0.025)
+    low, high = np.quantile(drawn[:, first] - drawn[:, second], [0.025, 0.975], axis=0)
+    assert (high - low) / 2 == pytest.approx(reach, rel=0.25)
     # Groups are hard for all alike, so that means move together.
     assert np.corrcoef(drawn.T)[0, 1] > 0.3
 

@@ -114,17 +114,38 @@ class Panel:
 
     @property
     def seed_variances(self) -> tuple[Floats, Floats]:
-        """(C,) variance of a candidate's mean due to its seeds, and its degrees of freedom.
+        """(C,) variance of a candidate's mean due to its seeds, and its degrees of freedom."""
+        return _own_or_pooled(self.seed_means, float(self.num_seeds - 1))
 
-        The larger of its own and the pooled one: otherwise seeds that happen to agree would make a
-        candidate's lead look certain.
-        """
-        candidates, seeds = self.seed_means.shape
-        own = self.seed_means.var(axis=1, ddof=1) / seeds
-        pooled, free = float(np.nanmean(own)), float(seeds - 1)
-        is_larger = own > pooled
-        variances = np.where(is_larger, own, pooled)
-        return variances, np.where(is_larger, free, free * candidates)
+    @property
+    def paired_seed_variances(self) -> tuple[Floats, Floats]:
+        """Likewise, without what a seed does to all candidates: with it they share the order of
+        batches and the augmentation, so that it cancels in differences. C > 1."""
+        candidates = len(self.means)
+        apart = self.seed_means - np.nanmean(self.seed_means, axis=0)
+        # What is taken off holds a share of each candidate itself.
+        apart = apart * np.sqrt(candidates / (candidates - 1))
+        return _own_or_pooled(apart, (self.num_seeds - 1) * (candidates - 1) / candidates)
+
+
+def _own_or_pooled(seed_means: Floats, share: float) -> tuple[Floats, Floats]:
+    """Variances (C,) of means of seeds (C, S), and their degrees of freedom.
+
+    The larger of a candidate's own and the pooled one: otherwise seeds that happen to agree would
+    make a candidate's lead look certain.
+
+    Args:
+        seed_means: (C, S).
+        share: degrees of freedom that each candidate adds to the pooled variance.
+    """
+    candidates, seeds = seed_means.shape
+    own = seed_means.var(axis=1, ddof=1) / seeds
+    pooled = float(np.nanmean(own))
+    is_larger = own > pooled
+    return (
+        np.where(is_larger, own, pooled),
+        np.where(is_larger, float(seeds - 1), share * candidates),
+    )
 
 
 def design_of(panel: Panel) -> Design:

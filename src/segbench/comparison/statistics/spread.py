@@ -64,7 +64,7 @@ def spread_of(panel: Panel, first: Numbers, second: Numbers) -> Spread:
     parts = {"images": jackknife(panel.groups, first, second)}
     if design_of(panel) == "one training":
         return Spread(parts, 0.0)
-    variances, degrees = panel.seed_variances
+    variances, degrees = panel.paired_seed_variances
     parts["its seeds"] = variances[first], degrees[first]
     parts["the other's seeds"] = variances[second], degrees[second]
     # The fewer candidates, the less their pooled variance says of one that is unsteady.

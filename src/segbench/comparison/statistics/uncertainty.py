@@ -45,9 +45,10 @@ def _spread_of_means(panel: Panel) -> Spread:
 
 
 def drawn_means(panel: Panel, number: int, seed: int, tails: bool = True) -> Floats:
-    """(B, C): means as they could be, around those that were found.
+    """(B, C): means as they could be, compared with each other, around those that were found.
 
-    Groups (or folds) vary for all candidates together, seeds for each by itself.
+    Groups (or folds) vary for all candidates together, seeds for each by itself; what a seed does
+    to all alike is left out.
 
     Args:
         panel: the scores.
@@ -61,13 +62,14 @@ def drawn_means(panel: Panel, number: int, seed: int, tails: bool = True) -> Flo
     count = units.number
     moves = units.deleted * np.sqrt((count - 1) / count)
     free = max(float(units.effective.mean()) - 1, 0.5)
+    seeds_vary = panel.num_seeds > 1 and panel.num_folds == 1 and len(panel.means) > 1
     found = []
     for draws in normal_draws(count, number, seed):
         part = draws @ moves.T
         if tails:
             part /= np.sqrt(chdtri(free, rng.random((len(draws), 1))) / free)
-        if panel.num_seeds > 1 and panel.num_folds == 1:
-            variances, degrees = panel.seed_variances
+        if seeds_vary:
+            variances, degrees = panel.paired_seed_variances
             if tails:
                 scale = np.sqrt(variances * degrees / chdtri(degrees, rng.random(part.shape)))
             else:
