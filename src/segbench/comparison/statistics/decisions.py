@@ -1,14 +1,26 @@
 """Decisions: what a difference means, given how large one must be to matter."""
 
-from typing import Literal
+from typing import Literal, Protocol
 
-from segbench.comparison.statistics.differences import Difference
+from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Floats
 
 Relation = Literal["better", "equivalent", "worse", "undecided"]
 
 
-def relation_of(difference: Difference, confidence: float, matters: float) -> Relation:
+class Tested(Protocol):
+    """A difference with an interval and a p that agree."""
+
+    @property
+    def interval(self) -> Interval:
+        """Simultaneous with those of its family."""
+
+    @property
+    def p(self) -> float:
+        """Of its family."""
+
+
+def relation_of(difference: Tested, confidence: float, matters: float) -> Relation:
     """What the difference of a candidate to another says of the candidate.
 
     Equivalent is what cannot differ by as much as matters, either way, even if it differs.
@@ -26,7 +38,7 @@ def relation_of(difference: Difference, confidence: float, matters: float) -> Re
     return "better" if interval.mean > 0 else "worse"
 
 
-def not_worse(difference: Difference, matters: float) -> bool:
+def not_worse(difference: Tested, matters: float) -> bool:
     """Whether the first is shown to be worse by less than matters, if at all."""
     return bool(difference.interval.low > -matters)
 

@@ -121,9 +121,9 @@ def compare(
         Difference(
             int(first[at]),
             int(second[at]),
-            _compatible(float(gaps[at]), tested, at, confidence),
+            compatible(float(gaps[at]), tested, at, confidence),
             float(tested.p[at]),
-            _compatible(float(gaps[at]), images, at, confidence),
+            compatible(float(gaps[at]), images, at, confidence),
             float(images.p[at]),
             float(tested.high[at] - tested.low[at]) / 2,
             {name: float(part[at]) for name, (part, _) in spread.parts.items()},
@@ -133,12 +133,18 @@ def compare(
     ]
 
 
-def _compatible(gap: float, tested: Tested, at: int, confidence: float) -> Interval:
+def compatible(gap: float, tested: Tested, at: int, confidence: float) -> Interval:
     """Bounds that agree with the step-down p, which finds more than one step for all.
 
     Where p is significant, bounds on both sides of 0 become one that ends there: its sign is what
     the step-down test shows (Strassburger and Bretz 2008). Else they hold 0, also if it is the
     bound, but for rounding.
+
+    Args:
+        gap: the difference.
+        tested: p and bounds of its family.
+        at: its number there.
+        confidence: of all intervals together.
     """
     low, high = float(tested.low[at]), float(tested.high[at])
     if not tested.p[at] < 1 - confidence:
