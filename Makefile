@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock
+.PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@segbench repro
@@ -21,6 +21,9 @@ init: $(READY)  ## describe your images in params.yaml; SOURCE=folder-or-archive
 
 doctor: $(READY)  ## is everything there that a run needs; the first thing in a bug report
 	@segbench doctor
+
+verdict: $(READY)  ## one verdict over finished comparisons; RUNS="runs/a runs/b"
+	@segbench verdict $(RUNS)
 
 test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
 	@python -m pytest

@@ -22,6 +22,7 @@ ALLOWED = {
     "evaluation.measure": {"pandas"},  # the server for memory starts before it imports networks
     "evaluation.inference": {"pandas"} | NETWORKS,
     "comparison.compare": {"jinja2", "matplotlib", "pandas", "scipy"},
+    "comparison.several.page": {"jinja2", "matplotlib", "pandas", "scipy"},
     "tracking.follower": set(),
     "tracking.replay": {"mlflow", "pandas", "scipy"},
     "plan": {"dvc", "networkx", "pandas"},

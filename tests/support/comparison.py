@@ -16,11 +16,25 @@ COST = Cost("", 10**6, 10**9, 4 * 10**6, Quartiles(5, 4, 6), Quartiles(9, 8, 10)
 
 
 def evaluated(
-    alias: str, seed: int, val: float, test: float, groups: int = 30, fold: int = 0
+    alias: str,
+    seed: int,
+    val: float,
+    test: float,
+    groups: int = 30,
+    fold: int = 0,
+    noise: int = 0,
 ) -> RunResult:
-    """A run whose images score around the given means, in groups of two."""
-    shared = np.random.default_rng(fold)  # images are as hard for one candidate as for another
-    own = np.random.default_rng([len(alias), seed, fold])
+    """A run whose images score around the given means, in groups of two.
+
+    Args:
+        alias, seed, fold: which run it is.
+        val, test: its means.
+        groups: of each split.
+        noise: of which data set images are.
+    """
+    # Images are as hard for one candidate as for another.
+    shared = np.random.default_rng([fold, noise] if noise else fold)
+    own = np.random.default_rng([len(alias), seed, fold, *([noise] if noise else [])])
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     parts = []
     for split, mean in (("test", test), ("val", val)):

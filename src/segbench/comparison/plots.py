@@ -42,6 +42,48 @@ def means(scores: Mapping[str, Interval], seeds: Sequence[Sequence[float]], labe
     return to_svg(figure)
 
 
+def forest(
+    blocks: Mapping[str, Sequence[tuple[str, Interval, bool]]], matters: float, label: str
+) -> str:
+    """Differences with their intervals: a block for each candidate.
+
+    Args:
+        blocks: by candidate, rows of a name, a difference, and whether it is a mean of the others.
+        matters: the smallest difference that matters; what is less is shaded.
+        label: of the axis.
+    """
+    number = sum(len(rows) + 1 for rows in blocks.values())
+    figure, axes = make_axes(7.2, 0.9 + 0.24 * number)
+    known = [one for rows in blocks.values() for _, one, _ in rows]
+    ends = np.array([[one.mean, one.low, one.high] for one in known])
+    ends = np.append(ends[np.isfinite(ends)], [-matters, matters])
+    room = 0.03 * float(np.ptp(ends))
+    low, high = float(ends.min()) - room, float(ends.max()) + room
+    axes.axvspan(-matters, matters, color=INK, alpha=0.08, linewidth=0)
+    axes.axvline(0, color=INK, alpha=0.5, linewidth=1)
+    at, names = 0, {}
+    for block, (alias, rows) in enumerate(blocks.items()):
+        colour = COLOURS[(block + 1) % len(COLOURS)]  # the first is the champion's
+        names[at] = alias
+        for name, one, is_mean in rows:
+            at += 1
+            names[at] = name
+            # What nothing bounds goes beyond the edge.
+            bounds = np.clip([one.low, one.high], low - 1, high + 1)
+            axes.plot(bounds, [at, at], color=colour, linewidth=3 if is_mean else 1.5)
+            marker = "D" if is_mean else "o"
+            axes.plot(one.mean, at, marker, color=colour, markersize=6 if is_mean else 4)
+        at += 1
+    axes.set_yticks(list(names), list(names.values()))
+    for place, text in zip(names, axes.get_yticklabels(), strict=True):
+        text.set_fontweight("bold" if names[place] in blocks else "normal")
+    axes.set_xlim(low, high)
+    axes.set_ylim(number - 0.5, -0.8)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
+    return to_svg(figure)
+
+
 def pareto(
     scores: Mapping[str, Interval], expenses: Mapping[str, Sequence[float | None]], label: str
 ) -> str:

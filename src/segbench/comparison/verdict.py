@@ -193,7 +193,7 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
             "go unnoticed."
         )
     if board.unstable:
-        names = _list(board.unstable)
+        names = list_of(board.unstable)
         said.append(
             f"Unstable: the scores of {names} differ more from seed to seed than those of the "
             "others; one of its trainings says little of the next."
@@ -242,7 +242,7 @@ def percent_text(probability: float) -> str:
 
 
 def _all(rows: list[LeaderboardRow]) -> str:
-    return _list(
+    return list_of(
         [
             f"{row.alias} ({p_text(row.difference_to_champion.p)})"
             for row in rows
@@ -251,7 +251,8 @@ def _all(rows: list[LeaderboardRow]) -> str:
     )
 
 
-def _list(names: Sequence[str]) -> str:
+def list_of(names: Sequence[str]) -> str:
+    """a, b and c; of many the first, and how many more."""
     if len(names) > MOST_NAMED:
         names = [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

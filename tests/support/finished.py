@@ -1,0 +1,59 @@
+"""A finished comparison on disk, whose runs nobody trained."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from segbench.evaluation.results import write_images
+from support.comparison import evaluated
+from support.params import write_params
+
+
+def finished(
+    folder: Path,
+    tree: dict[str, Any],
+    means: dict[str, tuple[float, float]],
+    groups: int = 12,
+    parameters: dict[str, int] | None = None,
+    noise: int = 0,
+) -> Path:
+    """Write params and results as a comparison leaves them.
+
+    Args:
+        folder: of it.
+        tree: its params; the candidates are those of `means`.
+        means: validation and test score by candidate.
+        groups: of test images, and of validation images.
+        parameters: of networks, by candidate; a million each.
+        noise: of the images.
+    """
+    tree["comparison"]["candidates"] = [*means]
+    write = {name: folder / "reports" / name for name in ("metrics", "history", "runs")}
+    for path in write.values():
+        path.mkdir(parents=True)
+    write_params(tree, folder / "params.yaml")
+    folds = tree["comparison"]["folds"]
+    audit = {f"fold{fold}": {"leaks": {"near_duplicates": 0}} for fold in folds}
+    (folder / "reports" / "split.json").write_text(json.dumps(audit))
+    for alias, (val, test) in means.items():
+        for fold in folds:
+            for seed in tree["comparison"]["seeds"]:
+                run = evaluated(alias, seed, val, test, groups, fold, noise)
+                hashes = {
+                    "weights": sha256(run.name.encode()).hexdigest(),
+                    "images": write_images(
+                        folder / "data/evaluate" / run.name / "images.csv", run.images
+                    ),
+                    "dataset": sha256(json.dumps(tree["dataset"]).encode()).hexdigest(),
+                }
+                summary = {
+                    **run.summary,
+                    "parameters": (parameters or {}).get(alias, 10**6),
+                    "sha256": hashes,
+                }
+                trained = {**run.trained, "weights_sha256": hashes["weights"]}
+                for name, content in (("metrics", summary), ("runs", trained)):
+                    (write[name] / f"{run.name}.json").write_text(json.dumps(content))
+                run.history.to_csv(write["history"] / f"{run.name}.csv", index=False)
+    return folder
