@@ -32,6 +32,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -182,7 +183,8 @@ def shipped(bench: Bench, arrays: Arrays, online: bool, graphs: bool) -> float:
         pinned=online,
     )
     few = Arrays(arrays.images[:8], arrays.masks[:8], arrays.samples[:8])
-    data = TrainingData(Header(INFO, SIZE, SIZE, 3, ""), batches, PlainBatches(few, 8), few, 0)
+    header, val = Header(INFO, SIZE, SIZE, 3, ""), PlainBatches(few, 8)
+    data = TrainingData(header, batches, val, few, 0, 0, np.arange(8), 1)
     recipe = params.train.model_copy(update={"num_epochs": 2})
     torch.manual_seed(0)
     trainer = Trainer(bench.fabric, bench.fast_network(), recipe, data, 0.5, cuda_graphs=graphs)

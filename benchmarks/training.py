@@ -81,6 +81,7 @@ class Bench:
             weights="none",
             weights_sha256=None,
             input_scaling="imagenet",
+            train_share=1.0,
         )
         self.root = root
         self.arrays = open_arrays(root / "arrays")
@@ -129,7 +130,7 @@ class Bench:
         with TemporaryDirectory() as folder, Record(Path(folder) / "record", run) as record:
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
             header = Header(INFO, SIZE, SIZE, 3, "")
-            data = TrainingData(header, batches, PlainBatches(few, 8), few, 0)
+            data = TrainingData(header, batches, PlainBatches(few, 8), few, 0, 0, np.arange(8), 1)
             checkpoints = Checkpoints(Path(folder) / "checkpoints", "key")
             progress = Progress(run.name, record, checkpoints, self.params.checkpoints)
             graphs = self.resolved.cuda_graphs

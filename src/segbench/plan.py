@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -407,7 +408,10 @@ def make_plan(params: Params, besides: Collection[str] = ()) -> str:
         made = seconds_to_augment(params, samples)
         speeds: dict[str, Speed] = {}
         for alias in aliases:
-            changes = {"weights": "none", "weights_sha256": None, "input_scaling": "imagenet"}
+            changes: dict[str, Any] = {
+                **{"weights": "none", "weights_sha256": None, "input_scaling": "imagenet"},
+                "train_share": 1.0,  # any other takes as many steps
+            }
             untrained = params.candidates[alias].model_copy(update=changes)
             key = untrained.model_dump_json()
             if key not in speeds:

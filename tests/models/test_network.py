@@ -50,6 +50,7 @@ def candidate(encoder: str = "resnet18", **changes: Any) -> Candidate:
         "weights": "none",
         "weights_sha256": None,
         "input_scaling": "imagenet",
+        "train_share": 1.0,
     }
     return Candidate.model_validate({**fields, **changes})
 

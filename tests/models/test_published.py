@@ -44,6 +44,7 @@ def build(
         weights="none",
         weights_sha256=None,
         input_scaling="imagenet",
+        train_share=1.0,
     )
     channels = channels or own_channels
     model = Model(
@@ -343,7 +344,12 @@ def test_the_skip_of_the_contracting_path_is_taken_before_the_dropout() -> None:
 def test_the_plain_encoder_stays_with_the_published_decoders() -> None:
     model = Model(architecture="unet", architecture_args={}, in_channels=3)
     candidate = Candidate(
-        encoder="unet", encoder_args={}, weights="none", weights_sha256=None, input_scaling="unit"
+        encoder="unet",
+        encoder_args={},
+        weights="none",
+        weights_sha256=None,
+        input_scaling="unit",
+        train_share=1.0,
     )
     with pytest.raises(InputError, match=r"candidates\.a\.encoder: 'unet' goes with cvc-"):
         check_names(model, {"a": candidate})

@@ -82,6 +82,35 @@ def test_random_weights_are_frozen_only_if_that_is_said(
     assert Params.model_validate(tree).candidates["mobilenetv2_035"].from_scratch
 
 
+def test_a_learning_curve_ends_at_all_groups(tree: dict[str, Any], tmp_path: Path) -> None:
+    whole = tree["candidates"]["resnet18"]
+    for alias, share in (("half", 0.5), ("quarter", 0.25), ("fourth", 0.25), ("again", 1.0)):
+        tree["candidates"][alias] = {**whole, "train_share": share}
+    compared = tree["comparison"]["candidates"] = ["resnet18", "half", "regnetx_002", "quarter"]
+    found = Params.model_validate(tree)
+    assert found.rivals == ["resnet18", "regnetx_002"]
+    assert found.learning_curves == {"resnet18": ["quarter", "half", "resnet18"]}
+    point = "comparison.candidates: 'half' (train_share: 0.5) is a point of a learning curve, for"
+    for listed, said in (
+        ([*compared, "fourth"], "'quarter' (train_share: 0.25) is the same as 'fourth'; a learn"),
+        ([*compared, "again"], f"{point} which exactly one candidate that equals it otherwise"),
+        ([*compared, "again"], "take all but one of resnet18, again off the list"),
+        (["half", "regnetx_002"], "add that one to the list, or take 'half' off it"),
+        (["half"], "add that one to the list, or take 'half' off it"),
+    ):
+        tree["comparison"]["candidates"] = listed
+        assert said in problems(tree, tmp_path)
+    # Candidates that are the same without a curve are the user's to want.
+    tree["comparison"]["candidates"] = ["resnet18", "again"]
+    assert Params.model_validate(tree).learning_curves == {}
+
+
+@pytest.mark.parametrize("share", [0, 1.1, -0.5, ".nan"])
+def test_a_share_is_of_the_groups(share: Any, tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["candidates"]["resnet18"]["train_share"] = float(str(share).strip("."))
+    assert "candidates.resnet18.train_share: input should be" in problems(tree, tmp_path)
+
+
 def test_a_loss_that_is_not_for_these_classes(tree: dict[str, Any], tmp_path: Path) -> None:
     """Before the first stage, not once all data are made."""
     tree["train"]["loss"] = {"dice": 1.0, "ce": 1.0}

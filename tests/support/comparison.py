@@ -58,6 +58,7 @@ def evaluated(
     trials = [(1e-3, 0.5), (1e-2, 0.6)]
     trained = {
         "rollbacks": 0,
+        "train_groups": 32,
         "images_per_epoch": 160,
         "tuning": [{"learning_rate": rate, "val_dice_per_image": dice} for rate, dice in trials],
         "origin": {

@@ -63,6 +63,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
                 [elsewhere(run, "clinic_b", 0.5 + at / 10) for at, run in enumerate(runs)],
             )
         ],
+        learning_curves=[],
         subgroups=find_subgroups(runs, board.aliases, "dice"),
         gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
         preview=picture,

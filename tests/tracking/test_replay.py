@@ -289,6 +289,7 @@ def test_the_logged_model_loads_and_takes_any_size(
             weights="none",
             weights_sha256=None,
             input_scaling="imagenet",
+            train_share=1.0,
         ),
         1,
     ).eval()

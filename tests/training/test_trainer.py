@@ -70,7 +70,7 @@ class Training:
         resolved = resolve(params.hardware)
         prepare(resolved)
         fabric = make_fabric(resolved)
-        data = open_data(params, packed / "arrays", 0, 0, resolved, fabric)
+        data = open_data(params, "mobilenetv2_035", 0, 0, packed / "arrays", resolved, fabric)
         self.val = data.held_out
         self.trainer = Watched(fabric, self.network, params.train, data, 0.5)
         self.before = self.trainer.weights()

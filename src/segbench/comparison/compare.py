@@ -14,6 +14,7 @@ from segbench.comparison.examples import draw_gallery
 from segbench.comparison.expenses import gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
 from segbench.comparison.leaderboard import make_leaderboard
+from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
 from segbench.comparison.page import Content, write_report
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
 from segbench.comparison.subgroups import find_subgroups
@@ -69,6 +70,8 @@ def compare(params: Params, paths: Paths) -> str:
     external = read_external_sets(
         *(params.comparison, board, runs, paths.metrics, paths.external_sets)
     )
+    curves = find_learning_curves(params, board, runs)
+    rivals = [run for run in runs if run.alias in board.aliases]
     expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
@@ -84,8 +87,11 @@ def compare(params: Params, paths: Paths) -> str:
             requirements=requirements,
             expenses=expenses,
             external=external,
-            subgroups=find_subgroups(runs, board.aliases, params.comparison.metric),
-            gallery=draw_gallery(params, runs, board.aliases, paths.arrays, paths.out / "pictures"),
+            learning_curves=curves,
+            subgroups=find_subgroups(rivals, board.aliases, params.comparison.metric),
+            gallery=draw_gallery(
+                params, rivals, board.aliases, paths.arrays, paths.out / "pictures"
+            ),
             preview=paths.preview,
             trained=paths.trained,
             provenance=provenance.tags(),
@@ -96,18 +102,18 @@ def compare(params: Params, paths: Paths) -> str:
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
         table = text_table(params.comparison, board, content.verdict)
-        table = "\n".join([table, *_said_of(external)])
+        table = "\n".join([table, *_said_of(external, curves)])
         with atomic_file(paths.out / "leaderboard.txt") as partial:
             partial.write_text(f"{table}\n{report}\n")
         require_all(requirements, paths.reports / "comparison.md")
     return f"{content.verdict.sentence} {report[0].upper()}{report[1:]}"
 
 
-def _said_of(external: list[ExternalSet]) -> list[str]:
-    """What a terminal shows of external sets."""
+def _said_of(external: list[ExternalSet], curves: list[LearningCurve]) -> list[str]:
+    """What a terminal shows of external sets and learning curves."""
     said = [text for one in external for text in (one.warning, one.sentence) if text]
     untested = "On external sets ranks are by mean score alone; no difference there is tested."
-    return [*said, untested] if said else []
+    return [*([*said, untested] if said else []), *(curve.sentence for curve in curves)]
 
 
 def _remove_former_runs(params: Params, paths: Paths) -> None:

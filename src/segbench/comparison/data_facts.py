@@ -48,9 +48,11 @@ def data_facts(
         facts["Cite"] = dataset.citation
     for split, label in (("val", "Validation"), ("test", "Test")):
         facts[label] = _count_images(runs, split)
+    points = len(chosen.candidates) - len(params.rivals)
     facts["Runs"] = (
-        f"{len(runs)}: {len(chosen.candidates)} candidates, "
-        f"seeds {chosen.seeds}, folds {chosen.folds}"
+        f"{len(runs)}: {len(params.rivals)} candidates"
+        + (f" and {points} smaller shares of training groups" if points else "")
+        + f", seeds {chosen.seeds}, folds {chosen.folds}"
     )
     return facts
 

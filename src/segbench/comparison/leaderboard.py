@@ -125,9 +125,11 @@ class Leaderboard:
 
 
 def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
-    """Order the candidates by validation, and judge the order by test."""
-    chosen = params.comparison
-    listed = list(chosen.candidates)
+    """Order the candidates by validation, and judge the order by test.
+
+    Points of learning curves, which are trained on less, do not compete.
+    """
+    chosen, listed = params.comparison, params.rivals
     unordered = Panel(*score_array(runs, listed, "val", chosen.metric))
     order = np.argsort(-np.nan_to_num(unordered.means, nan=-1.0), kind="stable")
     aliases = [listed[at] for at in order]

@@ -19,6 +19,7 @@ from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.learning_curve import DRAWN, LearningCurve
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Design
@@ -61,11 +62,12 @@ class Content:
         header: of the packed arrays.
         audit: what the split stage counted; see `splits.split.score`.
         runs: of all candidates.
-        leaderboard: the candidates in order.
+        leaderboard: the candidates in order, without points of learning curves.
         verdict: in words, with its caveats.
         requirements: of the comparison, evaluated.
         expenses: what the candidates take.
         external: what the candidates score on other test sets.
+        learning_curves: over shares of the training groups, of candidates that have one.
         subgroups: of the test images.
         gallery: test images with predictions, by what they show.
         preview: picture of the augmentation.
@@ -82,6 +84,7 @@ class Content:
     requirements: list[Requirement]
     expenses: Expenses
     external: list[ExternalSet]
+    learning_curves: list[LearningCurve]
     subgroups: list[Subgroup]
     gallery: dict[str, list[Example]]
     preview: Path
@@ -93,7 +96,8 @@ def write_report(content: Content, folder: Path) -> None:
     """Write comparison.md and comparison.html; neither holds a date, so that they repeat."""
     params, dataset = content.params, content.header.dataset
     pictures = picture_mode(params.report.pictures, dataset.redistributable)
-    trials = trial_table((run.alias, run.trained) for run in content.runs)
+    rivals = [run for run in content.runs if run.alias in content.leaderboard.aliases]
+    trials = trial_table((run.alias, run.trained) for run in rivals)
     animations = {
         run.name: content.trained / run.name / "record/artifacts/pictures/progress.gif"
         for run in content.runs
@@ -114,6 +118,7 @@ def write_report(content: Content, folder: Path) -> None:
         "aliases": content.leaderboard.aliases,
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
         "variants": VARIANT_WORDS,
+        "drawn": DRAWN[content.leaderboard.design],
         "external_means": [name for name in SHOWN if name != params.comparison.metric],
         "external_pooled": SHOWN,
         "origins": {run.alias: run.trained["origin"] for run in content.runs},
@@ -142,6 +147,7 @@ def _draw_plots(content: Content) -> dict[str, str]:
     """The report's plots, as SVG."""
     chosen, board = content.params.comparison, content.leaderboard
     scores = {row.alias: row.test for row in board.rows}
+    rivals = [run for run in content.runs if run.alias in board.aliases]
     label = (
         f"test {chosen.metric} per image: mean (diamond), {100 * chosen.confidence:g} % interval, "
         "seeds (dots)"
@@ -155,7 +161,17 @@ def _draw_plots(content: Content) -> dict[str, str]:
         "pareto": plots.pareto(
             scores, content.expenses.by_kind(board.aliases), f"test {chosen.metric}"
         ),
-        "curves": plots.curves(board.aliases, [(run.alias, run.history) for run in content.runs]),
+        "curves": plots.curves(board.aliases, [(run.alias, run.history) for run in rivals]),
+        "gains": plots.gains(
+            board.aliases,
+            {
+                curve.points[-1].alias: [
+                    (float(np.mean(one.groups)), one.test) for one in curve.points
+                ]
+                for curve in content.learning_curves
+            },
+            f"test {chosen.metric}",
+        ),
         "spread": plots.spread(
             {alias: pd.DataFrame(own).mean().to_numpy() for alias, own in of_images.items()}
         ),

@@ -191,6 +191,40 @@ def curves(aliases: Sequence[str], histories: Sequence[tuple[str, pd.DataFrame]]
     return to_svg(figure)
 
 
+def gains(
+    aliases: Sequence[str],
+    points: Mapping[str, Sequence[tuple[float, Interval]]],
+    label: str,
+) -> str:
+    """Score against the number of training groups, with intervals; a line for each candidate.
+
+    Args:
+        aliases: in the order of their colours.
+        points: of those that have a learning curve: training groups and the score after them.
+        label: of the scores' axis.
+
+    Returns:
+        Nothing where no candidate has a curve.
+    """
+    if not points:
+        return ""
+    figure = Figure(figsize=(8.6, 3.4 + _legend_height(len(points))), layout="constrained")
+    axes = figure.subplots()
+    style(axes)
+    for alias, own in points.items():
+        colour = COLOURS[aliases.index(alias) % len(COLOURS)]
+        for number, score in own:
+            axes.plot([number] * 2, [score.low, score.high], color=colour, alpha=0.4)
+        means = [score.mean for _, score in own]
+        axes.plot([number for number, _ in own], means, "o-", color=colour, label=alias)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.set_xlabel("training groups")
+    axes.set_ylabel(label, color=INK, fontsize=9)
+    _add_legend(figure, axes)
+    return to_svg(figure)
+
+
 def spread(scores: Mapping[str, NDArray[np.float64]]) -> str:
     """Test score of every image, by candidate."""
     values = [own[~np.isnan(own)] for own in scores.values()]

@@ -81,6 +81,62 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _end_learning_curves(self) -> Self:
+        for alias in self.comparison.candidates:
+            own = self.candidates[alias]
+            if own.train_share == 1:
+                continue
+            where = f"comparison.candidates: '{alias}' (train_share: {own.train_share:g})"
+            points = self._points_with(own)
+            twice = [
+                other
+                for other in points
+                if self.candidates[other].train_share == own.train_share and other != alias
+            ]
+            if twice:
+                raise ValueError(
+                    f"{where} is the same as '{twice[0]}'; a learning curve has each share once, "
+                    "so take one of them off the list"
+                )
+            whole = [other for other in points if self.candidates[other].train_share == 1]
+            if len(whole) != 1:
+                raise ValueError(
+                    f"{where} is a point of a learning curve, for which exactly one candidate that "
+                    "equals it otherwise must have train_share: 1.0; "
+                    + (
+                        f"take all but one of {', '.join(whole)} off the list"
+                        if whole
+                        else f"add that one to the list, or take '{alias}' off it"
+                    )
+                )
+        return self
+
+    def _points_with(self, candidate: Candidate) -> list[str]:
+        """Compared candidates that differ from one in nothing but their share, if in that."""
+        return [
+            alias
+            for alias in self.comparison.candidates
+            if self.candidates[alias].besides_share == candidate.besides_share
+        ]
+
+    @property
+    def rivals(self) -> list[str]:
+        """The candidates that compete: those that learn from all training groups."""
+        listed = self.comparison.candidates
+        return [alias for alias in listed if self.candidates[alias].train_share == 1]
+
+    @property
+    def learning_curves(self) -> dict[str, list[str]]:
+        """The points of each rival's curve, smallest share first and itself last; of those that
+        have one."""
+        curves = {}
+        for alias in self.rivals:
+            points = self._points_with(self.candidates[alias])
+            if any(self.candidates[point].train_share < 1 for point in points):
+                curves[alias] = sorted(points, key=lambda one: self.candidates[one].train_share)
+        return curves
+
+    @model_validator(mode="after")
     def _lose_by_classes_that_are_there(self) -> Self:
         if self.dataset.num_classes is None:
             return self

@@ -49,6 +49,15 @@ class Candidate(Section):
     input_scaling: Literal["imagenet", "symmetric", "unit", "pretrained"]
     """Pixel values that the weights expect: ImageNet mean and std, [-1, 1], [0, 1], or whatever
     the encoder's library states for its pretrained weights."""
+    train_share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the training groups to learn from, in as many steps as from all of them; 1.0: all.
+    Below, the candidate is a point on the learning curve of the one that it equals otherwise, and
+    no rival of any."""
+
+    @property
+    def besides_share(self) -> dict[str, Any]:
+        """All but the share, which is what the points of a learning curve have in common."""
+        return self.model_dump(exclude={"train_share"})
 
     @property
     def from_scratch(self) -> bool:

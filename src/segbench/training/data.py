@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.transforms import augment_sample, load_pipeline
 from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
-from segbench.images import IGNORE
+from segbench.images import IGNORE, Pixels
 from segbench.params import Params
 from segbench.training.oversampling import classes_held, repeat_factors
+from segbench.training.shares import kept_rows
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class TrainingData:
         held_out: the validation split on disk.
         preview_index: validation sample whose predictions are recorded after each epoch.
         num_ignored: training images that are left out, since all their pixels are ignored.
+        rows: of the training split on disk that are trained on.
+        num_groups: that these are of.
     """
 
     header: Header
@@ -37,17 +41,29 @@ class TrainingData:
     held_out: Arrays
     preview_index: int
     num_ignored: int
+    rows: NDArray[np.int64]
+    num_groups: int
 
 
 def open_data(
-    params: Params, arrays: Path, fold: int, seed: int, resolved: ResolvedHardware, fabric: Fabric
+    params: Params,
+    candidate: str,
+    fold: int,
+    seed: int,
+    arrays: Path,
+    resolved: ResolvedHardware,
+    fabric: Fabric,
 ) -> TrainingData:
     """Open the training and the validation split of a fold; the test split is not opened.
 
+    An epoch has as many steps as with all training groups, whatever share of them is trained on:
+    what a smaller share loses is then due to the data, not to fewer steps.
+
     Args:
         params: all of them.
-        arrays: folder that the augment stage wrote.
+        candidate: its alias; it may train on a share of the groups.
         fold, seed: which repetition.
+        arrays: folder that the augment stage wrote.
         resolved: the hardware.
         fabric: launched.
 
@@ -63,10 +79,17 @@ def open_data(
             f"{folder / 'train'}: all pixels of all images are ignored, so nothing can be learnt; "
             "check dataset.mask, or what it marks as 255"
         )
-    repeats, header = None, read_header(arrays)
+    header, share = read_header(arrays), params.candidates[candidate].train_share
+    kept = kept_rows(train_split.samples, share, fold, seed)
+    rows = counted[kept[counted]]
+    repeats, length = None, float(len(counted))
     if params.train.oversample is not None:
         held = classes_held(train_split, len(header.dataset.classes))
-        repeats = repeat_factors(held[counted], params.train.oversample)
+        repeats = repeat_factors(held[rows], params.train.oversample)
+        length = repeat_factors(held[counted], params.train.oversample).sum()
+    num_steps = params.train.steps_per_epoch
+    if num_steps is None and share < 1:
+        num_steps = round(length) // params.train.batch_size
     online, gib = params.augment.online, params.hardware.resident_gib
     resident = train_split if online else on_device(train_split, fabric.device, gib)
     on_host = resident is train_split
@@ -75,24 +98,32 @@ def open_data(
         params.train.batch_size,
         partial(augment_sample, pipeline) if online else None,
         seed,
-        params.train.steps_per_epoch,
+        num_steps,
         resolved.workers if on_host else 0,
         fabric.global_rank,
         fabric.world_size,
         pinned=resolved.device == "cuda" and on_host,
-        rows=counted,
+        rows=rows,
         repeats=repeats,
     )
     val = PlainBatches(on_device(held_out, fabric.device, gib), params.train.batch_size)
-    num_ignored = len(train_split.masks) - len(counted)
-    return TrainingData(header, batches, val, held_out, _preview_index(held_out), num_ignored)
+    return TrainingData(
+        header=header,
+        batches=batches,
+        val=val,
+        held_out=held_out,
+        preview_index=_preview_index(held_out),
+        num_ignored=int(kept.sum()) - len(rows),
+        rows=rows,
+        num_groups=train_split.samples["group"].iloc[rows].nunique(),
+    )
 
 
-def class_pixels(arrays: Arrays, num_classes: int) -> NDArray[np.int64]:
-    """(K,): pixels of each class in all masks together."""
+def class_pixels(arrays: Arrays, rows: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """(K,): pixels of each class in the masks of these rows together."""
     counts = np.zeros(256, np.int64)
-    for mask in arrays.masks:
-        counts += np.bincount(mask.ravel(), minlength=256)
+    for row in rows:
+        counts += np.bincount(arrays.masks[row].ravel(), minlength=256)
     arrays.drop_page_cache()
     return counts[:num_classes]
 
@@ -119,10 +150,51 @@ def check_data(params: Params, header: Header, resolved: ResolvedHardware) -> No
         )
 
 
+def check_shares(params: Params, candidate: str, fold: int, seed: int, arrays: Path) -> None:
+    """Raise InputError if any share of the training groups is too small to train on.
+
+    Of all candidates that are compared and all seeds, so that it is found before any is trained.
+
+    Args:
+        params: all of them.
+        candidate: its alias.
+        fold, seed: which repetition.
+        arrays: folder that the augment stage wrote.
+    """
+    aliases = dict.fromkeys([candidate, *params.comparison.candidates])
+    shared = [alias for alias in aliases if params.candidates[alias].train_share < 1]
+    if not shared:
+        return
+    split = open_arrays(arrays / f"fold{fold}" / "train")
+    counted, total = _counted(split), split.samples["group"].nunique()
+    for alias, each in product(shared, sorted({seed, *params.comparison.seeds})):
+        share = params.candidates[alias].train_share
+        rows = counted[kept_rows(split.samples, share, fold, each)[counted]]
+        groups = split.samples["group"].iloc[rows].nunique()
+        where = (
+            f"candidates.{alias}.train_share: {share:g} keeps {groups} of {total} training groups "
+            f"in fold {fold} with seed {each}"
+        )
+        if groups == total:
+            raise InputError(f"{where}, which is all; lower it, or name smaller groups")
+        if len(rows) < params.train.batch_size:
+            raise InputError(
+                f"{where}, {len(rows)} images, fewer than train.batch_size: "
+                f"{params.train.batch_size}; raise the share, or lower the batch size for all"
+            )
+        if not any(_holds_object(split.masks[row]) for row in rows):
+            raise InputError(f"{where}, and no object in them; raise the share")
+
+
 def _preview_index(arrays: Arrays) -> int:
     """Index of the first sample with foreground from the middle on; the middle if none has any."""
     middle = len(arrays.masks) // 2
     for index in (*range(middle, len(arrays.masks)), *range(middle)):
-        if not np.isin(arrays.masks[index], (0, IGNORE)).all():
+        if _holds_object(arrays.masks[index]):
             return index
     return middle
+
+
+def _holds_object(mask: Pixels) -> bool:
+    """Whether a mask has foreground."""
+    return not np.isin(mask, (0, IGNORE)).all()

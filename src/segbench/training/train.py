@@ -24,7 +24,13 @@ from segbench.params import Params
 from segbench.params.train import Train
 from segbench.tracking.records import Record, flatten, recorded
 from segbench.training.checkpoints import Checkpoints
-from segbench.training.data import TrainingData, check_data, class_pixels, open_data
+from segbench.training.data import (
+    TrainingData,
+    check_data,
+    check_shares,
+    class_pixels,
+    open_data,
+)
 from segbench.training.distributed import make_fabric
 from segbench.training.identity import checkpoint_key, describe_run
 from segbench.training.losses import class_weights_of, with_class_weights
@@ -61,7 +67,7 @@ def train(
         history: a CSV file with a row per epoch; without times, so that it is reproducible.
         run: a JSON file for later stages: the run's id on the tracking server, the sha256 of its
             weights, its learning rate and trials, its rollbacks, its class weights, how many images
-            an epoch went through, and the origin of its encoder.
+            an epoch went through, of how many groups, and the origin of its encoder.
         checkpoints: folder for checkpoints of all runs, not a DVC output.
 
     Returns:
@@ -77,6 +83,7 @@ def train(
     check_names(params.model, {alias: params.candidates[alias] for alias in aliases})
     resolved = resolve(params.hardware)
     check_data(params, read_header(arrays), resolved)
+    check_shares(params, candidate, fold, seed, arrays)
     fabric = make_fabric(resolved)
     prepare(resolved)  # after Lightning, which sets its own number of threads
     described = describe_run(params, candidate, fold, seed, resolved, arrays)
@@ -93,8 +100,8 @@ def train(
             described, wait = saved.same_run(described), params.tracking.max_wait_s
             lines = state.lines if state else []
             record = stack.enter_context(recorded(out / "record", described, wait, lines))
-        data = open_data(params, arrays, fold, seed, resolved, fabric)
-        recipe = with_class_weights(params.train, partial(_class_pixels, arrays, fold))
+        data = open_data(params, candidate, fold, seed, arrays, resolved, fabric)
+        recipe = with_class_weights(params.train, partial(_class_pixels, arrays, fold, data))
         params = params.model_copy(update={"train": recipe})
         for phase in phases_of(params.train):
             check_steps(params.train.schedule, len(data.batches) * phase.num_epochs)
@@ -133,10 +140,10 @@ def train(
     )
 
 
-def _class_pixels(arrays: Path, fold: int) -> NDArray[np.int64]:
-    """(K,): pixels of each class in the training split of a fold."""
+def _class_pixels(arrays: Path, fold: int, data: TrainingData) -> NDArray[np.int64]:
+    """(K,): pixels of each class in what is trained on."""
     split = open_arrays(arrays / f"fold{fold}" / "train")
-    return class_pixels(split, len(read_header(arrays).dataset.classes))
+    return class_pixels(split, data.rows, len(data.header.dataset.classes))
 
 
 def _smaller_batch(params: Params, resolved: ResolvedHardware) -> str:
@@ -193,6 +200,7 @@ def _complete_record(record: Record, trainer: Trainer, trials: list[Trial], orig
         "epochs": str(len(state.history)),
         "rollbacks": str(state.rollbacks),
         "ignored_images": str(trainer.data.num_ignored),
+        "train_groups": str(trainer.data.num_groups),
         "images_per_epoch": str(trainer.data.batches.num_images),
         **flatten({"class_weights": class_weights_of(trainer.recipe)}),
         **flatten({"encoder": asdict(origin)}),
@@ -216,6 +224,7 @@ def _write_results(
         "rollbacks": trainer.state.rollbacks,
         "class_weights": class_weights_of(trainer.recipe),
         "ignored_images": trainer.data.num_ignored,
+        "train_groups": trainer.data.num_groups,
         "images_per_epoch": trainer.data.batches.num_images,
         "tuning": [asdict(trial) for trial in trials],
         "origin": asdict(origin),
