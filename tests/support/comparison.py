@@ -46,6 +46,11 @@ def evaluated(
         part["group"] = [f"g{fold}{at // 2:03d}" for at in range(number)]
         part["object_size"] = np.linspace(0, 0.3, number)
         part["num_objects"] = np.arange(number) % 5
+        # Objects of many sizes, so that pooled scores are not means over images.
+        size = 400 + 200 * (np.arange(number) % 7)
+        right = np.rint(size * part["dice"]).astype(int)
+        part["tp_1"], part["fp_1"], part["fn_1"] = right, size - right, size - right
+        part["tn_1"] = 4096 - 2 * size + right
         parts.append(part)
     summary: dict[str, Any] = {
         "parameters": 10**6,

@@ -11,23 +11,40 @@ from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import judge
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import Content
+from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.training_effort import TrainingEffort
 from segbench.comparison.verdict import reach_verdict
 from segbench.params import Params
 from segbench.params.compare import Tuning
+from segbench.params.published import PublishedScore
 from segbench.report.drawing import outline
 from segbench.splits.assign import SPLITS
 from support.comparison import COST, FACTS, elsewhere, evaluated
 from support.headers import HEADER, INFO
+
+PUBLISHED = [
+    PublishedScore(
+        name=f"U-Net & <b> {split}",
+        metric="dice",
+        averaging="pooled",
+        mean=0.75,
+        sd=None,
+        images=61,
+        num_classes=2,
+        split=split,
+        source="a paper | <i>",
+    )
+    for split in ("group", "random")
+]
 
 
 def content(params: Params, folder: Path, redistributable: bool) -> Content:
     """A report of two candidates with one seed each, whose runs nobody trained."""
     aliases = params.comparison.candidates
     tuning = Tuning(learning_rates=[0.001, 0.01], share=0.5)
-    chosen = params.comparison.model_copy(update={"tuning": tuning})
+    chosen = params.comparison.model_copy(update={"tuning": tuning, "published": PUBLISHED})
     params = params.model_copy(update={"comparison": chosen})
     runs = [evaluated(alias, 0, 0.8 - at / 10, 0.7) for at, alias in enumerate(aliases)]
     runs[1].trained["rollbacks"] = 2
@@ -64,6 +81,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
             )
         ],
         learning_curves=[],
+        published=judge_published(params, 2, audit, runs, board),
         subgroups=find_subgroups(runs, board.aliases, "dice"),
         gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
         preview=picture,

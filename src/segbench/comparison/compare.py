@@ -16,6 +16,7 @@ from segbench.comparison.external import ExternalSet, read_external_sets, write_
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
 from segbench.comparison.page import Content, write_report
+from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import text_table, write_tables
@@ -72,6 +73,8 @@ def compare(params: Params, paths: Paths) -> str:
     )
     curves = find_learning_curves(params, board, runs)
     rivals = [run for run in runs if run.alias in board.aliases]
+    classes = len(header.dataset.classes)
+    published = judge_published(params, classes, audit, rivals, board)
     expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
@@ -88,6 +91,7 @@ def compare(params: Params, paths: Paths) -> str:
             expenses=expenses,
             external=external,
             learning_curves=curves,
+            published=published,
             subgroups=find_subgroups(rivals, board.aliases, params.comparison.metric),
             gallery=draw_gallery(
                 params, rivals, board.aliases, paths.arrays, paths.out / "pictures"
@@ -102,7 +106,8 @@ def compare(params: Params, paths: Paths) -> str:
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
         table = text_table(params.comparison, board, content.verdict)
-        table = "\n".join([table, *_said_of(external, curves)])
+        said = [*_said_of(external, curves), *(one.sentence for one in published)]
+        table = "\n".join([table, *said])
         with atomic_file(paths.out / "leaderboard.txt") as partial:
             partial.write_text(f"{table}\n{report}\n")
         require_all(requirements, paths.reports / "comparison.md")

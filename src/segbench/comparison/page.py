@@ -20,6 +20,7 @@ from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.learning_curve import DRAWN, LearningCurve
+from segbench.comparison.published import PublishedRow, chance_text
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Design
@@ -68,6 +69,7 @@ class Content:
         expenses: what the candidates take.
         external: what the candidates score on other test sets.
         learning_curves: over shares of the training groups, of candidates that have one.
+        published: what others reached, beside the champion.
         subgroups: of the test images.
         gallery: test images with predictions, by what they show.
         preview: picture of the augmentation.
@@ -85,6 +87,7 @@ class Content:
     expenses: Expenses
     external: list[ExternalSet]
     learning_curves: list[LearningCurve]
+    published: list[PublishedRow]
     subgroups: list[Subgroup]
     gallery: dict[str, list[Example]]
     preview: Path
@@ -114,6 +117,7 @@ def write_report(content: Content, folder: Path) -> None:
         "percent": f"{100 * params.comparison.confidence:g} %",
         "rows": content.leaderboard.rows,
         "claim": CLAIMS[content.leaderboard.design],
+        "published_assumed": _published_assumed(params, content.leaderboard),
         "components": _components(content.leaderboard),
         "aliases": content.leaderboard.aliases,
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
@@ -188,6 +192,31 @@ def _components(board: Leaderboard) -> list[str]:
     return list(known[0].components) if known else []
 
 
+def _published_assumed(params: Params, board: Leaderboard) -> str:
+    """What the probabilities of published scores take for given."""
+    confidence = params.comparison.confidence
+    if board.design == "folds" or (board.num_seeds > 1 and board.num_folds == 1):
+        trainings = "Its training is taken to vary as each of ours does."
+    else:
+        trainings = (
+            "How much trainings vary is not known here: all is said of networks as they were "
+            "trained, here and there."
+        )
+    batch = params.evaluate.batch_size
+    soft = any(row.averaging == "batch" for row in params.comparison.published)
+    return (
+        "P is the probability that our score is truly the higher one, with no preference "
+        "beforehand (after Christodoulou et al. 2025, arXiv 2505.04720); a verdict needs "
+        f"{100 * confidence:g} % on one side, which chance gives to {200 * (1 - confidence):.2g} "
+        "of 100 rows without any true difference. Published images are taken to come in groups as "
+        "ours do and, without an sd in the row, to vary as ours do; and to be other images: where "
+        f"they are the same, P is nearer to 50 % than it need be. {trainings} Published scores are "
+        "often the best of several on their test set, and so optimistic; ours is the champion's, "
+        "chosen on validation, at the size the networks see, with masks at evaluate.threshold."
+        + (f" Ours over batches is over batches of {batch}." if soft else "")
+    )
+
+
 FILTERS: dict[str, Callable[[Any], str]] = {
     "bounds": partial(_bounds, form="{:.3f}"),
     "signed_bounds": partial(_bounds, form="{:+.3f}"),
@@ -195,6 +224,7 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "heading_micro": lambda metric: f"{'IoU' if metric == 'iou' else metric}, micro",
     "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
     "p": p_text,
+    "chance": chance_text,
     "score4": "{:.4f}".format,
 }
 

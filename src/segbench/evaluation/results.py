@@ -226,7 +226,7 @@ class Scores(NamedTuple):
     folds: NDArray[np.int64]
 
 
-def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
+def column_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
     """A column of the rows of images as an array.
 
     Args:
@@ -236,7 +236,7 @@ def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, colum
         column: of the rows of images.
 
     Raises:
-        InputError: if runs were not scored on the same images, or none has a score.
+        InputError: if runs were not scored on the same images.
     """
     seeds = sorted({run.seed for run in runs})
     folds = sorted({run.fold for run in runs})
@@ -260,15 +260,31 @@ def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, colum
         ],
         float,
     )
-    for alias, own in zip(aliases, scores, strict=True):
+    groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
+    of_fold = np.repeat(folds, [len(part) for part in groups])
+    return Scores(scores, np.concatenate(groups), of_fold)
+
+
+def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
+    """A column of scores as an array, see `column_array`.
+
+    Args:
+        runs: of all candidates, folds and seeds.
+        aliases: C candidates, in the order of the array.
+        split: `val` or `test`.
+        column: of the rows of images.
+
+    Raises:
+        InputError: if runs were not scored on the same images, or none has a score.
+    """
+    scores = column_array(runs, aliases, split, column)
+    for alias, own in zip(aliases, scores.values, strict=True):
         if np.isnan(own).all():
             raise InputError(
                 f"{alias}: no {split} image has a {column}, since truth and prediction are empty "
                 "in all, so it cannot be ranked; use a split that has foreground"
             )
-    groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
-    of_fold = np.repeat(folds, [len(part) for part in groups])
-    return Scores(scores, np.concatenate(groups), of_fold)
+    return scores
 
 
 def trial_table(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
@@ -317,19 +333,32 @@ def write_predictions(path: Path, masks: Mapping[str, Sequence[Pixels]]) -> str:
     return _write_archive(path, pack_masks(masks))
 
 
+def read_histograms(run: RunResult) -> tuple[list[str], NDArray[np.int64]]:
+    """Ids (N,) and histograms (N, F, 2, 256) of a run's test images, in the order in which they
+    were predicted, checked against its scores file."""
+    histograms = _read_archive(run, "histograms")["test"].astype(np.int64)
+    images = read_images(run.folder / "images.csv")
+    return images.loc[images["split"] == "test", "id"].tolist(), histograms
+
+
 def read_predictions(run: RunResult) -> list[Pixels]:
     """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
-    path = run.folder / "predictions.npz"
-    try:
-        with np.load(path) as archive:
-            masks = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError):
-        masks = {}
-    if sha256_of_arrays(masks) != run.summary["sha256"]["predictions"]:
-        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'segbench repro'")
+    masks = _read_archive(run, "predictions")
     sizes = masks["test_sizes"]
     parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])
     return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _read_archive(run: RunResult, name: str) -> dict[str, NDArray[Any]]:
+    path = run.folder / f"{name}.npz"
+    try:
+        with np.load(path) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError):
+        arrays = {}
+    if sha256_of_arrays(arrays) != run.summary["sha256"][name]:
+        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'segbench repro'")
+    return arrays
 
 
 def _write_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> str:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from segbench.params.datasets import Dataset
+from segbench.params.published import PublishedScore
 from segbench.params.section import Section, Share
 
 # As long as names of files allow, with ids of images, folds and seeds beside them.
@@ -131,6 +132,9 @@ class Comparison(Section):
     external: dict[Alias, Dataset]
     """Further test sets by name (another hospital, another camera), each a section like `dataset`.
     All trained networks are scored on each; none is trained or chosen by it. {}: none."""
+    published: list[PublishedScore]
+    """Scores that others published of this dataset; the report sets each beside the champion's.
+    []: none."""
 
     @property
     def runs(self) -> list[RunKey]:
@@ -160,6 +164,18 @@ class Comparison(Section):
                 f"0 and below {MOST_THAT_MATTERS}, as 0.01 for one point in a hundred"
             )
         return value
+
+    @model_validator(mode="after")
+    def _publish_each_score_once(self) -> Self:
+        first: dict[tuple[str, str, str], int] = {}
+        for at, row in enumerate(self.published):
+            own = (row.name, row.metric, row.averaging)
+            if (former := first.setdefault(own, at)) != at:
+                raise ValueError(
+                    f"published.{at}: '{row.name}' has its {row.metric} ({row.averaging}) in "
+                    f"published.{former} already; remove one, or name both differently"
+                )
+        return self
 
     @model_validator(mode="after")
     def _require_what_can_be_read(self) -> Self:

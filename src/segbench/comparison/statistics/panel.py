@@ -91,16 +91,27 @@ class Panel:
         seed_means: (C, S), likewise of each seed.
     """
 
-    def __init__(self, scores: Floats, groups: NDArray[np.str_], folds: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        scores: Floats,
+        groups: NDArray[np.str_],
+        folds: NDArray[np.int64],
+        weights: Floats | None = None,
+    ) -> None:
         """
         Args:
             scores: (C, S, N), NaN where an image has none.
             groups: (N,), the group of each image.
             folds: (N,), the fold in which it is a test image.
+            weights: (C, S, N) of the scores, as in a ratio of sums, which is a mean of ratios
+                weighted by their denominators; None where all weigh the same.
         """
         there = ~np.isnan(scores)
         kept = there.any(axis=(0, 1))
         there, scores = there[:, :, kept], np.where(there, scores, 0.0)[:, :, kept]
+        if weights is not None:
+            there = np.where(there, weights[:, :, kept], 0.0)
+            scores = scores * there
         sums, counts = _sums(scores, there, groups[kept])
         total = counts.sum((1, 2))[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -156,9 +167,10 @@ def design_of(panel: Panel) -> Design:
 
 
 def _sums(
-    scores: Floats, there: NDArray[np.bool_], units: NDArray[np.str_] | NDArray[np.int64]
+    scores: Floats, there: NDArray[np.bool_] | Floats, units: NDArray[np.str_] | NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """Sums and numbers of scores (C, S, U) by unit, from (C, S, N) and the unit of each image."""
+    """Sums and numbers (or weights) of scores (C, S, U) by unit, from (C, S, N) and the unit of
+    each image."""
     _, index = np.unique(units, return_inverse=True)
     order = np.argsort(index, kind="stable")
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))

@@ -1,0 +1,326 @@
+"""Published scores beside the champion's: what can be compared, and how sure a difference is.
+
+A score can be compared with one of the same metric and averaging, over as many classes, on a split
+of the same kind. All else is listed with the reason why not, and without a probability.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.statistics.differences import Interval
+from segbench.comparison.statistics.panel import Floats, Panel
+from segbench.comparison.statistics.published import Reported, Versus, compare_with
+from segbench.comparison.statistics.uncertainty import intervals
+from segbench.comparison.verdict import interval_text
+from segbench.evaluation.results import RunResult, Scores, column_array, read_histograms
+from segbench.metrics import counts
+from segbench.metrics.catalogue import DEFINITIONS
+from segbench.metrics.probabilities import LEVELS
+from segbench.params import Params
+from segbench.params.compare import Comparison
+from segbench.params.published import PublishedScore
+from segbench.params.section import did_you_mean
+
+Outcome = Literal["ours is better", "published is better", "undecided", "not comparable"]
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published score beside the champion's.
+
+    Attributes:
+        score: as published.
+        alias: of the champion.
+        words: the metric and its averaging.
+        outcome: by `comparison.confidence`.
+        reason: why they cannot be compared, or how sure the difference is, in words.
+        ours: the champion's score of that metric and averaging, also beside one that cannot be
+            compared; None where it is not measured.
+        versus: the comparison; None without one.
+    """
+
+    score: PublishedScore
+    alias: str
+    words: str
+    outcome: Outcome
+    reason: str
+    ours: Interval | None
+    versus: Versus | None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a probability."""
+        return self.versus is not None and not np.isnan(self.versus.p_ours)
+
+    @property
+    def sentence(self) -> str:
+        """For a terminal."""
+        beside = f"; {self.alias} reaches {interval_text(self.ours)}" if self.ours else ""
+        return (
+            f"Published by {self.score.name}: {self.words}, {self.score.mean:.3f} of "
+            f"{self.score.images} images{beside}. {self.outcome.capitalize()}: {self.reason}."
+        )
+
+
+class Measured(NamedTuple):
+    """Scores as `Panel` takes them: see there.
+
+    Attributes:
+        values, weights: (C, S, N).
+        groups, folds: (N,).
+        images: that have a score.
+    """
+
+    values: Floats
+    weights: Floats | None
+    groups: NDArray[np.str_]
+    folds: NDArray[np.int64]
+    images: int
+
+
+def judge_published(
+    params: Params,
+    num_classes: int,
+    audit: dict[str, Any],
+    runs: Sequence[RunResult],
+    board: Leaderboard,
+) -> list[PublishedRow]:
+    """Each score of `comparison.published` beside the champion's.
+
+    Args:
+        params: all of them.
+        num_classes: of the dataset, with the background.
+        audit: what the split stage counted.
+        runs: of all candidates.
+        board: the leaderboard.
+    """
+    test = runs[0].images[runs[0].images["split"] == "test"]
+    is_torn = any(audit[f"fold{fold}"]["leaks"]["groups"] for fold in params.comparison.folds)
+    is_grouped = is_torn or bool(test["group"].duplicated().any())
+    found = []
+    for score in params.comparison.published:
+        differs = class_difference(score.num_classes, num_classes) or split_difference(
+            score.split, params.split.by, is_torn, is_grouped
+        )
+        found.append(_judge(params, score, differs, list(runs), board.aliases))
+    return found
+
+
+def class_difference(published: int, own: int) -> str:
+    """Why scores over so many classes cannot be compared; empty if they can."""
+    return "" if published == own else f"it is over {published} classes, ours over {own}"
+
+
+def split_difference(published: str, by: str, is_torn: bool, is_grouped: bool) -> str:
+    """Why scores on two splits cannot be compared; empty if they can.
+
+    Args:
+        published: how the published images were split; see `PublishedScore.split`.
+        by: `split.by`.
+        is_torn: groups of ours are on both sides of the split.
+        is_grouped: several images of ours share a group.
+    """
+    if published == "unknown":
+        return "how its images were split is not known"
+    if published == "predefined":
+        on = "" if by == "predefined" else f"ours on a split by {by}"
+        return on and f"it is on the dataset's own lists, {on}"
+    if published == "random":
+        kept = is_grouped and not is_torn
+        return "its images were split at random, ours keeps groups together" if kept else ""
+    if is_torn:
+        return "its groups were kept together, ours are on both sides of the split"
+    return "" if is_grouped else "its groups were kept together, of ours none is known"
+
+
+def _judge(
+    params: Params,
+    score: PublishedScore,
+    differs: str,
+    runs: list[RunResult],
+    aliases: list[str],
+) -> PublishedRow:
+    chosen, batch = params.comparison, params.evaluate.batch_size
+    words = {
+        "per_image": f"{score.metric}, mean over images",
+        "pooled": f"{score.metric}, all pixels pooled",
+        "batch": f"soft {score.metric}, mean over batches",
+    }[score.averaging]
+
+    def row(outcome: Outcome, reason: str, versus: Versus | None = None) -> PublishedRow:
+        return PublishedRow(score, aliases[0], words, outcome, reason, ours, versus)
+
+    ours: Interval | None = None
+    if reason := unmeasured(score.metric, score.averaging, runs):
+        return row("not comparable", reason)
+    measured = measure(runs, aliases, score.metric, score.averaging, batch)
+    if np.isnan(measured.values[0]).all(axis=-1).any():
+        return row("not comparable", "nothing defines ours")
+    known = ~np.isnan(measured.values).all(axis=(1, 2))
+    panel = Panel(
+        measured.values[known],
+        measured.groups,
+        measured.folds,
+        None if measured.weights is None else measured.weights[known],
+    )
+    ours = intervals(panel, chosen.confidence)[0]
+    if differs:
+        return row("not comparable", differs)
+    reported = Reported(score.mean, score.images, score.sd)
+    spread = _spread(measured.values[0]) if score.sd is not None else np.nan
+    versus = compare_with(panel, 0, measured.images, spread, reported, chosen.confidence)
+    return row(*_outcome(versus, chosen), versus)
+
+
+def _spread(values: Floats) -> float:
+    """Standard deviation of single images of one training, from (S, N)."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=1, keepdims=True)
+    around = np.where(known, values, 0.0)
+    around = np.where(known, values - around.sum(axis=1, keepdims=True) / number, 0.0)
+    return float(np.sqrt((around**2).sum() / max(number.sum() - len(values), 1)))
+
+
+def _outcome(versus: Versus, params: Comparison) -> tuple[Outcome, str]:
+    p = versus.p_ours
+    if np.isnan(p):
+        said = "ours is of one group of test images, or the same in all, so that nothing bounds it"
+        return "undecided", said
+    if p >= params.confidence:
+        return "ours is better", f"with a probability of {chance_text(p)}"
+    if 1 - p >= params.confidence:
+        return "published is better", f"with a probability of {chance_text(1 - p)}"
+    return "undecided", f"ours is better with a probability of {chance_text(p)}"
+
+
+def chance_text(p: float) -> str:
+    """97 %; never 0 or 100; - for NaN."""
+    if np.isnan(p):
+        return "-"
+    if p > 0.99:
+        return "over 99 %"
+    return "under 1 %" if p < 0.01 else f"{100 * p:.0f} %"
+
+
+def unmeasured(metric: str, averaging: str, runs: Sequence[RunResult]) -> str:
+    """Why a score of ours does not exist; empty if it does."""
+    shares = [
+        name
+        for name, one in DEFINITIONS.items()
+        if not one.lower_is_better and name in runs[0].images
+    ]
+    known = {"per_image": shares, "pooled": [*counts.SCORES, "accuracy"], "batch": ["dice"]}
+    if metric in known[averaging]:
+        return ""
+    how = {"per_image": "as a mean over images", "pooled": "pooled", "batch": "over batches"}
+    return f"{metric} is not measured here {how[averaging]}{did_you_mean(metric, known[averaging])}"
+
+
+def measure(
+    runs: list[RunResult], aliases: list[str], metric: str, averaging: str, batch_size: int
+) -> Measured:
+    """Test scores of candidates, such that their weighted mean is the score as it was averaged.
+
+    Args:
+        runs: of all candidates.
+        aliases: C candidates.
+        metric: one that is measured; see `unmeasured`.
+        averaging: see `PublishedScore.averaging`.
+        batch_size: `evaluate.batch_size`.
+    """
+
+    def column(name: str) -> Scores:
+        return column_array(runs, aliases, "test", name)
+
+    if averaging == "per_image":
+        values, groups, folds = column(metric)
+        return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
+    if averaging == "batch":
+        return _of_batches(runs, aliases, column("object_size"), batch_size)
+    _, groups, folds = column("tp_1")
+    number = sum(str(name).startswith("tp_") for name in runs[0].images)
+    cells = np.array(
+        [[column(f"{cell}_{at + 1}").values for at in range(number)] for cell in counts.COUNTS]
+    )  # (4, F, C, S, N)
+    if metric == "accuracy":
+        values, weights = column("accuracy").values, cells[:, 0].sum(axis=0)
+    else:
+        part, whole = RATIOS[metric](*cells.sum(axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values, weights = part / whole, whole
+    return Measured(values, _normalised(weights, folds), groups, folds, len(groups))
+
+
+RATIOS: dict[str, Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]] = {
+    "dice": lambda tp, fp, fn, _: (2 * tp, 2 * tp + fp + fn),
+    "iou": lambda tp, fp, fn, _: (tp, tp + fp + fn),
+    "precision": lambda tp, fp, fn, _: (tp, tp + fp),
+    "recall": lambda tp, fp, fn, _: (tp, tp + fn),
+    "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
+}
+"""Numerator and denominator of each score of `counts.SCORES`."""
+
+
+def _normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Weights (C, S, N) that sum to 1 in each run, since a score is the mean over runs."""
+    found = weights.astype(float)
+    with np.errstate(invalid="ignore"):
+        for fold in np.unique(folds):
+            found[:, :, folds == fold] /= found[:, :, folds == fold].sum(axis=2, keepdims=True)
+    return found
+
+
+def _of_batches(
+    runs: list[RunResult], aliases: list[str], listed: Scores, batch_size: int
+) -> Measured:
+    """Soft dice, each image and class weighted by its part of a batch's denominator.
+
+    Args:
+        runs: of all candidates.
+        aliases: C candidates.
+        listed: any scores of the same images, for their groups and folds.
+        batch_size: `evaluate.batch_size`.
+    """
+    seeds, folds = sorted({run.seed for run in runs}), np.unique(listed.folds)
+    found = {(run.alias, run.seed, run.fold): _soft(run, batch_size) for run in runs}
+    values, weights = (
+        np.array(
+            [
+                [
+                    np.concatenate([found[alias, seed, fold][at].ravel() for fold in folds])
+                    for seed in seeds
+                ]
+                for alias in aliases
+            ]
+        )
+        for at in (0, 1)
+    )
+    classes = values.shape[2] // len(listed.groups)
+    groups, of_fold = np.repeat(listed.groups, classes), np.repeat(listed.folds, classes)
+    return Measured(values, weights, groups, of_fold, len(listed.groups))
+
+
+def _soft(run: RunResult, batch_size: int) -> tuple[Floats, Floats]:
+    """Soft dice (N, F) of the images of a run, by id, and weights that sum to 1.
+
+    Sums come from histograms of probabilities, which have 256 levels; what these round is put right
+    by what was measured on the device.
+    """
+    shares = np.arange(LEVELS) / (LEVELS - 1)
+    ids, histograms = read_histograms(run)
+    inside = (histograms[:, :, 1] * shares).sum(axis=-1)
+    both = (histograms.sum(axis=2) * shares).sum(axis=-1) + histograms[:, :, 1].sum(axis=-1)
+    of_batch = np.add.reduceat(both, np.arange(0, len(both), batch_size), axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        soft = 2 * inside / both
+        weights = both / np.repeat(of_batch, batch_size, axis=0)[: len(both)]
+    weights /= np.nansum(weights)
+    measured = run.summary["test/dice_soft_batch"]
+    soft += (np.nan if measured is None else measured) - np.nansum(soft * weights)
+    by_id = np.argsort(np.array(ids))
+    return soft[by_id], weights[by_id]
