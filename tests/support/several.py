@@ -14,7 +14,14 @@ from segbench.comparison.statistics.across import Across, Claim, compare_across
 from segbench.comparison.statistics.spread import spread_of
 from support.simulation import Case, simulated
 
-NUMBERS, SPREADS, CANDIDATES = (3, 5, 10), (0.0, 0.02), (2, 4, 12)
+NUMBERS = (3, 5, 10)
+EVEN, UNEVEN = (25,), (9, 25, 100)
+"""Groups of test images on each data set, in turn."""
+CASES = [
+    *(case for case in product(NUMBERS, (0.0, 0.02), (2, 4, 12), [EVEN])),
+    *(case for case in product(NUMBERS, (0.02,), (4,), [UNEVEN])),
+]
+"""Data sets, spread of each candidate between them, candidates, groups."""
 LEAD = 0.05
 """Of the champion over all others, in the experiments that tell the power."""
 
@@ -38,14 +45,19 @@ class Measured:
 
 
 def experiment(
-    number: int, spread: float, candidates: int, lead: float, rng: np.random.Generator
+    number: int,
+    spread: float,
+    candidates: int,
+    groups: tuple[int, ...],
+    lead: float,
+    rng: np.random.Generator,
 ) -> tuple[list[Across], np.ndarray]:
     """Several data sets, and the true differences (K, P) on each: what a candidate is better or
     worse by on a data set is drawn for each anew."""
-    case = Case(candidates, lead=lead)
     first, second = np.arange(1, candidates), np.zeros(candidates - 1, int)
     parts, truth = [], []
-    for _ in range(number):
+    for at in range(number):
+        case = Case(candidates, lead=lead, groups=groups[at % len(groups)])
         effects = rng.normal(0, spread, candidates)
         panel = simulated(case, rng, effects)
         own = spread_of(panel, first, second)
@@ -58,14 +70,14 @@ def experiment(
 
 
 def measure(
-    number: int, spread: float, candidates: int, experiments: int, seed: int = 0
+    number: int, spread: float, candidates: int, groups: tuple[int, ...], experiments: int
 ) -> Measured:
     """Simulate a case again and again."""
-    rng = np.random.default_rng([seed, number, candidates, int(1000 * spread)])
+    rng = np.random.default_rng([number, candidates, int(1000 * spread), len(groups)])
     counts = np.zeros(4)
     found = 0.0
     for _ in range(experiments):
-        across, truth = experiment(number, spread, candidates, 0.0, rng)
+        across, truth = experiment(number, spread, candidates, groups, 0.0, rng)
         these = [one.these for one in across]
         like = [one.like_these for one in across if one.like_these]
         counts += [
@@ -74,7 +86,7 @@ def measure(
             _is_wrong(these, truth.mean(axis=0)),
             _is_wrong(like, np.zeros(candidates - 1)),
         ]
-        led, _ = experiment(number, spread, candidates, LEAD, rng)
+        led, _ = experiment(number, spread, candidates, groups, LEAD, rng)
         behind = [one.like_these for one in led if one.like_these]
         found += float(np.mean([one.p < 0.05 and one.interval.mean < 0 for one in behind]))
     return Measured(*(counts / experiments).tolist(), found / experiments)
@@ -96,18 +108,20 @@ def _is_wrong(claims: list[Claim], truth: np.ndarray) -> bool:
 
 def main(experiments: int, path: Path) -> None:
     lines = [
-        "| data sets | spread | candidates | these | like these | alarms, these "
+        "| data sets | groups | spread | candidates | these | like these | alarms, these "
         "| alarms, like these | found |",
-        f"|{'--:|' * 8}",
+        f"|{'--:|' * 9}",
     ]
-    for number, spread, candidates in product(NUMBERS, SPREADS, CANDIDATES):
-        one = measure(number, spread, candidates, experiments)
+    for number, spread, candidates, groups in CASES:
+        one = measure(number, spread, candidates, groups, experiments)
         values = one.these, one.like_these, one.alarms_these, one.alarms_like_these, one.found
         cells = " | ".join(f"{100 * value:.1f}" for value in values)
-        lines.append(f"| {number} | {spread:g} | {candidates} | {cells} |")
+        lines.append(
+            f"| {number} | {', '.join(map(str, groups))} | {spread:g} | {candidates} | {cells} |"
+        )
         print(lines[-1], flush=True)
     text = path.read_text()
-    head, tail = text.index("| data sets | spread |"), text.rindex("|\n") + 2
+    head, tail = text.index("| data sets | groups |"), text.rindex("|\n") + 2
     path.write_text(text[:head] + "\n".join(lines) + "\n" + text[tail:])
 
 

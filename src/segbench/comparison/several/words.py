@@ -47,8 +47,7 @@ def _sentence(together: Together, board: Board) -> str:
                 "worse": "On data sets like these it is better than {}.",
                 "equivalent": f"On data sets like these it differs by less than {matters:g} from "
                 "{}.",
-                "undecided": "Whether that holds on other data sets like these is undecided for "
-                "{}.",
+                "undecided": "On data sets like these, how it compares with {} stays undecided.",
                 "better": "On data sets like these, {} would score higher.",
             },
         ),
