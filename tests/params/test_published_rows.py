@@ -16,7 +16,7 @@ ROW: dict[str, Any] = {
 
 def test_rows_are_read(tree: dict[str, Any], tmp_path: Path) -> None:
     other = {"averaging": "pooled", "sd": None}
-    tree["comparison"]["published"] = [ROW, {**ROW, **other}, {**ROW, **other, "name": "V"}]
+    tree["comparison"]["published"] = [ROW, {**ROW, **other}, {**ROW, **other, "name": "V\n"}]
     write_params(tree, tmp_path / "params.yaml")
     rows = load_params(tmp_path / "params.yaml").comparison.published
     assert [(row.name, row.mean) for row in rows] == [("U-Net", 0.9), ("U-Net", 0.9), ("V", 0.9)]

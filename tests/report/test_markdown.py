@@ -32,7 +32,9 @@ def test_texts_are_shown_as_they_are(params: Params, tmp_path: Path) -> None:
     found = content(params, tmp_path, redistributable=True)
     page = tmp_path / "reports/comparison.md"
     write_report(found, tmp_path / "reports")
-    _, elements = shown(page)
+    words, elements = shown(page)
+    assert "U-Net & <b> random" in words
+    assert "not comparable: its images were split at random, ours keeps groups together" in words
     text = "; ".join(TEXTS)
     dataset = replace(
         found.header.dataset, licence=text, citation=text, classes=("background", text)

@@ -196,7 +196,7 @@ def _published_assumed(params: Params, board: Leaderboard) -> str:
     """What the probabilities of published scores take for given."""
     confidence = params.comparison.confidence
     if board.design == "folds" or (board.num_seeds > 1 and board.num_folds == 1):
-        trainings = "Its training is taken to vary as each of ours does."
+        trainings = "A published training is taken to vary as each of ours does."
     else:
         trainings = (
             "How much trainings vary is not known here: all is said of networks as they were "
@@ -213,7 +213,7 @@ def _published_assumed(params: Params, board: Leaderboard) -> str:
         f"they are the same, P is nearer to 50 % than it need be. {trainings} Published scores are "
         "often the best of several on their test set, and so optimistic; ours is the champion's, "
         "chosen on validation, at the size the networks see, with masks at evaluate.threshold."
-        + (f" Ours over batches is over batches of {batch}." if soft else "")
+        + (f" Our soft scores are means over batches of {batch}." if soft else "")
     )
 
 
