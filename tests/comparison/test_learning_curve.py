@@ -178,6 +178,7 @@ def test_several_curves_are_one_family(tree: dict[str, Any]) -> None:
     assert [curve.points[-1].alias for curve in curves] == board.aliases
     (same,) = (curve for curve in curves if curve.points[-1].alias == "resnet18")
     assert same.gain.interval.mean == alone.gain.interval.mean
+    assert same.gain.error == alone.gain.error  # though both curves lose the same groups
     assert same.gain.reach > alone.gain.reach
     assert same.gain.p >= alone.gain.p
 

@@ -168,6 +168,17 @@ def test_candidates_that_not_all_have_are_left_out_by_name(make: Make) -> None:
     assert "regnetx_002  " not in said
 
 
+def test_points_of_learning_curves_do_not_compete(make: Make) -> None:
+    def half(tree: dict[str, Any]) -> None:
+        tree["candidates"]["half"] = {**tree["candidates"][BEST], "train_share": 0.5}
+
+    for name in ("a", "b"):
+        make(name, {**MEANS, "half": (0.99, 0.99)}, half)
+    said = verdict("runs/a", "runs/b")
+    assert f"{BEST} has the best mean validation dice" in said
+    assert "half" not in said
+
+
 def test_what_differs_between_recipes_is_said(make: Make) -> None:
     def longer(tree: dict[str, Any]) -> None:
         tree["train"].update(num_epochs=7, batch_size=8)

@@ -72,8 +72,10 @@ def find_learning_curves(
 ) -> list[LearningCurve]:
     """The curves of all rivals that have one, in the order of the leaderboard.
 
-    Their gains are tested as one family, of which nothing else is part: smaller shares, whose
-    scores vary more, would only make it coarser.
+    Each gain is tested in a panel of its two ends alone, since curves share more than a seed's
+    order of batches: all of them lose the same groups. Taken off as what a seed does to all, part
+    of what that choice does to every gain would be gone. So intervals of several curves hold
+    together by Bonferroni's correction.
 
     Args:
         params: all of them.
@@ -87,14 +89,17 @@ def find_learning_curves(
     curves = [known[alias] for alias in board.aliases if alias in known]
     if not curves:
         return []
-    ends = [alias for aliases in curves for alias in (aliases[-1], aliases[-2])]
-    panel = Panel(*score_array([*runs], ends, "test", chosen.metric))
-    pairs = np.arange(len(ends)).reshape(-1, 2)
-    gains = compare(panel, pairs, chosen.confidence, chosen.num_resamples, RANDOM_SEED)
+    confidence = 1 - (1 - chosen.confidence) / len(curves)
     found = []
-    for aliases, gain in zip(curves, gains, strict=True):
+    for aliases in curves:
+        ends = [aliases[-1], aliases[-2]]
+        panel = Panel(*score_array([*runs], ends, "test", chosen.metric))
+        pair = np.array([(0, 1)])
+        (gain,) = compare(panel, pair, confidence, chosen.num_resamples, RANDOM_SEED)
+        relation = relation_of(gain, confidence, chosen.smallest_that_matters)
         points = _points(params, board, runs, aliases)
-        found.append(LearningCurve(points, gain, sentence_of(chosen, board, points, gain)))
+        said = sentence_of(chosen, board, points, gain, relation)
+        found.append(LearningCurve(points, gain, said))
     return found
 
 
@@ -128,7 +133,11 @@ def _groups(run: RunResult) -> int:
 
 
 def sentence_of(
-    params: Comparison, board: Leaderboard, points: Sequence[CurvePoint], gain: Difference
+    params: Comparison,
+    board: Leaderboard,
+    points: Sequence[CurvePoint],
+    gain: Difference,
+    relation: Relation,
 ) -> str:
     """Whether more training groups would help, going by the last step of a curve.
 
@@ -137,6 +146,7 @@ def sentence_of(
         board: the leaderboard, of the same runs and test images.
         points: of the curve, smallest share first.
         gain: of the last over the one before.
+        relation: what the gain says of the last.
     """
     before, whole = points[-2:]
     once = board.design == "one training"
@@ -159,7 +169,6 @@ def sentence_of(
         "worse": "the groups that the smaller share leaves out did not help; see whether their "
         "masks are as good as the others.",
     }
-    relation = relation_of(gain, params.confidence, matters)
     limit = (
         " This holds for these trained networks; how much of it is chance in training takes "
         f"{FEWEST_SEEDS} seeds or {FEWEST_FOLDS} folds to say."

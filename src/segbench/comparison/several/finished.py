@@ -155,10 +155,11 @@ def _identity(params: Params, alias: str) -> dict[str, object]:
 
 
 def _common(every: dict[Path, Params]) -> tuple[list[str], dict[str, list[str]]]:
-    """Candidates of all comparisons, and where the others are."""
+    """Candidates of all comparisons, and where the others are; points of learning curves are
+    none."""
     where: dict[str, list[str]] = {}
     for folder, params in every.items():
-        for alias in params.comparison.candidates:
+        for alias in params.rivals:
             where.setdefault(alias, []).append(shown(folder))
     common = [alias for alias, folders in where.items() if len(folders) == len(every)]
     left_out = {alias: folders for alias, folders in where.items() if alias not in common}
