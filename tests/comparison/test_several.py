@@ -292,8 +292,28 @@ def test_results_that_are_missing_or_others(make: Make) -> None:
     )
     rows.unlink()
     assert "images.csv: missing or not the rows" in refused("runs/a", "runs/b")
+    finished_again = make("c")
+    (finished_again / "reports/history" / f"{BEST}-fold0-seed0.csv").unlink()
+    assert refused("runs/a", "runs/c") == (
+        "runs/c/reports/history/resnet18-fold0-seed0.csv: missing or damaged; run 'git checkout' "
+        "or 'segbench repro'"
+    )
     (folder / "reports/metrics" / f"{FAR}-fold0-seed0.json").unlink()
     assert "mobilenetv2_035-fold0-seed0 was not evaluated" in refused("runs/a", "runs/b")
+
+
+@pytest.mark.parametrize(
+    ("place", "key"), [("metrics", '"dataset"'), ("runs", '"origin"'), ("split.json", '"leaks"')]
+)
+def test_results_of_an_earlier_version(place: str, key: str, make: Make) -> None:
+    make("a")
+    path = make("b") / "reports" / place
+    path = path / f"{BEST}-fold0-seed0.json" if path.is_dir() else path
+    path.write_text(path.read_text().replace(key, '"former"'))
+    said = refused("runs/a", "runs/b")
+    assert said.startswith("runs/b: ")
+    assert "an earlier version" in said
+    assert said.endswith("run 'segbench repro' there")
 
 
 def test_params_that_changed_since(make: Make) -> None:

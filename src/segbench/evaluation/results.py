@@ -176,7 +176,7 @@ def read_result(
     summary = _read_json(scores)
     folder = evaluations / name
     images = _read_rows(folder / "images.csv", scores, summary)
-    epochs = pd.read_csv(history / f"{name}.csv")
+    epochs = _read_epochs(history / f"{name}.csv")
     run_file = runs / f"{name}.json"
     trained = read_run_file(run_file)
     if trained["weights_sha256"] != summary["sha256"]["weights"]:
@@ -184,6 +184,13 @@ def read_result(
             f"{scores}: the scores of other weights than those of {run_file}; run 'segbench repro'"
         )
     return RunResult(name, alias, fold, seed, summary, images, epochs, trained, folder)
+
+
+def _read_epochs(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError):
+        raise InputError(_lost(path)) from None
 
 
 def read_run_file(path: Path) -> dict[str, Any]:
@@ -208,8 +215,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: missing or damaged; run 'git checkout' or 'segbench repro'")
+        raise InputError(_lost(path))
     return content
+
+
+def _lost(path: Path) -> str:
+    return f"{path}: missing or damaged; run 'git checkout' or 'segbench repro'"
 
 
 class Scores(NamedTuple):

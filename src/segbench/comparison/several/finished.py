@@ -193,13 +193,22 @@ def _read(
         for place in (layout.metrics, layout.evaluations, layout.history, layout.runs)
     ]
     runs = [read_result(*key, *places) for key in keys]
-    digests = {run.summary["sha256"]["dataset"] for run in runs}
+    audit = read_scores(Path(shown(folder)) / layout.split)
+    try:
+        digests = {run.summary["sha256"]["dataset"] for run in runs}
+        _ = [run.trained["origin"]["sha256"] for run in runs]
+        _ = [audit[f"fold{fold}"]["leaks"] for fold in chosen.folds]
+    except KeyError as key:
+        raise InputError(
+            f"{shown(folder)}: its results lack {key}, so an earlier version wrote them; run "
+            "'segbench repro' there"
+        ) from None
     if len(digests) > 1:
         raise InputError(
             f"{shown(folder)}: its candidates were scored on different data; run 'segbench repro' "
             "there"
         )
-    return Finished(folder, params, label, runs, read_scores(folder / layout.split))
+    return Finished(folder, params, label, runs, audit)
 
 
 def _check_up_to_date(folder: Path, params: Params, aliases: Sequence[str], layout: Layout) -> None:
