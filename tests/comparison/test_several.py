@@ -268,6 +268,8 @@ def test_too_little_to_compare(make: Make) -> None:
     assert refused("runs/a", "runs/a").startswith("runs/a is named twice")
     assert refused("runs/a", "empty").startswith("empty: no comparison, it has no params.yaml;")
     assert refused("runs/a", "no").startswith("no: no comparison")
+    Path("runs/index.html").touch()
+    assert refused("runs/a", "runs/index.html").startswith("runs/index.html: no comparison")
     assert refused("runs/a", "runs/b").startswith(
         "runs/a and runs/b need two candidates in common under the same names and have only "
         "resnet18; add"

@@ -12,7 +12,7 @@ from segbench.workspace import enter_workspace
 Examples:
   segbench verdict runs/a runs/b       over two recipes that were run
   segbench verdict . runs/a runs/b     and over this workspace
-  segbench verdict runs/* --out reports/polyps
+  segbench verdict runs/*/ --out reports/polyps
 """
 )
 @click.argument(

@@ -4,8 +4,10 @@ As Agarwal et al. (2021) take it over runs and tasks; here of groups of images a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Floats
@@ -25,15 +27,15 @@ def interquartile_means(
         num_resamples: in each of which every data set draws as many of its groups.
         seed: of these.
     """
-    weights = np.concatenate([np.full(part.shape[1], 1 / part.shape[1]) for part in parts])
-    weights /= weights.sum()
-    found = _middle_means(np.concatenate(parts, axis=1)[None], weights)[0]
+    scores = np.concatenate(parts, axis=1)
+    sizes = [part.shape[1] for part in parts]
+    found = _middle_means(scores, [np.ones((1, size)) for size in sizes])[0]
     rng = np.random.default_rng([seed, 7])
     drawn = []
     for start in range(0, num_resamples, BATCH):
-        size = min(BATCH, num_resamples - start)
-        picked = [part[:, rng.integers(0, part.shape[1], (size, part.shape[1]))] for part in parts]
-        drawn.append(_middle_means(np.concatenate(picked, axis=2).swapaxes(0, 1), weights))
+        number = min(BATCH, num_resamples - start)
+        times = [rng.multinomial(size, np.full(size, 1 / size), number) for size in sizes]
+        drawn.append(_middle_means(scores, times))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail], axis=0)
     return [
@@ -42,11 +44,14 @@ def interquartile_means(
     ]
 
 
-def _middle_means(scores: Floats, weights: Floats) -> Floats:
-    """(b, C) of scores (b, C, N), of the middle half by weights (N,) that sum to 1."""
-    order = np.argsort(scores, axis=2, kind="stable")
-    ordered, own = np.take_along_axis(scores, order, axis=2), weights[order]
-    upper = own.cumsum(axis=2)
-    kept = np.clip(np.minimum(upper, 0.75) - np.maximum(upper - own, 0.25), 0, None)
-    means: Floats = (kept * ordered).sum(axis=2) / kept.sum(axis=2)
-    return means
+def _middle_means(scores: Floats, times: Sequence[NDArray[Any]]) -> Floats:
+    """(b, C) of scores (C, N), of which each is there so many times: (b, G) by data set."""
+    weights = np.concatenate([own / (own.shape[1] * len(times)) for own in times], axis=1)
+    found = np.empty((len(weights), len(scores)))
+    for at, own in enumerate(scores):
+        order = np.argsort(own, kind="stable")
+        shares = weights[:, order]
+        upper = shares.cumsum(axis=1)
+        kept = np.clip(np.minimum(upper, 0.75) - np.maximum(upper - shares, 0.25), 0, None)
+        found[:, at] = kept @ own[order] / kept.sum(axis=1)
+    return found
