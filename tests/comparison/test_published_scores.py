@@ -13,12 +13,14 @@ from segbench.comparison.leaderboard import Leaderboard, make_leaderboard
 from segbench.comparison.published import (
     PublishedRow,
     chance_text,
+    columns_of,
     judge_published,
+    measure,
     split_difference,
 )
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, write_histograms, write_images
-from segbench.metrics.counts import dice
+from segbench.evaluation.results import RunResult, Scores, write_histograms, write_images
+from segbench.metrics.counts import COUNTS, TN, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.params import Params
 from segbench.params.published import PublishedScore
@@ -144,17 +146,47 @@ def test_folds_are_pooled_each_by_itself(params: Params) -> None:
     assert row.ours.mean == pytest.approx(np.mean(expected))
 
 
-def leave(run: RunResult, folder: Path, batch_size: int) -> RunResult:
+@pytest.mark.parametrize(
+    "metric", ["dice", "iou", "precision", "recall", "specificity", "accuracy"]
+)
+def test_pixels_of_all_classes_are_pooled(metric: str, params: Params) -> None:
+    """As `counts.summarise` pools them, beside images of other sizes."""
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 500, (30, 2, 4))
+    cells[:, 1, TN] += cells[:, 0].sum(axis=1)
+    cells[:, 0, TN] += cells[:, 1].sum(axis=1) - cells[:, 0].sum(axis=1)
+    counted = cells[:, 0].sum(axis=1)
+    right = rng.integers(0, counted)
+    rows = {
+        f"{cell}_{at + 1}": cells[:, at, number]
+        for at in range(2)
+        for number, cell in enumerate(COUNTS)
+    }
+    rows["accuracy"] = right / counted
+    groups, folds = np.arange(30).astype(str), np.zeros(30, int)
+    assert set(columns_of(metric, "pooled", 3)) == set(rows)
+    columns = {
+        name: Scores(own[None, None].astype(float), groups, folds) for name, own in rows.items()
+    }
+    found = measure(metric, "pooled", columns, params, [])
+    assert found.weights is not None
+    expected = summarise(cells, np.stack([right, counted], axis=1))[f"{metric}_micro"]
+    assert np.nansum(found.values * found.weights) == pytest.approx(expected)
+
+
+def leave(run: RunResult, folder: Path, batch_size: int, classes: int) -> RunResult:
     """The run with its rows and histograms on disk, in another order than that of their ids."""
     rng = np.random.default_rng([run.seed, len(run.alias)])
     rows = run.images[run.images["split"] == "test"].sample(frac=1, random_state=run.seed)
     histograms, sums = [], []
     for share in rows["dice"]:
-        truth = rng.integers(300, 900)
-        inside = rng.multinomial(truth, [1 - share, *[0] * 254, share])
-        around = rng.multinomial(4096 - truth, [0.9, *[0] * 254, 0.1])
-        histograms.append(np.array([[around, inside]]))
-        sums.append([[inside[255], inside[255] + around[255] + truth]])
+        own = []
+        for _ in range(classes):
+            truth = rng.integers(300, 900)
+            inside = rng.multinomial(truth, [1 - share, *[0] * 254, share])
+            own.append([rng.multinomial(4096 - truth, [0.9, *[0] * 254, 0.1]), inside])
+        histograms.append(np.array(own))
+        sums.append([[one[255], one[255] + rest[255] + one.sum()] for rest, one in own])
     out = folder / run.name
     out.mkdir()
     summary = {
@@ -169,10 +201,11 @@ def leave(run: RunResult, folder: Path, batch_size: int) -> RunResult:
     return replace(run, folder=out, summary=summary)
 
 
+@pytest.mark.parametrize("classes", [1, 2])
 def test_soft_dice_over_batches_stands_beside_that_of_the_device(
-    params: Params, runs: list[RunResult], board: Leaderboard, tmp_path: Path
+    classes: int, params: Params, runs: list[RunResult], board: Leaderboard, tmp_path: Path
 ) -> None:
-    runs = [leave(run, tmp_path, params.evaluate.batch_size) for run in runs]
+    runs = [leave(run, tmp_path, params.evaluate.batch_size, classes) for run in runs]
     row = judged(params, runs, board, averaging="batch", mean=0.5)
     assert row.ours is not None
     own = [run.summary["test/dice_soft_batch"] for run in runs[:3]]

@@ -4,8 +4,9 @@ A score can be compared with one of the same metric and averaging, over as many 
 of the same kind. All else is listed with the reason why not, and without a probability.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from segbench.comparison.statistics.panel import Floats, Panel
 from segbench.comparison.statistics.published import Reported, Versus, compare_with
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
-from segbench.evaluation.results import RunResult, Scores, column_array, read_histograms
+from segbench.evaluation.results import RunResult, Scores, column_arrays, read_histograms
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DEFINITIONS
 from segbench.metrics.probabilities import LEVELS
@@ -99,15 +100,29 @@ def judge_published(
         runs: of all candidates.
         board: the leaderboard.
     """
+    published, aliases = params.comparison.published, board.aliases
+    if not published:
+        return []
     test = runs[0].images[runs[0].images["split"] == "test"]
     is_torn = any(audit[f"fold{fold}"]["leaks"]["groups"] for fold in params.comparison.folds)
     is_grouped = is_torn or bool(test["group"].duplicated().any())
+    reasons = [unmeasured(score.metric, score.averaging, runs) for score in published]
+    needed = [
+        columns_of(score.metric, score.averaging, num_classes)
+        for score, reason in zip(published, reasons, strict=True)
+        if not reason
+    ]
+    ordered = sorted(runs, key=lambda run: aliases.index(run.alias))
+    columns = column_arrays(ordered, aliases, "test", sorted({*chain.from_iterable(needed)}))
     found = []
-    for score in params.comparison.published:
+    for score, reason in zip(published, reasons, strict=True):
+        measured = None
+        if not reason:
+            measured = measure(score.metric, score.averaging, columns, params, ordered)
         differs = class_difference(score.num_classes, num_classes) or split_difference(
             score.split, params.split.by, is_torn, is_grouped
         )
-        found.append(_judge(params, score, differs, list(runs), board.aliases))
+        found.append(_judge(params, score, aliases[0], measured, reason, differs))
     return found
 
 
@@ -141,11 +156,13 @@ def split_difference(published: str, by: str, is_torn: bool, is_grouped: bool) -
 def _judge(
     params: Params,
     score: PublishedScore,
+    alias: str,
+    measured: Measured | None,
+    reason: str,
     differs: str,
-    runs: list[RunResult],
-    aliases: list[str],
 ) -> PublishedRow:
-    chosen, batch = params.comparison, params.evaluate.batch_size
+    """A score beside that of the champion, the first in `measured`, which is None for `reason`."""
+    chosen = params.comparison
     words = {
         "per_image": f"{score.metric}, mean over images",
         "pooled": f"{score.metric}, all pixels pooled",
@@ -153,12 +170,11 @@ def _judge(
     }[score.averaging]
 
     def row(outcome: Outcome, reason: str, versus: Versus | None = None) -> PublishedRow:
-        return PublishedRow(score, aliases[0], words, outcome, reason, ours, versus)
+        return PublishedRow(score, alias, words, outcome, reason, ours, versus)
 
     ours: Interval | None = None
-    if reason := unmeasured(score.metric, score.averaging, runs):
+    if measured is None:
         return row("not comparable", reason)
-    measured = measure(runs, aliases, score.metric, score.averaging, batch)
     if np.isnan(measured.values[0]).all(axis=-1).any():
         return row("not comparable", "nothing defines ours")
     known = ~np.isnan(measured.values).all(axis=(1, 2))
@@ -221,38 +237,49 @@ def unmeasured(metric: str, averaging: str, runs: Sequence[RunResult]) -> str:
     return f"{metric} is not measured here {how[averaging]}{did_you_mean(metric, known[averaging])}"
 
 
+def columns_of(metric: str, averaging: str, num_classes: int) -> list[str]:
+    """Columns of the rows of images that a score is made of; see `measure`."""
+    if averaging == "per_image":
+        return [metric]
+    if averaging == "batch":
+        return ["object_size"]  # any, for its groups
+    cells = [f"{cell}_{at}" for cell in counts.COUNTS for at in range(1, num_classes)]
+    return [*cells, "accuracy"]
+
+
 def measure(
-    runs: list[RunResult], aliases: list[str], metric: str, averaging: str, batch_size: int
+    metric: str,
+    averaging: str,
+    columns: Mapping[str, Scores],
+    params: Params,
+    runs: Sequence[RunResult],
 ) -> Measured:
     """Test scores of candidates, such that their weighted mean is the score as it was averaged.
 
     Args:
-        runs: of all candidates.
-        aliases: C candidates.
         metric: one that is measured; see `unmeasured`.
         averaging: see `PublishedScore.averaging`.
-        batch_size: `evaluate.batch_size`.
+        columns: of the rows of images, those that it needs.
+        params: all of them.
+        runs: of all candidates, in the order of the board.
     """
-
-    def column(name: str) -> Scores:
-        return column_array(runs, aliases, "test", name)
-
-    if averaging == "per_image":
-        values, groups, folds = column(metric)
-        return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
     if averaging == "batch":
-        return _of_batches(runs, aliases, column("object_size"), batch_size)
-    _, groups, folds = column("tp_1")
-    number = sum(str(name).startswith("tp_") for name in runs[0].images)
-    cells = np.array(
-        [[column(f"{cell}_{at + 1}").values for at in range(number)] for cell in counts.COUNTS]
-    )  # (4, F, C, S, N)
+        return _of_batches(runs, columns["object_size"], params.evaluate.batch_size)
+    if averaging == "per_image":
+        values, groups, folds = columns[metric]
+        return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
+    scores, groups, folds = columns["accuracy"]
+    cells = [
+        np.sum([own.values for name, own in columns.items() if name.startswith(f"{cell}_")], axis=0)
+        for cell in counts.COUNTS
+    ]  # of all classes, each (C, S, N)
     if metric == "accuracy":
-        values, weights = column("accuracy").values, cells[:, 0].sum(axis=0)
+        values = scores
+        weights = np.sum([columns[f"{cell}_1"].values for cell in counts.COUNTS], axis=0)
     else:
-        part, whole = RATIOS[metric](*cells.sum(axis=1))
+        part, weights = RATIOS[metric](*cells)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values, weights = part / whole, whole
+            values = part / weights
     return Measured(values, _normalised(weights, folds), groups, folds, len(groups))
 
 
@@ -275,17 +302,15 @@ def _normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
     return found
 
 
-def _of_batches(
-    runs: list[RunResult], aliases: list[str], listed: Scores, batch_size: int
-) -> Measured:
+def _of_batches(runs: Sequence[RunResult], listed: Scores, batch_size: int) -> Measured:
     """Soft dice, each image and class weighted by its part of a batch's denominator.
 
     Args:
-        runs: of all candidates.
-        aliases: C candidates.
+        runs: of all candidates, in the order of the board.
         listed: any scores of the same images, for their groups and folds.
         batch_size: `evaluate.batch_size`.
     """
+    aliases = list(dict.fromkeys(run.alias for run in runs))
     seeds, folds = sorted({run.seed for run in runs}), np.unique(listed.folds)
     found = {(run.alias, run.seed, run.fold): _soft(run, batch_size) for run in runs}
     values, weights = (

@@ -237,14 +237,16 @@ class Scores(NamedTuple):
     folds: NDArray[np.int64]
 
 
-def column_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
-    """A column of the rows of images as an array.
+def column_arrays(
+    runs: list[RunResult], aliases: Sequence[str], split: str, columns: Sequence[str]
+) -> dict[str, Scores]:
+    """Columns of the rows of images as arrays, by name.
 
     Args:
         runs: of all candidates, folds and seeds.
         aliases: C candidates, in the order of the array.
         split: `val` or `test`.
-        column: of the rows of images.
+        columns: of the rows of images.
 
     Raises:
         InputError: if runs were not scored on the same images.
@@ -264,20 +266,21 @@ def column_array(runs: list[RunResult], aliases: Sequence[str], split: str, colu
                     f"{RunKey(aliases[0], fold, seeds[0]).name}, so they cannot be compared; run "
                     "'segbench repro', or take one off comparison.candidates"
                 )
-    scores = np.array(
-        [
-            [np.concatenate([parts[alias, seed, fold][column] for fold in folds]) for seed in seeds]
-            for alias in aliases
-        ],
-        float,
-    )
     groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
     of_fold = np.repeat(folds, [len(part) for part in groups])
-    return Scores(scores, np.concatenate(groups), of_fold)
+    group = np.concatenate(groups)
+    found = {}
+    for column in columns:
+        values = [
+            [np.concatenate([parts[alias, seed, fold][column] for fold in folds]) for seed in seeds]
+            for alias in aliases
+        ]
+        found[column] = Scores(np.array(values, float), group, of_fold)
+    return found
 
 
 def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
-    """A column of scores as an array, see `column_array`.
+    """A column of scores as an array, see `column_arrays`.
 
     Args:
         runs: of all candidates, folds and seeds.
@@ -288,7 +291,7 @@ def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, colum
     Raises:
         InputError: if runs were not scored on the same images, or none has a score.
     """
-    scores = column_array(runs, aliases, split, column)
+    scores = column_arrays(runs, aliases, split, [column])[column]
     for alias, own in zip(aliases, scores.values, strict=True):
         if np.isnan(own).all():
             raise InputError(
