@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -15,6 +16,7 @@ import numpy as np
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from segbench.comparison.pilot import describe_pilot, read_pilot
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
@@ -27,6 +29,11 @@ from segbench.progress import duration
 from segbench.splits.objects import LostObjects
 from segbench.windows import tile_windows
 
+RESULTS = (
+    *(Path("reports/metrics"), Path("data/evaluate")),
+    *(Path("reports/history"), Path("reports/runs")),
+)
+"""Where runs leave their scores, rows, epochs and run files; see dvc.yaml."""
 TIMED_SAMPLES, TIMED_STEPS = 12, 3
 LONGEST_STEP_S = 5.0
 """Steps that would take longer are timed with two images."""
@@ -452,7 +459,8 @@ def make_plan(params: Params, besides: Collection[str] = ()) -> str:
     )
     if lost := _lost_objects(params, samples):
         lines.append(f"WARNING: {lost}")
-    return "\n".join(lines)
+    training = {alias: cost["train"].seconds for alias, cost in by_candidate.items()}
+    return "\n".join([*lines, *describe_pilot(params, read_pilot(params, *RESULTS), training)])
 
 
 def _lost_objects(params: Params, samples: Samples) -> str:

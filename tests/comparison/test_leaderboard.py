@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from segbench.comparison.cheapest import find_cheapest
+from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import pick_examples
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.subgroups import find_subgroups
@@ -21,6 +22,7 @@ from segbench.evaluation.results import RunResult, read_result, score_array
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from support.comparison import COST, evaluated
+from support.headers import HEADER
 
 COSTS = {"regnetx_002": replace(COST, parameters=2_700_000), "resnet18": COST}
 
@@ -348,3 +350,44 @@ def test_no_image_is_shown_twice() -> None:
     assert pick_examples(scores, 2) == {"disagree": ["v", "z"], "worst": ["w", "x"]}
     assert pick_examples(scores[["a"]], 2) == {"worst": ["w", "z"]}
     assert pick_examples(scores, 5) == {"disagree": ["v", "z", "x", "w"]}
+
+
+def test_what_the_choice_of_an_epoch_adds_is_said(params: Params, tree: dict[str, Any]) -> None:
+    scores = 0.6 + np.random.default_rng(0).normal(0, 0.03, 20)
+    history = pd.DataFrame({"epoch": range(20), "val_dice_per_image": scores})
+    runs = [replace(run, history=history) for run in close(params)]
+    board = make_leaderboard(params, runs)
+    assert 0.02 < board.epoch_choice < 0.08
+    by = f"and by up to {board.epoch_choice:.3f} because they chose the best epoch too; rely on"
+    assert by in " ".join(caveats(params.comparison, board, {}))
+    tree["train"]["keep"] = "last"
+    last = Params.model_validate(tree)
+    assert "best epoch" not in " ".join(caveats(last.comparison, make_leaderboard(last, runs), {}))
+
+
+def test_another_metric_does_not_choose_epochs(tree: dict[str, Any]) -> None:
+    tree["comparison"].update(
+        candidates=["regnetx_002", "resnet18"], seeds=[0, 1, 2], num_resamples=500, metric="iou"
+    )
+    by_iou = Params.model_validate(tree)
+    told = " ".join(caveats(by_iou.comparison, make_leaderboard(by_iou, close(by_iou)), {}))
+    assert "ranked by iou, but each training's best epoch and mask rule" in told
+    assert "by more where the same images chose the best epoch" in told
+
+
+def test_images_without_score_are_counted_by_the_metric_that_ranks(
+    params: Params, tree: dict[str, Any]
+) -> None:
+    runs = close(params)
+    for run in runs:
+        test = run.images["split"] == "test"
+        run.images.loc[test & (run.images["id"] == "i0000"), "dice"] = np.nan
+    runs[0].images.loc[test & (run.images["id"] == "i0002"), "dice"] = np.nan
+    audit = {"fold0": {"leaks": {}}}
+    facts = data_facts(params, HEADER, audit, runs)
+    assert "60 images in 30 groups, 1 without score (truth and prediction empty)" in facts["Test"]
+    assert "1 without score in some runs (the truth is empty" in facts["Test"]
+    assert "without score" not in facts["Validation"]
+    tree["comparison"].update(params.comparison.model_dump() | {"metric": "iou"})
+    by_iou = Params.model_validate(tree)
+    assert "without score" not in data_facts(by_iou, HEADER, audit, runs)["Test"]

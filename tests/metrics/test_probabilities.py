@@ -119,3 +119,10 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
     ]
     found = soft_dice_batch(soft_sums(several, classes), 4)
     assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)
+
+
+def test_a_perfect_prediction_is_perfectly_calibrated() -> None:
+    mask = (RNG.random((24, 20)) < 0.3).astype(np.uint8)
+    sure = torch.from_numpy(40.0 * mask - 20.0).float()[None, None]
+    evidence = Evidence(mask, mask, histogram(to_probs_u8(sure)[0].numpy(), mask))
+    assert calibration.of_image(evidence) == {"calibration_error": 0}

@@ -11,6 +11,7 @@ from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import judge
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import Content
+from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.subgroups import find_subgroups
@@ -49,6 +50,8 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     runs = [evaluated(alias, 0, 0.8 - at / 10, 0.7) for at, alias in enumerate(aliases)]
     runs[1].trained["rollbacks"] = 2
     board = make_leaderboard(params, runs)
+    assert board.variances is not None
+    plan = make_plan(params.comparison, board.variances, len(aliases), dict.fromkeys(aliases, 60.0))
     dataset = replace(INFO, name="polyps & <b>", redistributable=redistributable)
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     picture = folder / "data" / "s1.jpg"
@@ -67,7 +70,10 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         audit=audit,
         runs=runs,
         leaderboard=board,
-        verdict=reach_verdict(params.comparison, board, dict.fromkeys(aliases, COST), audit, runs),
+        verdict=reach_verdict(
+            params.comparison, board, dict.fromkeys(aliases, COST), audit, runs, plan
+        ),
+        plan=plan,
         requirements=[Requirement("p < 0.05", False, {"p": 0.2})],
         expenses=Expenses(
             dict.fromkeys(aliases, COST),

@@ -16,6 +16,7 @@ from segbench.comparison.external import ExternalSet, read_external_sets, write_
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
 from segbench.comparison.page import Content, write_report
+from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
 from segbench.comparison.subgroups import find_subgroups
@@ -78,6 +79,12 @@ def compare(params: Params, paths: Paths) -> str:
     expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
+    seconds = {alias: effort.seconds for alias, effort in expenses.training.items()}
+    plan = (
+        make_plan(params.comparison, board.variances, len(board.rows), seconds)
+        if board.variances
+        else None
+    )
     run = _describe(params, header, runs)
     with recorded(paths.out / "record", run, params.tracking.max_wait_s) as record:
         content = Content(
@@ -86,7 +93,8 @@ def compare(params: Params, paths: Paths) -> str:
             audit=audit,
             runs=runs,
             leaderboard=board,
-            verdict=reach_verdict(params.comparison, board, expenses.predicting, audit, runs),
+            verdict=reach_verdict(params.comparison, board, expenses.predicting, audit, runs, plan),
+            plan=plan,
             requirements=requirements,
             expenses=expenses,
             external=external,

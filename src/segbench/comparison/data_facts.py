@@ -47,7 +47,7 @@ def data_facts(
     if dataset.citation:
         facts["Cite"] = dataset.citation
     for split, label in (("val", "Validation"), ("test", "Test")):
-        facts[label] = _count_images(runs, split)
+        facts[label] = _count_images(runs, split, chosen.metric)
     points = len(chosen.candidates) - len(params.rivals)
     facts["Runs"] = (
         f"{len(runs)}: {len(params.rivals)} candidates"
@@ -57,12 +57,18 @@ def data_facts(
     return facts
 
 
-def _count_images(runs: list[RunResult], split: str) -> str:
-    """Of the first candidate and seed, in all folds."""
-    first = [run for run in runs if (run.alias, run.seed) == (runs[0].alias, runs[0].seed)]
-    images = pd.concat([run.images for run in first])
-    rows = images[images["split"] == split]
-    missing = int(rows["dice"].isna().sum())
-    return f"{len(rows)} images in {rows['group'].nunique()} groups" + (
-        f", {missing} without score (truth and prediction empty)" if missing else ""
-    )
+def _count_images(runs: list[RunResult], split: str, metric: str) -> str:
+    """Images and groups, and how many images have no score in all runs, or in some."""
+    rows = pd.concat([run.images[run.images["split"] == split] for run in runs])
+    # Under cross-validation an image may be one of validation in several folds.
+    without = rows[metric].isna().groupby([rows["id"], rows["group"]])
+    in_all, in_some = int(without.all().sum()), int(without.any().sum())
+    said = f"{len(without)} images in {rows['group'].nunique()} groups"
+    if in_all:
+        said += f", {in_all} without score (truth and prediction empty)"
+    if in_some > in_all:
+        said += (
+            f", {in_some - in_all} without score in some runs (the truth is empty: they count only "
+            "where something is predicted)"
+        )
+    return said

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from segbench.comparison.coverage import SimulatedCase, has_misses, nearest_case
 from segbench.comparison.statistics.decisions import (
     Relation,
     probability_not_worse,
@@ -16,10 +17,12 @@ from segbench.comparison.statistics.decisions import (
 )
 from segbench.comparison.statistics.differences import Difference, Interval, compare
 from segbench.comparison.statistics.panel import Design, Panel, design_of
+from segbench.comparison.statistics.planning import Variances, variances_of
 from segbench.comparison.statistics.power import resolvable
 from segbench.comparison.statistics.seeds import Stability, stability, unstable
 from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
+    choice_of_epoch,
     drawn_means,
     intervals,
     selection_optimism,
@@ -91,8 +94,12 @@ class Leaderboard:
             experiments, the median over candidates; infinite where none is; NaN with one candidate.
         winners_curse: by how much the champion's validation score is optimistic for having been the
             best.
+        epoch_choice: by how much it is optimistic at most for the choice of the best epoch, mean
+            over its runs; 0 where the last is kept, NaN where that cannot be told.
         stability: of the order on test, over seeds.
         unstable: candidates whose seeds differ more than those of the others.
+        variances: of the differences to the champion; None where nothing can be said of them.
+        simulated: the nearest design whose claims were checked; None where none is made.
     """
 
     rows: list[LeaderboardRow]
@@ -103,8 +110,11 @@ class Leaderboard:
     num_folds: int
     resolvable: float
     winners_curse: float
+    epoch_choice: float
     stability: Stability
     unstable: list[str]
+    variances: Variances | None
+    simulated: SimulatedCase | None
 
     @property
     def aliases(self) -> list[str]:
@@ -133,18 +143,20 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
     unordered = Panel(*score_array(runs, listed, "val", chosen.metric))
     order = np.argsort(-np.nan_to_num(unordered.means, nan=-1.0), kind="stable")
     aliases = [listed[at] for at in order]
-    val, test = (
-        Panel(*score_array(runs, aliases, split, chosen.metric)) for split in ("val", "test")
+    of_val, of_test = (
+        score_array(runs, aliases, split, chosen.metric) for split in ("val", "test")
     )
+    val, test = Panel(*of_val), Panel(*of_test)
     number, matters = len(aliases), chosen.smallest_that_matters
+    is_tested = number > 1 and test.num_groups > 1
     to_champion, pairs = _differences(test, chosen)
     ranks = _shared_ranks(number, pairs, 1 - chosen.confidence)
     drawn = drawn_means(test, chosen.num_resamples, RANDOM_SEED)
     p_best = np.full(number, np.nan)
-    if test.num_groups > 1 and number > 1:
+    if is_tested:
         p_best = best_probabilities(drawn)
     rows = []
-    of_val, of_test = (intervals(panel, chosen.confidence) for panel in (val, test))
+    val_means, test_means = (intervals(panel, chosen.confidence) for panel in (val, test))
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]
         gap = to_champion[at - 1] if at else None
@@ -156,8 +168,8 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
                 weights=_weights_name(params.candidates[alias]),
                 parameters=own[0].summary["parameters"],
                 num_runs=len(own),
-                val=of_val[at],
-                test=of_test[at],
+                val=val_means[at],
+                test=test_means[at],
                 seeds=test.seed_means[at].tolist(),
                 p_best=float(p_best[at]),
                 difference_to_champion=gap,
@@ -167,6 +179,7 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
                 pooled=_pooled_scores(own),
             )
         )
+    unsteady = unstable(test.seed_means, 1 - chosen.confidence)
     return Leaderboard(
         rows=rows,
         differences=pairs,
@@ -180,8 +193,30 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
         winners_curse=selection_optimism(
             val.means, drawn_means(val, chosen.num_resamples, RANDOM_SEED, tails=False)
         ),
+        epoch_choice=_choice_of_epoch(params, [run for run in runs if run.alias == aliases[0]]),
         stability=stability(test.seed_means),
-        unstable=[aliases[at] for at in unstable(test.seed_means, 1 - chosen.confidence)],
+        unstable=[aliases[at] for at in unsteady],
+        variances=variances_of(test) if is_tested else None,
+        simulated=nearest_case(test, bool(unsteady), has_misses(of_test.values))
+        if is_tested
+        else None,
+    )
+
+
+def _choice_of_epoch(params: Params, runs: list[RunResult]) -> float:
+    """Optimism of the score that ranks, mean over runs; epochs are chosen by dice."""
+    if params.train.keep != "best":
+        return 0.0
+    if params.comparison.metric != "dice":
+        return np.nan
+    number = params.comparison.num_resamples
+    return float(
+        np.mean(
+            [
+                choice_of_epoch(run.history["val_dice_per_image"].to_numpy(), number, RANDOM_SEED)
+                for run in runs
+            ]
+        )
     )
 
 

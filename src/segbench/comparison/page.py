@@ -14,12 +14,14 @@ from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
 from segbench.comparison import plots
+from segbench.comparison.coverage import describe
 from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.learning_curve import DRAWN, LearningCurve
+from segbench.comparison.planning import Plan
 from segbench.comparison.published import PublishedRow, chance_text
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.statistics.differences import Interval
@@ -65,6 +67,7 @@ class Content:
         runs: of all candidates.
         leaderboard: the candidates in order, without points of learning curves.
         verdict: in words, with its caveats.
+        plan: what comparisons of other sizes would find; None where nothing is compared.
         requirements: of the comparison, evaluated.
         expenses: what the candidates take.
         external: what the candidates score on other test sets.
@@ -83,6 +86,7 @@ class Content:
     runs: list[RunResult]
     leaderboard: Leaderboard
     verdict: Verdict
+    plan: Plan | None
     requirements: list[Requirement]
     expenses: Expenses
     external: list[ExternalSet]
@@ -118,6 +122,7 @@ def write_report(content: Content, folder: Path) -> None:
         "rows": content.leaderboard.rows,
         "claim": CLAIMS[content.leaderboard.design],
         "published_assumed": _published_assumed(params, content.leaderboard),
+        "simulated": describe(board.simulated) if (board := content.leaderboard).simulated else "",
         "components": _components(content.leaderboard),
         "aliases": content.leaderboard.aliases,
         "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
@@ -225,6 +230,8 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
     "p": p_text,
     "chance": chance_text,
+    "groups_of": "{} groups".format,
+    "found": lambda value: f"{value:.3f}" if np.isfinite(value) else "none",
     "score4": "{:.4f}".format,
 }
 

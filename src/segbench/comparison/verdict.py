@@ -9,6 +9,7 @@ import numpy as np
 from segbench.comparison.cheapest import find_cheapest
 from segbench.comparison.data_facts import leaks
 from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
+from segbench.comparison.planning import Plan
 from segbench.comparison.statistics.decisions import Relation
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import FEWEST_FOLDS, FEWEST_SEEDS
@@ -45,6 +46,7 @@ def reach_verdict(
     costs: Mapping[str, Cost],
     audit: Mapping[str, Any],
     runs: list[RunResult],
+    plan: Plan | None,
 ) -> Verdict:
     """What a comparison says.
 
@@ -54,11 +56,14 @@ def reach_verdict(
         costs: of predicting, by alias.
         audit: what the split stage counted.
         runs: of all candidates.
+        plan: what comparisons of other sizes would find; None where nothing is compared.
     """
     rollbacks = {run.name: run.trained["rollbacks"] for run in runs}
+    resolves = board.resolvable <= params.smallest_that_matters
+    further = [plan.sentence] if plan and not resolves else []
     return Verdict(
         verdict_sentence(params, board, costs, leaks(audit, params.folds)),
-        caveats(params, board, rollbacks),
+        [*caveats(params, board, rollbacks), *further],
     )
 
 
@@ -145,6 +150,7 @@ def caveats(params: Comparison, board: Leaderboard, rollbacks: Mapping[str, int]
     return [
         *_about_runs(rollbacks),
         *_about_data(board),
+        *_about_choices(params),
         *_about_mask_rule(params, board),
         *(alone or _about_ranks(params, board)),
     ]
@@ -173,6 +179,15 @@ def _about_data(board: Leaderboard) -> list[str]:
     return said
 
 
+def _about_choices(params: Comparison) -> list[str]:
+    if params.metric == "dice":
+        return []
+    return [
+        f"Candidates are ranked by {params.metric}, but each training's best epoch and mask rule "
+        "are those of the best validation dice."
+    ]
+
+
 def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
     champion = board.rows[0]
     default, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
@@ -199,19 +214,7 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
             "others; one of its trainings says little of the next."
         )
     if (excess := board.winners_curse) > 0:
-        at_least = "at least " if board.design == "one training" else "about "
-        size = f"{at_least}{excess:.3f}" if excess >= 0.0005 else "less than 0.001"
-        said.append(
-            f"Winner's curse: {champion.alias} was chosen for the best of {len(board.rows)} "
-            f"validation scores, so its validation score is optimistic by {size}, and by more if "
-            "the same images chose the best epoch; "
-            + (
-                "under cross-validation these are test images of other folds, so that its test "
-                "score is a little optimistic too."
-                if board.num_folds > 1
-                else "rely on its test score."
-            )
-        )
+        said.append(_winners_curse(board, excess))
     if board.num_seeds > 1:
         said.append(
             f"{champion.alias} ranks first on test in "
@@ -220,6 +223,28 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
             f"{board.stability.agreement:.2f} on average."
         )
     return said
+
+
+def _winners_curse(board: Leaderboard, excess: float) -> str:
+    champion = board.rows[0]
+    at_least = "at least " if board.design == "one training" else "about "
+    size = f"{at_least}{excess:.3f}" if excess >= 0.0005 else "less than 0.001"
+    if np.isnan(board.epoch_choice):
+        further = ", and by more where the same images chose the best epoch"
+    elif board.epoch_choice > 0:
+        further = f", and by up to {board.epoch_choice:.3f} because they chose the best epoch too"
+    else:
+        further = ""
+    return (
+        f"Winner's curse: {champion.alias} was chosen for the best of {len(board.rows)} "
+        f"validation scores, so its validation score is optimistic by {size}{further}; "
+        + (
+            "under cross-validation these are test images of other folds, so that its test "
+            "score is a little optimistic too."
+            if board.num_folds > 1
+            else "rely on its test score."
+        )
+    )
 
 
 def interval_text(value: Interval) -> str:

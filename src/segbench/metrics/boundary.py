@@ -49,7 +49,7 @@ DEFINITIONS = {
     ),
     "surface_dice": Definition(
         "share of both outlines within the tolerance (evaluate.tolerance, in pixels) of the other: "
-        "normalised surface distance (Nikolov et al. 2021)",
+        "normalised surface distance, by pixels of the outlines (Seidlitz et al. 2022)",
         "left out where truth and prediction are both empty; 0 where one of them is",
     ),
 }

@@ -8,6 +8,7 @@ from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.spread import spread_of
 from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
+    choice_of_epoch,
     drawn_means,
     intervals,
     selection_optimism,
@@ -50,7 +51,8 @@ def test_folds_that_agree_do_not_make_images_certain() -> None:
 
 
 def test_drawn_means_vary_as_groups_and_seeds_do() -> None:
-    found = simulated(Case(candidates=3, seeds=5, groups=60), np.random.default_rng(0))
+    case = Case(candidates=3, seeds=5, groups=60, of_seeds=0.01)
+    found = simulated(case, np.random.default_rng(0))
     drawn = drawn_means(found, 4000, 0)
     assert drawn.mean(axis=0) == pytest.approx(found.means, abs=0.002)
     first, second = np.array([0, 0, 1]), np.array([1, 2, 2])
@@ -99,3 +101,19 @@ def test_a_clear_winner_was_not_lucky() -> None:
     rng = np.random.default_rng(0)
     found = simulated(Case(candidates=4, groups=40, lead=0.3), rng)
     assert abs(selection_optimism(found.means, drawn_means(found, 1000, 0, tails=False))) < 0.003
+
+
+@pytest.mark.parametrize("rises", [0.0, 0.3])
+def test_the_best_of_many_epochs_is_as_optimistic_as_chance_makes_it(rises: float) -> None:
+    rng = np.random.default_rng(0)
+    said, true = [], []
+    for trial in range(200):
+        noise = rng.normal(0, 0.024, 16)
+        scores = rises * np.linspace(0, 1, 16) + noise
+        said.append(choice_of_epoch(scores, 300, trial))
+        true.append(noise[scores.argmax()])
+    assert np.mean(said) == pytest.approx(np.mean(true), rel=0.2)
+
+
+def test_few_epochs_do_not_show_their_noise() -> None:
+    assert np.isnan(choice_of_epoch(np.array([0.1, 0.5, 0.6, 0.6, np.nan, np.nan, 0.7, 0.7]), 9, 0))

@@ -130,13 +130,21 @@ class Panel:
 
     @property
     def paired_seed_variances(self) -> tuple[Floats, Floats]:
-        """Likewise, without what a seed does to all candidates: with it they share the order of
-        batches and the augmentation, so that it cancels in differences. C > 1."""
-        candidates = len(self.means)
-        apart = self.seed_means - np.nanmean(self.seed_means, axis=0)
-        # What is taken off holds a share of each candidate itself.
-        apart = apart * np.sqrt(candidates / (candidates - 1))
-        return _own_or_pooled(apart, (self.num_seeds - 1) * (candidates - 1) / candidates)
+        """Likewise, for differences; see `paired_variances`."""
+        return paired_variances(self.seed_means)
+
+
+def paired_variances(seed_means: Floats) -> tuple[Floats, Floats]:
+    """(C,) variances of means of seeds (C, S) for differences of them, and degrees of freedom.
+
+    Without what a seed does to all candidates: with it they share the order of batches and the
+    augmentation, so that it cancels. C > 1.
+    """
+    candidates, seeds = seed_means.shape
+    # What is taken off holds a share of each candidate itself.
+    share = (candidates - 1) / candidates
+    apart = (seed_means - np.nanmean(seed_means, axis=0)) / np.sqrt(share)
+    return _own_or_pooled(apart, (seeds - 1) * share)
 
 
 def _own_or_pooled(seed_means: Floats, share: float) -> tuple[Floats, Floats]:

@@ -18,15 +18,28 @@ def resolvable(difference: Difference) -> float:
     Returns:
         Infinite where no difference, however large, could be found.
     """
-    error, free = difference.error, difference.degrees
-    if not np.isfinite(difference.reach):
+    return found_mostly(difference.error, difference.degrees, difference.reach)
+
+
+def found_mostly(error: float, degrees: float, reach: float) -> float:
+    """The true difference whose estimate lies beyond what chance reaches in 80 of 100 experiments.
+
+    Args:
+        error: standard error of the estimate.
+        degrees: of freedom of that error.
+        reach: what chance reaches.
+
+    Returns:
+        Infinite where no difference, however large, could be found.
+    """
+    if not np.isfinite(reach):
         return np.inf
     if not error > 0:
         return 0.0
-    critical = difference.reach / error
+    critical = reach / error
 
     def misses(shift: float) -> float:
-        return float(nctdtr(free, shift, critical)) - (1 - POWER)
+        return float(nctdtr(degrees, shift, critical)) - (1 - POWER)
 
     high = critical + 1.0
     while misses(high) > 0:

@@ -9,6 +9,9 @@ from segbench.comparison.statistics.family import normal_draws
 from segbench.comparison.statistics.panel import Floats, Panel, design_of, jackknife
 from segbench.comparison.statistics.spread import Spread
 
+FEWEST_EPOCHS = 8
+"""From which the noise between epochs can be told from their trend."""
+
 
 def intervals(panel: Panel, confidence: float) -> list[Interval]:
     """Confidence interval of each candidate's mean; scores lie in [0, 1], and so do the bounds.
@@ -113,3 +116,26 @@ def selection_optimism(means: Floats, drawn: Floats) -> float:
     likely = found.mean() + kept * (found - found.mean()) + noise
     winners = likely.argmax(axis=1)
     return float(noise[np.arange(len(noise)), winners].mean())
+
+
+def choice_of_epoch(scores: Floats, number: int, seed: int) -> float:
+    """By how much the best epoch's score is better than its true one, for having been chosen.
+
+    At most: what differs from epoch to epoch by chance may be better on other images too.
+
+    Args:
+        scores: (E,) of validation, an epoch each.
+        number: of draws.
+        seed: of the draws.
+
+    Returns:
+        NaN with fewer than `FEWEST_EPOCHS` scores.
+    """
+    known = scores[~np.isnan(scores)]
+    if len(known) < FEWEST_EPOCHS:
+        return np.nan
+    # Second differences leave the trend out; they vary by 6 times the variance of one score.
+    noise = float(np.median(np.abs(np.diff(known, 2)))) / (0.6745 * np.sqrt(6))
+    rng = np.random.default_rng([seed, 6])
+    drawn = known + noise * rng.standard_normal((number, len(known)))
+    return selection_optimism(known, drawn)

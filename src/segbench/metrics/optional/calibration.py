@@ -21,6 +21,7 @@ DEFINITIONS = {
 def of_image(evidence: Evidence) -> dict[str, float]:
     """Calibration error of an image, averaged over its foreground classes."""
     middle = (np.arange(LEVELS) + 0.5) / LEVELS
+    middle[[0, -1]] = 0, 1  # nearly all pixels of these levels are surer than their middle
     binned = evidence.histogram.reshape(len(evidence.histogram), 2, BINS, -1)
     number, positives = binned.sum(axis=(1, 3)), binned[:, 1].sum(axis=-1)
     said = (binned.sum(axis=1) * middle.reshape(BINS, -1)).sum(axis=-1)

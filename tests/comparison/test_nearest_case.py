@@ -1,0 +1,49 @@
+"""A report quotes the simulated case that is most like it, and among those of its own claim."""
+
+import numpy as np
+import pytest
+
+from segbench.comparison.coverage import TABLE, describe, has_misses, nearest_case
+from support.coverage import CASES, typical_groups
+from support.simulation import Case, simulated
+
+
+@pytest.mark.parametrize("name", ["1 seed, 12 candidates", "3 seeds, 9 groups", "5 folds"])
+def test_a_case_is_nearest_to_itself(name: str) -> None:
+    case = CASES[name]
+    found = nearest_case(simulated(case, np.random.default_rng(0)), False, False)
+    own = (case.candidates, case.seeds, case.folds)
+    assert (found.candidates, found.seeds, found.folds) == own
+    assert found.groups == pytest.approx(typical_groups(case), rel=0.05)
+
+
+def test_the_worst_of_equals_is_quoted() -> None:
+    panel = simulated(Case(folds=5), np.random.default_rng(0))
+    assert nearest_case(panel, False, False).name == "5 folds x 3 seeds, by 0.03"
+
+
+def test_an_unstable_candidate_and_misses_count() -> None:
+    panel = simulated(Case(), np.random.default_rng(0))
+    assert nearest_case(panel, True, False).unstable
+    assert nearest_case(panel, False, True).misses
+
+
+def test_a_design_that_is_far_from_all_is_said_to_be() -> None:
+    near = simulated(Case(), np.random.default_rng(0))
+    far = simulated(Case(groups=1500, sizes="one"), np.random.default_rng(0))
+    assert "which is not very near" not in describe(nearest_case(near, False, False))
+    assert "which is not very near" in describe(nearest_case(far, False, False))
+
+
+def test_misses_are_scores_far_below_most() -> None:
+    scores = np.full((2, 1, 20), 0.8)
+    assert not has_misses(scores)
+    scores[:, :, :3] = 0.1
+    assert has_misses(scores)
+    scores[:, :, :3] = np.nan
+    assert not has_misses(scores)
+
+
+def test_the_table_holds_every_case_and_no_other() -> None:
+    names = [line.rsplit(",", 9)[0].strip('"') for line in TABLE.read_text().splitlines()[1:]]
+    assert names == [*CASES]
