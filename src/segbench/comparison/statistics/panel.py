@@ -49,9 +49,9 @@ class Units:
 
     @property
     def deleted(self) -> Floats:
-        """(C, U): by how much the mean would fall without one, as a jackknife takes it."""
+        """(C, U): influences, each enlarged by what it takes from its own deviation."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            found: Floats = self.influences / (1 - self.weights)
+            found: Floats = self.influences / np.sqrt(1 - self.weights)
         return found
 
     @property
@@ -75,7 +75,7 @@ def jackknife(
     if second is not None:
         deleted = deleted - units.deleted[second]
         effective = np.minimum(effective, units.effective[second])
-    variance: Floats = (deleted**2).sum(axis=1) * (units.number - 1) / units.number
+    variance: Floats = (deleted**2).sum(axis=1)
     return variance, np.maximum(effective - 1, 0.5)
 
 

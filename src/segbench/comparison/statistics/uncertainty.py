@@ -63,7 +63,7 @@ def drawn_means(panel: Panel, number: int, seed: int, tails: bool = True) -> Flo
     rng = np.random.default_rng([seed, 5])
     units = panel.folds if design_of(panel) == "folds" else panel.groups
     count = units.number
-    moves = units.deleted * np.sqrt((count - 1) / count)
+    moves = units.deleted
     free = max(float(units.effective.mean()) - 1, 0.5)
     seeds_vary = panel.num_seeds > 1 and panel.num_folds == 1 and len(panel.means) > 1
     found = []
