@@ -117,6 +117,7 @@ class Panel:
         with np.errstate(invalid="ignore", divide="ignore"):
             self.seed_means: Floats = sums.sum(2) / counts.sum(2)
             self.groups = Units(sums.sum(1) / total, counts.sum(1) / total)
+            self.seed_noise = _seed_noise(sums / counts.sum(2)[:, :, None], counts)
             sums, counts = _sums(scores, there, folds[kept])
             self.folds = Units(sums.sum(1) / total, counts.sum(1) / total)
         self.num_groups, self.num_folds = self.groups.number, self.folds.number
@@ -126,15 +127,34 @@ class Panel:
     @property
     def seed_variances(self) -> tuple[Floats, Floats]:
         """(C,) variance of a candidate's mean due to its seeds, and its degrees of freedom."""
-        return _own_or_pooled(self.seed_means, float(self.num_seeds - 1))
+        return _own_or_pooled(self.seed_means, float(self.num_seeds - 1), self.seed_noise)
 
     @property
     def paired_seed_variances(self) -> tuple[Floats, Floats]:
         """Likewise, for differences; see `paired_variances`."""
-        return paired_variances(self.seed_means)
+        return paired_variances(self.seed_means, self.seed_noise)
 
 
-def paired_variances(seed_means: Floats) -> tuple[Floats, Floats]:
+def _seed_noise(parts: Floats, counts: Floats) -> Floats:
+    """(C,) variance of a candidate's mean from what single groups do in single seeds.
+
+    The variance of groups holds it, and so does that of seeds, where it counts once too often.
+
+    Args:
+        parts: (C, S, G) what groups add to the mean of each seed.
+        counts: (C, S, G) of their scores.
+    """
+    seeds, groups = parts.shape[1:]
+    if min(seeds, groups) < 2:
+        return np.zeros(len(parts))
+    weights = counts / counts.sum(axis=2, keepdims=True)
+    apart = parts - parts.mean(axis=1, keepdims=True)
+    apart = apart - weights * apart.sum(axis=2, keepdims=True)
+    found: Floats = (apart**2 / np.maximum(1 - weights, 1e-9)).sum(axis=(1, 2)) / (seeds - 1) / seeds
+    return found
+
+
+def paired_variances(seed_means: Floats, noise: Floats | float = 0.0) -> tuple[Floats, Floats]:
     """(C,) variances of means of seeds (C, S) for differences of them, and degrees of freedom.
 
     Without what a seed does to all candidates: with it they share the order of batches and the
@@ -144,10 +164,12 @@ def paired_variances(seed_means: Floats) -> tuple[Floats, Floats]:
     # What is taken off holds a share of each candidate itself.
     share = (candidates - 1) / candidates
     apart = (seed_means - np.nanmean(seed_means, axis=0)) / np.sqrt(share)
-    return _own_or_pooled(apart, (seeds - 1) * share)
+    return _own_or_pooled(apart, (seeds - 1) * share, noise)
 
 
-def _own_or_pooled(seed_means: Floats, share: float) -> tuple[Floats, Floats]:
+def _own_or_pooled(
+    seed_means: Floats, share: float, noise: Floats | float
+) -> tuple[Floats, Floats]:
     """Variances (C,) of means of seeds (C, S), and their degrees of freedom.
 
     The larger of a candidate's own and the pooled one: otherwise seeds that happen to agree would
@@ -158,7 +180,7 @@ def _own_or_pooled(seed_means: Floats, share: float) -> tuple[Floats, Floats]:
         share: degrees of freedom that each candidate adds to the pooled variance.
     """
     candidates, seeds = seed_means.shape
-    own = seed_means.var(axis=1, ddof=1) / seeds
+    own = np.maximum(seed_means.var(axis=1, ddof=1) / seeds - noise, 0.0)
     pooled = float(np.nanmean(own))
     is_larger = own > pooled
     return (
