@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segbench.comparison.statistics.panel import Panel, jackknife
+from segbench.comparison.statistics.panel import Panel, cluster_variance
 
 
 def panel(scores: np.ndarray, groups: str) -> Panel:
@@ -29,28 +29,53 @@ def test_groups_without_any_score_do_not_count() -> None:
     of_four = panel(scores[:, :, :4], "abcd")
     both = np.array([0, 1])
     for ours, theirs in zip(
-        jackknife(found.groups, both), jackknife(of_four.groups, both), strict=True
+        cluster_variance(found.groups, both), cluster_variance(of_four.groups, both), strict=True
     ):
         assert ours == pytest.approx(theirs)
 
 
-def test_a_jackknife_leaves_out_one_group_after_another() -> None:
+def test_of_equal_groups_it_is_the_jackknife() -> None:
     rng = np.random.default_rng(0)
-    scores, groups = rng.random((2, 3, 12)), "aaabbccccdde"
+    scores, groups = rng.random((2, 3, 12)), "aaabbbcccddd"
     found = panel(scores, groups)
     without = np.array(
         [
             scores[:, :, [at for at, own in enumerate(groups) if own != group]].mean((1, 2))
-            for group in "abcde"
+            for group in "abcd"
         ]
     )
-    variance, degrees = jackknife(found.groups, np.array([0]), np.array([1]))
+    variance, degrees = cluster_variance(found.groups, np.array([0]), np.array([1]))
     gaps = without[:, 0] - without[:, 1]
-    # About the mean of all images, where the usual formula takes the mean of what is left.
-    expected = ((gaps - (found.means[0] - found.means[1])) ** 2).sum() * 4 / 5
-    assert variance == pytest.approx([expected])
-    sizes = np.array([3, 2, 4, 2, 1]) / 12
-    assert degrees == pytest.approx([1 / (sizes**2).sum() - 1])
+    assert variance == pytest.approx([((gaps - gaps.mean()) ** 2).sum() * 3 / 4])
+    assert degrees == pytest.approx([3])
+
+
+def test_groups_that_are_unequal_are_weighed_without_bias() -> None:
+    """A jackknife would take the variance for half as much again."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([20, 3, 2, 4, 2, 1])
+    groups = np.repeat(np.arange(6), sizes).astype(str)
+    means, said = [], []
+    for _ in range(3000):
+        scores = np.repeat(rng.normal(0.5, 0.1, 6) / np.sqrt(sizes), sizes)[None, None]
+        found = Panel(scores - np.repeat(0.5 / np.sqrt(sizes), sizes), groups, np.zeros(32, int))
+        means.append(found.means[0])
+        said.append(cluster_variance(found.groups, np.array([0]))[0][0])
+    assert np.mean(said) == pytest.approx(np.var(means), rel=0.07)
+    assert cluster_variance(found.groups, np.array([0]))[1] == pytest.approx(
+        [1 / ((sizes / 32) ** 2).sum() - 1]
+    )
+
+
+def test_what_groups_do_in_single_seeds_counts_once() -> None:
+    """Alone it makes seeds differ; the variance of groups has it, so that none is left for them."""
+    rng = np.random.default_rng(0)
+    left, before = [], []
+    for _ in range(300):
+        found = panel(rng.normal(0.5, 0.1, (4, 3, 25)), "abcdefghijklmnopqrstuvwxy")
+        left.append((found.seed_means.var(axis=1, ddof=1) / 3 - found.seed_noise).mean())
+        before.append(found.seed_noise.mean())
+    assert abs(np.mean(left)) < 0.05 * np.mean(before)
 
 
 def test_the_images_of_folds_are_clusters() -> None:
@@ -89,4 +114,4 @@ def test_groups_make_means_less_certain_than_images_would() -> None:
     one = np.array([0])
     alone = Panel(scores, np.arange(200).astype(str), np.zeros(200, int))
     grouped = Panel(scores, np.repeat(np.arange(10), 20).astype(str), np.zeros(200, int))
-    assert jackknife(grouped.groups, one)[0] > 9 * jackknife(alone.groups, one)[0]
+    assert cluster_variance(grouped.groups, one)[0] > 9 * cluster_variance(alone.groups, one)[0]

@@ -48,7 +48,7 @@ class Units:
         return found
 
     @property
-    def deleted(self) -> Floats:
+    def deviations(self) -> Floats:
         """(C, U): influences, each enlarged by what it takes from its own deviation."""
         with np.errstate(invalid="ignore", divide="ignore"):
             found: Floats = self.influences / np.sqrt(1 - self.weights)
@@ -61,21 +61,24 @@ class Units:
         return found
 
 
-def jackknife(
+def cluster_variance(
     units: Units, first: NDArray[np.int64], second: NDArray[np.int64] | None = None
 ) -> tuple[Floats, Floats]:
     """Variances (P,) of means, or of their differences, and degrees of freedom (P,).
+
+    Without bias where units are unequal (CR2, Bell and McCaffrey 2002); of equal ones it is the
+    jackknife's.
 
     Args:
         units: that vary.
         first: (P,) candidates.
         second: (P,) those that are subtracted.
     """
-    deleted, effective = units.deleted[first], units.effective[first]
+    deviations, effective = units.deviations[first], units.effective[first]
     if second is not None:
-        deleted = deleted - units.deleted[second]
+        deviations = deviations - units.deviations[second]
         effective = np.minimum(effective, units.effective[second])
-    variance: Floats = (deleted**2).sum(axis=1)
+    variance: Floats = (deviations**2).sum(axis=1)
     return variance, np.maximum(effective - 1, 0.5)
 
 
@@ -150,7 +153,9 @@ def _seed_noise(parts: Floats, counts: Floats) -> Floats:
     weights = counts / counts.sum(axis=2, keepdims=True)
     apart = parts - parts.mean(axis=1, keepdims=True)
     apart = apart - weights * apart.sum(axis=2, keepdims=True)
-    found: Floats = (apart**2 / np.maximum(1 - weights, 1e-9)).sum(axis=(1, 2)) / (seeds - 1) / seeds
+    found: Floats = (
+        (apart**2 / np.maximum(1 - weights, 1e-9)).sum(axis=(1, 2)) / (seeds - 1) / seeds
+    )
     return found
 
 

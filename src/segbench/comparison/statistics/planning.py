@@ -13,8 +13,8 @@ from segbench.comparison.statistics.panel import (
     Design,
     Floats,
     Panel,
+    cluster_variance,
     design_of,
-    jackknife,
     paired_variances,
 )
 from segbench.comparison.statistics.power import found_mostly
@@ -88,10 +88,10 @@ def variances_of(panel: Panel) -> Variances:
     def median(variance: np.ndarray, free: np.ndarray) -> _Part:
         return float(np.median(variance)), float(np.median(free))
 
-    images = median(*jackknife(panel.groups, rivals, first))
+    images = median(*cluster_variance(panel.groups, rivals, first))
     trainings = 0.0, 1.0
     if design == "folds":
-        of_folds = median(*jackknife(panel.folds, rivals, first))
+        of_folds = median(*cluster_variance(panel.folds, rivals, first))
         # Images alone vary so much at least, though few folds may happen to agree.
         trainings = max(of_folds[0] - images[0], 0.0), of_folds[1]
     elif design == "seeds":
@@ -115,7 +115,9 @@ def foreseen(pilot: Panel, is_pair: bool, candidates: int, seeds: int, folds: in
     """
     rivals = np.arange(1, len(pilot.means))
     first = np.zeros_like(rivals)
-    images, free = (float(np.median(part)) for part in jackknife(pilot.groups, rivals, first))
+    images, free = (
+        float(np.median(part)) for part in cluster_variance(pilot.groups, rivals, first)
+    )
     times = folds / pilot.num_folds
     of_images = images / times, (free + 1) * times - 1
     groups = round(pilot.num_groups * times)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segbench.comparison.statistics.differences import Interval
-from segbench.comparison.statistics.panel import Floats, Panel, design_of, jackknife
+from segbench.comparison.statistics.panel import Floats, Panel, cluster_variance, design_of
 from segbench.comparison.statistics.spread import Spread
 from segbench.comparison.statistics.uncertainty import intervals
 
@@ -80,7 +80,7 @@ def compare_with(
     if panel.num_groups < 2:
         return unknown
     at = np.array([candidate])
-    own, free = jackknife(panel.groups, at)
+    own, free = cluster_variance(panel.groups, at)
     theirs = own * images / reported.images
     if reported.sd is not None:
         of_groups = max(float(own[0]) * images / sd**2, 1.0) if sd > 0 else 1.0
@@ -110,7 +110,7 @@ def _trainings(panel: Panel, candidate: int, images: Floats) -> tuple[Floats, Fl
     degrees of freedom; 0 where the design cannot tell."""
     at = np.array([candidate])
     if design_of(panel) == "folds":
-        folds, free = jackknife(panel.folds, at)
+        folds, free = cluster_variance(panel.folds, at)
         more = np.maximum(folds - images, 0.0)
         return more, more * panel.num_folds, free
     if panel.num_seeds > 1 and panel.num_folds == 1:

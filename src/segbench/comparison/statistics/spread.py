@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from segbench.comparison.statistics.panel import Floats, Numbers, Panel, design_of, jackknife
+from segbench.comparison.statistics.panel import Floats, Numbers, Panel, cluster_variance, design_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def spread_of(panel: Panel, first: Numbers, second: Numbers) -> Spread:
     """By fold where the claim is about folds, since images and trainings both vary with them; else
     by groups of images, and where the claim is about seeds by those of both."""
     if design_of(panel) == "folds":
-        return Spread({"folds": jackknife(panel.folds, first, second)}, 0.0)
-    parts = {"images": jackknife(panel.groups, first, second)}
+        return Spread({"folds": cluster_variance(panel.folds, first, second)}, 0.0)
+    parts = {"images": cluster_variance(panel.groups, first, second)}
     if design_of(panel) == "one training":
         return Spread(parts, 0.0)
     variances, degrees = panel.paired_seed_variances

@@ -6,7 +6,7 @@ from scipy.special import chdtri
 
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.family import normal_draws
-from segbench.comparison.statistics.panel import Floats, Panel, design_of, jackknife
+from segbench.comparison.statistics.panel import Floats, Panel, cluster_variance, design_of
 from segbench.comparison.statistics.spread import Spread
 
 FEWEST_EPOCHS = 8
@@ -31,9 +31,9 @@ def intervals(panel: Panel, confidence: float) -> list[Interval]:
 
 def _spread_of_means(panel: Panel) -> Spread:
     every = np.arange(len(panel.means))
-    images = jackknife(panel.groups, every)
+    images = cluster_variance(panel.groups, every)
     if design_of(panel) == "folds":
-        folds = jackknife(panel.folds, every)
+        folds = cluster_variance(panel.folds, every)
         # Images alone vary so much at least, though few folds may happen to agree.
         larger = folds[0] > images[0]
         variance, free = (
@@ -63,7 +63,7 @@ def drawn_means(panel: Panel, number: int, seed: int, tails: bool = True) -> Flo
     rng = np.random.default_rng([seed, 5])
     units = panel.folds if design_of(panel) == "folds" else panel.groups
     count = units.number
-    moves = units.deleted
+    moves = units.deviations
     free = max(float(units.effective.mean()) - 1, 0.5)
     seeds_vary = panel.num_seeds > 1 and panel.num_folds == 1 and len(panel.means) > 1
     found = []
