@@ -68,4 +68,4 @@ def spread_of(panel: Panel, first: Numbers, second: Numbers) -> Spread:
     parts["its seeds"] = variances[first], degrees[first]
     parts["the other's seeds"] = variances[second], degrees[second]
     # The fewer candidates, the less their pooled variance says of one that is unsteady.
-    return Spread(parts, 0.5 / max(len(panel.means) - 1, 1))
+    return Spread(parts, 0.7 / max(len(panel.means) - 1, 1))
