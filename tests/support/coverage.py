@@ -62,6 +62,7 @@ CASES = {
     "3 folds": Case(folds=3, seeds=1),
     "5 folds": FOLDS,
     "5 folds, 9 groups": replace(FOLDS, groups=9),
+    "5 folds, found or missed": replace(FOLDS, sizes="lognormal", bimodal=True),
     "5 folds, 2 candidates, by 0.015": replace(FOLDS, candidates=2, of_training_sets=0.015),
     "10 folds, by 0.015": Case(folds=10, seeds=1, groups=50, of_training_sets=0.015),
     "5 folds, training sets differ by 0.015": replace(FOLDS, of_training_sets=0.015),
