@@ -16,7 +16,6 @@ import numpy as np
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from segbench.comparison.pilot import describe_pilot, read_pilot
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
@@ -460,7 +459,14 @@ def make_plan(params: Params, besides: Collection[str] = ()) -> str:
     if lost := _lost_objects(params, samples):
         lines.append(f"WARNING: {lost}")
     training = {alias: cost["train"].seconds for alias, cost in by_candidate.items()}
-    return "\n".join([*lines, *describe_pilot(params, read_pilot(params, *RESULTS), training)])
+    return "\n".join([*lines, *_certainty(params, training)])
+
+
+def _certainty(params: Params, training: dict[str, float]) -> list[str]:
+    """What the comparison would find, from finished runs; seconds of training by candidate."""
+    from segbench.comparison.pilot import describe_pilot, read_pilot  # statistics take a second
+
+    return describe_pilot(params, read_pilot(params, *RESULTS), training)
 
 
 def _lost_objects(params: Params, samples: Samples) -> str:

@@ -147,7 +147,7 @@ def test_packed_masks_keep_their_classes_and_their_place(
     patches: dict[str, int] | None, tree: dict[str, Any], tmp_path: Path
 ) -> None:
     """Whole images and patches, resized by factors that are not whole."""
-    tree["augment"].update(height=96, width=64, patches=patches, copies=0)
+    tree["augment"].update(height=96, width=64, patches=patches, copies=0, transforms=[])
     tree["dataset"].update(num_sequences=6, frames_per_sequence=2, height=71, width=81)
     params = Params.model_validate(tree)
     download(params.dataset, tmp_path / "dataset")
