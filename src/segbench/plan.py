@@ -16,6 +16,7 @@ import numpy as np
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from segbench.arrays.store import read_header
 from segbench.datasets.canonical import Sample, SampleReader
 from segbench.datasets.download import source_of
 from segbench.errors import InputError
@@ -28,6 +29,8 @@ from segbench.progress import duration
 from segbench.splits.objects import LostObjects
 from segbench.windows import tile_windows
 
+ARRAYS = Path("data/arrays")
+MAKE_DATA = {"download", "split", "augment"}
 RESULTS = (
     *(Path("reports/metrics"), Path("data/evaluate")),
     *(Path("reports/history"), Path("reports/runs")),
@@ -459,14 +462,22 @@ def make_plan(params: Params, besides: Collection[str] = ()) -> str:
     if lost := _lost_objects(params, samples):
         lines.append(f"WARNING: {lost}")
     training = {alias: cost["train"].seconds for alias, cost in by_candidate.items()}
-    return "\n".join([*lines, *_certainty(params, training)])
+    return "\n".join([*lines, *_certainty(params, stages, training)])
 
 
-def _certainty(params: Params, training: dict[str, float]) -> list[str]:
-    """What the comparison would find, from finished runs; seconds of training by candidate."""
+def _certainty(params: Params, stages: list[str], training: dict[str, float]) -> list[str]:
+    """What the comparison would find, from finished runs of the data that it will have.
+
+    Args:
+        params: all of them.
+        stages: that are to run.
+        training: seconds, by candidate.
+    """
     from segbench.comparison.pilot import describe_pilot, read_pilot  # statistics take a second
 
-    return describe_pilot(params, read_pilot(params, *RESULTS), training)
+    is_packed = (ARRAYS / "header.json").exists() and MAKE_DATA.isdisjoint(stages)
+    pilot = read_pilot(params, read_header(ARRAYS).digest, *RESULTS) if is_packed else None
+    return describe_pilot(params, pilot, training)
 
 
 def _lost_objects(params: Params, samples: Samples) -> str:

@@ -1,20 +1,23 @@
 """Finished runs of one or two candidates foretell what a planned comparison would find."""
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from segbench.comparison.pilot import Pilot, describe_pilot
+from segbench.comparison.pilot import Pilot, describe_pilot, read_pilot
 from segbench.comparison.statistics.differences import compare
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.planning import foreseen
 from segbench.comparison.statistics.power import resolvable
 from segbench.params import Params
 from support.comparison import evaluated
+from support.finished import finished
 from support.simulation import Case, simulated
 
 
@@ -68,6 +71,48 @@ def test_a_pilot_that_shows_nothing_says_what_it_takes(params: Params) -> None:
 def test_one_candidate_is_not_compared(params: Params) -> None:
     alone = params.comparison.model_copy(update={"candidates": ["encoder0"]})
     assert describe_pilot(params.model_copy(update={"comparison": alone}), None, {}) == []
+
+
+def on_disk(tree: dict[str, Any], folder: Path) -> tuple[tuple[Path, ...], str]:
+    """Finished runs: where they lie, and the digest of their data."""
+    means = {f"encoder{at}": (0.7, 0.7) for at in range(2)}
+    planned = list(tree["comparison"]["candidates"])
+    finished(folder, tree, means)
+    tree["comparison"]["candidates"] = planned
+    where = ("reports/metrics", "data/evaluate", "reports/history", "reports/runs")
+    metrics, *others = (folder / one for one in where)
+    scores = json.loads(next(metrics.glob("*.json")).read_text())
+    return (metrics, *others), scores["sha256"]["dataset"]
+
+
+def test_a_pilot_is_what_all_its_candidates_have(
+    params: Params, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    where, digest = on_disk(tree, tmp_path)
+    (where[0] / "encoder1-fold0-seed2.json").unlink()
+    (where[1] / "encoder0-fold0-seed1" / "images.csv").unlink()
+    pilot = read_pilot(params, digest, *where)
+    assert pilot is not None
+    assert (pilot.candidates, pilot.folds, pilot.seeds) == (["encoder0", "encoder1"], [0], [0])
+    assert "from the finished runs of encoder0, encoder1 (1 fold, 1 seed)" in said(params, pilot)
+
+
+def test_runs_of_other_data_foretell_nothing(
+    params: Params, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    where, _ = on_disk(tree, tmp_path)
+    assert read_pilot(params, "0" * 64, *where) is None
+
+
+def test_points_of_learning_curves_are_no_pilots(
+    params: Params, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    where, digest = on_disk(tree, tmp_path)
+    point = params.candidates["encoder1"].model_copy(update={"train_share": 0.5})
+    curved = params.model_copy(update={"candidates": {**params.candidates, "encoder1": point}})
+    pilot = read_pilot(curved, digest, *where)
+    assert pilot is not None
+    assert pilot.candidates == ["encoder0"]
 
 
 PLANNED = [

@@ -33,15 +33,16 @@ class Pilot:
 
 
 def read_pilot(
-    params: Params, metrics: Path, evaluations: Path, history: Path, runs: Path
+    params: Params, digest: str, metrics: Path, evaluations: Path, history: Path, runs: Path
 ) -> Pilot | None:
-    """The finished runs that are there; None if none is whole.
+    """The finished runs of these data that are there; None if none is whole.
 
     Of candidates that have different folds and seeds, those which all of them have. Points of
     learning curves are no candidates here.
 
     Args:
         params: all of them.
+        digest: of the packed arrays; runs of others would foretell another comparison.
         metrics, evaluations, history, runs: as of `evaluation.results.read_result`.
     """
     found = {}
@@ -52,9 +53,11 @@ def read_pilot(
             continue
         key = RunKey(name["candidate"], int(name["fold"]), int(name["seed"]))
         try:
-            found[key] = read_result(*key, metrics, evaluations, history, runs)
+            run = read_result(*key, metrics, evaluations, history, runs)
         except InputError:  # half a run, or one whose rows were not pulled, is no pilot
             continue
+        if run.summary["sha256"]["dataset"] == digest:
+            found[key] = run
     candidates = list(dict.fromkeys(key.candidate for key in found))
 
     def has_all(fold: int, seed: int) -> bool:
@@ -84,7 +87,8 @@ def describe_pilot(params: Params, pilot: Pilot | None, seconds: Mapping[str, fl
     if pilot is None:
         return [
             "certainty: how small a difference this comparison would find is not known before two "
-            "candidates, or one with two seeds, have been run; run these first, then plan again"
+            "candidates, or one with two seeds, have been run on these data and this split; run "
+            "these first, then plan again"
         ]
     scores = score_array(pilot.runs, pilot.candidates, "test", chosen.metric)
     is_pair = len(pilot.candidates) == 1

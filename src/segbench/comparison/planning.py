@@ -21,7 +21,7 @@ class Plan:
         sentence: what resolves the difference that matters, and what that costs.
         groups: numbers of groups of test images, the columns of the table.
         rows: of the table: seeds or folds, training time in words (empty where unknown), and the
-            difference found in 80 of 100 by number of groups, NaN where none is.
+            difference found in 80 of 100 by number of groups, infinite where none is.
         trainings: what the rows are: "seeds" or "folds".
     """
 
