@@ -68,14 +68,18 @@ def test_groups_that_are_unequal_are_weighed_without_bias() -> None:
 
 
 def test_what_groups_do_in_single_seeds_counts_once() -> None:
-    """Alone it makes seeds differ; the variance of groups has it, so that none is left for them."""
+    """Alone it makes seeds differ; the variance of groups has it, so that little is left for
+    seeds: what chance leaves above 0."""
     rng = np.random.default_rng(0)
-    left, before = [], []
+    left, before, paired = [], [], []
     for _ in range(300):
         found = panel(rng.normal(0.5, 0.1, (4, 3, 25)), "abcdefghijklmnopqrstuvwxy")
-        left.append((found.seed_means.var(axis=1, ddof=1) / 3 - found.seed_noise).mean())
-        before.append(found.seed_noise.mean())
+        plain = found.seed_means.var(axis=1, ddof=1) / 3
+        left.append((plain - found.seed_noise).mean())
+        before.append(plain.mean())
+        paired.append(found.paired_seed_variances[0].mean())
     assert abs(np.mean(left)) < 0.05 * np.mean(before)
+    assert np.mean(paired) < np.mean(before)  # else half as much again, by own or pooled
 
 
 def test_the_images_of_folds_are_clusters() -> None:
