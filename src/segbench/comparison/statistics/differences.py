@@ -150,5 +150,5 @@ def compatible(gap: float, tested: Tested, at: int, confidence: float) -> Interv
     if not tested.p[at] < 1 - confidence:
         return Interval(gap, min(low, 0.0), max(high, 0.0))
     if low <= 0 <= high:
-        return Interval(gap, 0.0, high) if high > -low else Interval(gap, low, 0.0)
+        return Interval(gap, 0.0, high) if gap > 0 else Interval(gap, low, 0.0)
     return Interval(gap, low, high)
