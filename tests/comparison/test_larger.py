@@ -61,3 +61,9 @@ def test_that_nothing_is_enough_is_said(params: Params) -> None:
         "no number that was looked at is enough"
         in make_plan(params.comparison, found, 4, {}).sentence
     )
+
+
+def test_a_comparison_that_is_large_enough_needs_no_more(params: Params) -> None:
+    found = Variances("seeds", 25, 3, 1, (1e-6, 24.0), (1e-6, 8.0))
+    plan = make_plan(params.comparison, found, 4, {"a": 60.0})
+    assert plan.sentence == "A difference of 0.03 is found in 80 of 100 comparisons like this."

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from segbench.comparison.coverage import TABLE, describe, has_misses, nearest_case
+from segbench.comparison.statistics.panel import design_of
 from support.coverage import CASES, typical_groups
 from support.simulation import Case, simulated
 
@@ -15,6 +16,13 @@ def test_a_case_is_nearest_to_itself(name: str) -> None:
     own = (case.candidates, case.seeds, case.folds)
     assert (found.candidates, found.seeds, found.folds) == own
     assert found.groups == pytest.approx(typical_groups(case), rel=0.05)
+
+
+def test_a_case_of_another_claim_is_not_quoted() -> None:
+    """Five seeds on two folds speak of these networks, though five seeds on one are nearer."""
+    panel = simulated(Case(seeds=5, folds=2), np.random.default_rng(0))
+    assert design_of(panel) == "one training"
+    assert nearest_case(panel, False, False).name == "2 seeds"
 
 
 def test_the_worst_of_equals_is_quoted() -> None:

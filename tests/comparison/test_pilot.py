@@ -36,7 +36,9 @@ def small(candidates: list[str], seeds: list[int], folds: list[int], groups: int
 def params(tree: dict[str, Any]) -> Params:
     aliases = [f"encoder{at}" for at in range(6)]
     tree["candidates"] = dict.fromkeys(aliases, tree["candidates"]["resnet18"])
-    tree["comparison"].update(candidates=aliases, seeds=[0, 1, 2], num_resamples=100)
+    tree["comparison"].update(
+        candidates=aliases, seeds=[0, 1, 2], num_resamples=100, smallest_that_matters=0.001
+    )
     return Params.model_validate(tree)
 
 
@@ -49,7 +51,7 @@ def test_two_candidates_and_two_seeds_foretell_the_comparison(params: Params) ->
     assert told.startswith("certainty, from the finished runs of encoder0, encoder1 (1 fold, 2 s")
     assert "with 6 candidates, 1 fold, 3 seeds and 30 groups of test images" in told
     assert re.search(r"a true difference of 0\.\d{3} dice to the champion is found in 80", told)
-    assert "To find a difference of 0.01 in 80 of 100 such comparisons" in told
+    assert "To find a difference of 0.001 in 80 of 100 such comparisons" in told
 
 
 @pytest.mark.parametrize(

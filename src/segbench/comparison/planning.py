@@ -49,17 +49,18 @@ def make_plan(
     found = needed(variances, matters, rivals, params.confidence)
     known = [value for value in seconds.values() if value is not None]
     each = num_candidates * float(np.mean(known)) if known else np.nan
+    of = " between networks as they are trained here" * (variances.design == "one training")
+    if found.groups == variances.groups:
+        sentence = f"A difference of {matters:g}{of} is found in 80 of 100 comparisons like this."
+    else:
+        ways = _ways(found, variances, each)
+        sentence = f"To find a difference of {matters:g}{of} in 80 of 100 such comparisons: {ways}."
     return Plan(
-        f"To find a difference of {matters:g} in 80 of 100 such comparisons"
-        f"{_of_networks(variances)}: {_ways(found, variances, each)}.",
+        sentence,
         [variances.groups * times for times in TIMES],
         _rows(variances, rivals, params.confidence, each),
         "folds" if variances.design == "folds" else "seeds",
     )
-
-
-def _of_networks(variances: Variances) -> str:
-    return " between networks as they are trained here" * (variances.design == "one training")
 
 
 def _ways(found: Needed, variances: Variances, each: float) -> str:

@@ -90,3 +90,10 @@ def test_nothing_is_foretold_that_no_number_reaches() -> None:
 def test_no_group_more_is_needed_for_what_is_resolved_already() -> None:
     one = needed(Variances("seeds", 25, 3, 1, (1e-6, 24.0), (1e-6, 8.0)), 0.2, 3, 0.95)
     assert (one.groups, one.trainings) == (25, 3)
+
+
+def test_more_folds_share_what_trainings_add_and_not_what_images_do() -> None:
+    five = Variances("folds", 25, 1, 5, (0.0001, 24.0), (0.0003, 4.0))
+    alone = Variances("folds", 25, 1, 20, (0.0001 + 0.0003 * 5 / 20, 24.0), (0.0, 19.0))
+    assert five.resolvable(1, 20, 3, 0.95) == pytest.approx(alone.resolvable(1, 20, 3, 0.95))
+    assert five.resolvable(1, 20, 3, 0.95) < five.resolvable(1, 5, 3, 0.95)
