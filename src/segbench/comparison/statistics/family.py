@@ -35,14 +35,19 @@ def sign_flips(groups: int, number: int, seed: int) -> Iterator[Floats]:
         number: of random ones.
         seed: of the random ones.
     """
+    if groups > EXACT:
+        yield from random_flips(groups, number, seed)
+        return
+    for start in range(0, 2**groups, BATCH):
+        ways = np.arange(start, min(start + BATCH, 2**groups))
+        yield 1.0 - 2.0 * ((ways[:, None] >> np.arange(groups)) & 1).astype(np.float64)
+
+
+def random_flips(groups: int, number: int, seed: int) -> Iterator[Floats]:
+    """Random signs: (b, groups) of 1 and -1 each, `number` rows in all."""
     rng = np.random.default_rng([seed, 2])
-    total = 2**groups if groups <= EXACT else number
-    for start in range(0, total, BATCH):
-        size = min(BATCH, total - start)
-        if groups <= EXACT:
-            bits = (np.arange(start, start + size)[:, None] >> np.arange(groups)) & 1
-        else:
-            bits = rng.integers(0, 2, (size, groups))
+    for start in range(0, number, BATCH):
+        bits = rng.integers(0, 2, (min(BATCH, number - start), groups))
         yield 1.0 - 2.0 * bits.astype(np.float64)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit
 
-from segbench.comparison.statistics.family import Family, Tested, normal_draws
+from segbench.comparison.statistics.family import Family, Tested, normal_draws, random_flips
 from segbench.comparison.statistics.panel import Floats, Numbers, Panel, design_of
 from segbench.comparison.statistics.spread import Spread
 
@@ -59,14 +59,20 @@ def _drawn_together(panel: Panel, degrees: float, number: int, seed: int) -> Ite
 
 
 def _drawn_by_fold(panel: Panel, number: int, seed: int) -> Iterator[_Draws]:
-    """Of as many folds, each draw with the variances of its own.
+    """Of folds made anew from the same groups, whose signs are flipped.
 
-    Of few folds the variances differ much from pair to pair, which makes the largest of many
-    statistics larger than one common variance would.
+    Each draw has the variances of its own: of few folds they differ much from pair to pair, which
+    makes the largest of many statistics larger than one common variance would. Where most of a
+    difference comes from few groups, as where images are found or missed, so does most of its
+    variance, and chance makes smaller statistics than of normal numbers.
     """
     influences, folds = panel.groups.influences, panel.num_folds
-    for draws in normal_draws(folds * panel.num_groups, number, seed):
-        moved = draws.reshape(-1, folds, panel.num_groups) @ influences.T
+    fold_of = np.arange(panel.num_groups) % folds
+    rng = np.random.default_rng([seed, 6])
+    for signs in random_flips(panel.num_groups, number, seed):
+        places = rng.permuted(np.broadcast_to(fold_of, signs.shape), axis=1)
+        in_fold = places[:, None] == np.arange(folds)[:, None]
+        moved = (signs[:, None] * in_fold) @ influences.T
         means = moved.mean(axis=1)
         apart = moved - means[:, None]
         yield means, apart.transpose(0, 2, 1) @ apart / (folds * (folds - 1))
