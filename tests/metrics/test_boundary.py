@@ -78,7 +78,7 @@ def test_classes_that_are_nowhere_are_left_out_of_the_mean() -> None:
     assert boundary_scores([pred], np.where(truth, 2, 0), 3, 2.0)[0, 2] == 0
 
 
-def test_ignored_pixels_are_background_of_both() -> None:
+def test_what_is_predicted_in_ignored_pixels_counts_nowhere() -> None:
     pred, truth = squares(5)
     pred[:10] = 1
     masked = truth.copy()
@@ -90,6 +90,108 @@ def test_ignored_pixels_are_background_of_both() -> None:
         boundary_scores([clean], truth, 2, 2.0),
     )
     assert (found == expected).all()
+
+
+def ignoring(truth: np.ndarray, where: tuple[slice, slice]) -> np.ndarray:
+    mask = truth.copy()
+    mask[where] = 255
+    return mask
+
+
+def test_the_edge_of_ignored_lines_is_no_outline() -> None:
+    """A square that is 5 too small on all sides, below twelve ignored lines, agrees nowhere."""
+    truth, pred = np.zeros((2, 100, 100), np.uint8)
+    truth[20:60, 20:60] = 1
+    pred[25:55, 25:55] = 1
+    mask = truth.copy()
+    mask[22:58:3] = 255
+    assert np.count_nonzero((mask == 255).all(axis=1)) == 12
+    (found,) = boundary_scores([pred], mask, 2, 2.0).tolist()
+    assert found[2] == 0
+    assert found[1] >= 5
+
+
+def test_what_ignored_pixels_hide_of_an_outline_by_hand() -> None:
+    """A square of 6 whose lower half is hidden: of 20 outline pixels 10 stay.
+
+    The upper line has 6. Of either side 4 rows are visible; the first is in the upper line, the
+    last next to ignored pixels: 2 each are left.
+    """
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:10, 4:10] = 1
+    mask = ignoring(truth, np.s_[8:, :])
+    lower = np.zeros_like(truth)
+    lower[6:10, 4:10] = 1  # its upper line is two lines too low
+    (found,) = boundary_scores([lower], mask, 2, 0.0)
+    # Of the prediction 4 and 2 x 1 pixels are seen: its upper line (row 6) and of the sides row 6
+    # alone, as row 7 is next to what is ignored. (4, 6), (9, 6) lie on sides of the truth.
+    assert found[2] == (2 + 2) / (10 + 6)
+    assert found[1] == 2  # from one upper line to the other
+    assert boundary_scores([truth], mask, 2, 0.0).tolist() == [[1, 0, 1]]
+
+
+def test_a_right_prediction_is_right_whatever_it_says_in_ignored_pixels() -> None:
+    truth = np.zeros((20, 20), np.uint8)
+    truth[4:10, 4:10] = 1
+    mask = ignoring(truth, np.s_[:, 7:9])
+    for value in (0, 1):
+        pred = truth.copy()
+        pred[:, 7:9] = value
+        assert boundary_scores([pred], mask, 2, 0.0).tolist() == [[1, 0, 1]]
+
+
+def test_without_any_visible_outline_nothing_is_defined() -> None:
+    """A band around the object hides its outline, as void does in street scenes."""
+    truth = np.zeros((30, 30), np.uint8)
+    truth[10:16, 10:16] = 1
+    mask = truth.copy()
+    mask[8:18, 8:18] = np.where(truth[8:18, 8:18], 1, 255)
+    small, empty = np.zeros_like(truth), np.zeros_like(truth)
+    small[12:14, 12:14] = 1
+    # The margin of boundary IoU is one pixel wide here, narrower than the band.
+    assert np.isnan(boundary_scores([truth, small, empty], mask, 2, 2.0)).all()
+    # Without an object, what is marked is wrong; what is marked in ignored pixels is not seen.
+    hidden, band = np.zeros_like(truth), np.where(mask == 255, 255, 0).astype(np.uint8)
+    hidden[8:10, 8:18] = 1
+    wrong, unseen = boundary_scores([small, hidden], band, 2, 2.0)
+    assert wrong.tolist() == [0, pytest.approx(np.hypot(30, 30)), 0]
+    assert np.isnan(unseen).all()
+
+
+def test_a_prediction_without_visible_outline_misses_that_of_the_truth() -> None:
+    """All of the field of view is marked, and what is ignored around it too."""
+    truth = np.zeros((30, 30), np.uint8)
+    truth[10:16, 10:16] = 1
+    mask = np.full_like(truth, 255)
+    mask[5:25, 5:25] = truth[5:25, 5:25]
+    (found,) = boundary_scores([np.ones_like(truth)], mask, 2, 2.0)
+    assert found.tolist() == [0, pytest.approx(np.hypot(30, 30)), 0]
+
+
+@given(seed=st.integers(0, 10**6))
+def test_ignored_pixels_hide_outlines_as_in_the_reference(seed: int) -> None:
+    """Outlines and margins of whole masks, by definition and without cropping."""
+    rng = np.random.default_rng(seed)
+    noise = [ndimage.gaussian_filter(rng.normal(size=(60, 70)), 2) for _ in range(3)]
+    pred, truth = ((part > 0.05).astype(np.uint8) for part in noise[:2])
+    pred[:8], truth[-9:] = 0, 0
+    ignored = noise[2] > 0.15
+    mask = np.where(ignored, 255, truth).astype(np.uint8)
+    near = ndimage.binary_dilation(ignored)
+    kept = ~ignored
+    wide = np.ones((2 * 2 + 1,) * 2)  # 2 % of the diagonal
+    edges, margins = [], []
+    for one in (pred > 0, mask == 1):
+        edges.append(np.argwhere(one & ~ndimage.binary_erosion(one) & ~near))
+        margins.append(one & kept & ~ndimage.binary_erosion(one | ignored, wide))
+    apart = cdist(*edges)
+    ways = [apart.min(axis=1), apart.min(axis=0)]
+    expected = (
+        (margins[0] & margins[1]).sum() / (margins[0] | margins[1]).sum(),
+        max(np.percentile(way, 95) for way in ways),
+        sum((way <= 2).sum() for way in ways) / sum(map(len, ways)),
+    )
+    assert boundary_scores([pred], mask, 2, 2.0)[0] == pytest.approx(expected)
 
 
 def test_masks_of_one_image_do_not_touch_each_other() -> None:

@@ -35,6 +35,55 @@ def summarised(pred: torch.Tensor, mask: torch.Tensor, num_classes: int) -> dict
     return metrics.summarise(cells.numpy(), correct.numpy())
 
 
+# (truth, prediction, recall, precision, specificity) of images of four pixels; None: left out
+BY_HAND = {
+    "two of three found, one false": ("1110", "1101", 2 / 3, 2 / 3, 0),
+    "empty, one false": ("0000", "1000", None, 0, 3 / 4),
+    "empty, all false": ("0000", "1111", None, 0, 0),
+    "empty, left empty": ("0000", "0000", None, None, 1),
+    "all foreground, all found": ("1111", "1111", 1, 1, None),
+    "all foreground, half found": ("1111", "1100", 1 / 2, 1, None),
+    "all foreground, nothing found": ("1111", "0000", 0, 0, None),
+    "an object, nothing found": ("0110", "0000", 0, 0, 1),
+    "an object, another marked": ("0110", "1000", 0, 0, 1 / 2),
+}
+
+
+def of_row(values: str) -> torch.Tensor:
+    return torch.tensor([[[int(value) for value in values]]])
+
+
+@pytest.mark.parametrize("name", list(BY_HAND))
+def test_of_empty_and_full_images_by_hand(name: str) -> None:
+    truth, pred, *expected = BY_HAND[name]
+    cells = count(of_row(pred), of_row(truth), 2).numpy()
+    found = [
+        float(metrics.SCORES[score](cells)[0, 0])
+        for score in ("recall", "precision", "specificity")
+    ]
+    expected = [math.nan if value is None else value for value in expected]
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_false_positives_on_empty_images_do_not_lower_the_recall() -> None:
+    """They lower specificity and precision: the better finder is not taken for the worse."""
+    finder, other = (  # an image with an object, one without
+        np.array([[[right, 0, 100 - right, 900]], [[0, wrong, 0, 1000 - wrong]]])
+        for right, wrong in ((95, 50), (80, 0))
+    )
+    recall = [metrics.mean_of_defined(metrics.recall(part)[:, 0]) for part in (finder, other)]
+    assert recall == pytest.approx([0.95, 0.8])
+    specificity = [metrics.specificity(part)[:, 0].mean() for part in (finder, other)]
+    assert specificity == pytest.approx([(1 + 0.95) / 2, 1])
+
+
+def test_marking_nothing_where_unsure_does_not_raise_the_precision() -> None:
+    unsure = np.array([[[50, 50, 0, 0]], [[50, 50, 0, 0]]])
+    silent = np.array([[[50, 50, 0, 0]], [[0, 0, 50, 50]]])
+    means = [metrics.mean_of_defined(metrics.precision(part)[:, 0]) for part in (unsure, silent)]
+    assert means == pytest.approx([0.5, 0.25])
+
+
 @pytest.mark.parametrize("name", list(REFERENCES))
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_agrees_with_scikit_learn(name: str, num_classes: int) -> None:
@@ -66,10 +115,8 @@ def test_by_hand() -> None:
     assert math.isnan(dice[1])  # both empty: left out
     assert dice[2] == dice[3] == 0
     assert metrics.precision(counts)[2, 0] == 0  # nothing predicted, something there
-    assert metrics.recall(counts)[3, 0] == 0  # nothing there, something predicted
-    specificity = metrics.specificity(counts)[:, 0]
-    assert specificity[[0, 2, 3]].tolist() == [0.5, 1, 0.75]
-    assert math.isnan(specificity[1])  # left out too, though its background is all right
+    assert math.isnan(metrics.recall(counts)[3, 0])  # nothing there to find
+    assert metrics.specificity(counts)[:, 0].tolist() == [0.5, 1, 1, 0.75]
     summary = summarised(pred, mask, 2)
     assert summary["dice_per_image"] == pytest.approx(0.5 / 3)
     assert summary["dice_micro"] == pytest.approx(2 / (2 + 2 + 2))

@@ -295,8 +295,8 @@ def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, colum
     for alias, own in zip(aliases, scores.values, strict=True):
         if np.isnan(own).all():
             raise InputError(
-                f"{alias}: no {split} image has a {column}, since truth and prediction are empty "
-                "in all, so it cannot be ranked; use a split that has foreground"
+                f"{alias}: no {split} image defines its {column}, as where none has an object, so "
+                "it cannot be ranked; use a split that has foreground"
             )
     return scores
 

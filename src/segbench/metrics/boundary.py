@@ -1,7 +1,9 @@
 """Boundary metrics: distances between outlines, and how far they agree.
 
 The outline of a mask is those of its pixels with one of their four neighbours outside the mask;
-beyond the image counts as outside. Ignored pixels are background in both masks.
+beyond the image counts as outside. Where an object ends under ignored pixels is not known: outline
+pixels in or next to them are dropped, after both outlines are drawn on the whole masks. Else the
+edge of an ignored region would count as an outline on which any two masks agree.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 @dataclass(frozen=True)
 class Boundary:
-    """Scores of one class of one image; NaN where truth and prediction are both empty.
+    """Scores of one class of one image; NaN where no outline is left of either, or where ignored
+    pixels hide the truth's.
 
     Attributes:
         boundary_iou: IoU of the two masks' inner margins.
@@ -34,23 +37,25 @@ class Boundary:
     surface_dice: float
 
 
+_LEFT_OUT = (
+    "left out where truth and prediction are both empty, or ignored pixels hide the truth's outline"
+)
 DEFINITIONS = {
     "boundary_iou": Definition(
         "IoU of what lies within 2 % of the image's diagonal of each mask's own outline "
         "(Cheng et al. 2021)",
-        "left out where truth and prediction are both empty; 0 where one of them is",
+        f"{_LEFT_OUT}; 0 where only one of them has an outline",
     ),
     "hausdorff95": Definition(
         "95th percentile of the distances from one outline to the other, in pixels; the larger of "
         "both directions",
-        "left out where truth and prediction are both empty; the image's diagonal where one of "
-        "them is",
+        f"{_LEFT_OUT}; the image's diagonal where only one of them has an outline",
         lower_is_better=True,
     ),
     "surface_dice": Definition(
         "share of both outlines within the tolerance (evaluate.tolerance, in pixels) of the other: "
         "normalised surface distance, by pixels of the outlines (Seidlitz et al. 2022)",
-        "left out where truth and prediction are both empty; 0 where one of them is",
+        f"{_LEFT_OUT}; 0 where only one of them has an outline",
     ),
 }
 NAMES = tuple(DEFINITIONS)
@@ -70,7 +75,7 @@ def boundary_scores(
         tolerance: of the surface dice, in pixels.
 
     Returns:
-        (P, 3): boundary IoU, Hausdorff 95 in pixels, surface dice; NaN where no class has pixels.
+        (P, 3): boundary IoU, Hausdorff 95 in pixels, surface dice; NaN where no class defines it.
 
     Raises:
         ValueError: if the shapes differ.
@@ -78,58 +83,78 @@ def boundary_scores(
     for pred_mask in pred_masks:
         if pred_mask.shape != mask.shape:
             raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
-    if (ignored := mask == IGNORE).any():
-        pred_masks = [np.where(ignored, 0, pred_mask) for pred_mask in pred_masks]
+    hidden = (mask == IGNORE).view(np.uint8)
+    ignored = hidden if hidden.any() else None
     scores = np.empty((len(pred_masks), num_classes - 1, len(NAMES)))
     for class_id in range(1, num_classes):
         preds = [(pred_mask == class_id).view(np.uint8) for pred_mask in pred_masks]
-        found = of_class(preds, (mask == class_id).view(np.uint8), tolerance)
+        found = of_class(preds, (mask == class_id).view(np.uint8), tolerance, ignored)
         scores[:, class_id - 1] = [astuple(one) for one in found]
     return mean_of_defined(scores.swapaxes(1, 2))
 
 
-def of_class(preds: Sequence[Pixels], truth: Pixels, tolerance: float) -> list[Boundary]:
-    """Boundary scores of one class, from masks (H, W) of 0 and 1."""
+def of_class(
+    preds: Sequence[Pixels], truth: Pixels, tolerance: float, ignored: Pixels | None = None
+) -> list[Boundary]:
+    """Boundary scores of one class.
+
+    Args:
+        preds: masks (H, W) of 0 and 1.
+        truth: mask (H, W) of 0 and 1.
+        tolerance: of the surface dice, in pixels.
+        ignored: (H, W) 1 where pixels are ignored; None: nowhere.
+    """
     diagonal = float(np.hypot(*truth.shape))
+    reach = max(1, round(MARGIN * diagonal))
     # Crop to the bounding box of all masks, which are mostly small.
     left, top, width, height = cv2.boundingRect(np.bitwise_or.reduce([*preds, truth]))
-    # Safe, as beyond the box, like beyond the image, counts as outside.
-    box = (slice(top, top + height), slice(left, left + width))
-    reach = max(1, round(MARGIN * diagonal))
-    real = _outline(truth[box], reach)
-    scores = []
-    for pred in preds:
-        found = _outline(pred[box], reach)
-        if found is not None and real is not None:
-            scores.append(_compare(found, real, tolerance))
-        elif found is None and real is None:
-            scores.append(Boundary(*[np.nan] * 3))
-        else:
-            scores.append(Boundary(0.0, diagonal, 0.0))
-    return scores
+    # Safe, as beyond the box, like beyond the image, counts as outside, unless it is ignored.
+    wider = 0 if ignored is None else reach
+    box = (
+        slice(max(0, top - wider), top + height + wider),
+        slice(max(0, left - wider), left + width + wider),
+    )
+    hidden = None if ignored is None else np.ascontiguousarray(ignored[box])
+    real = _outline(truth[box], reach, hidden)
+    return [
+        _compare(_outline(pred[box], reach, hidden), real, tolerance, diagonal) for pred in preds
+    ]
 
 
 @dataclass(frozen=True)
 class _Outline:
-    """A mask's outline (H, W), its inner margin (H, W), and the distance of each pixel (H, W) from
-    the outline, in pixels."""
+    """What is known of the outline of a mask.
+
+    Attributes:
+        edge: (H, W) its pixels.
+        margin: (H, W) the mask's inner margin.
+        field: (H, W) distance of each pixel from the outline, in pixels; None if it has none.
+        is_empty: whether the mask has no pixel, but for ignored ones.
+    """
 
     edge: NDArray[np.bool_]
-    margin: Pixels
-    field: NDArray[np.float32]
+    margin: NDArray[np.bool_]
+    field: NDArray[np.float32] | None
+    is_empty: bool
 
 
-def _outline(mask: Pixels, reach: int) -> _Outline | None:
-    """Outline, margin and distances of a mask of 0 and 1; None if it is empty."""
-    if not mask.any():
-        return None
+def _outline(mask: Pixels, reach: int, ignored: Pixels | None) -> _Outline:
+    """Outline of a mask (H, W) of 0 and 1; `ignored` likewise, see `of_class`."""
     mask = np.ascontiguousarray(mask)
-    edge = _inner(mask, _CROSS)
-    return _Outline(
-        edge.view(bool),
-        _inner(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)),
-        cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE),
-    )
+    if not mask.any():
+        return _Outline(mask.view(bool), mask.view(bool), None, True)
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    if ignored is None:
+        edge, margin, is_empty = _inner(mask, _CROSS), _inner(mask, square), False
+    else:
+        edge = _inner(mask, _CROSS) & ~cv2.dilate(ignored, _CROSS)
+        # Ignored pixels are not outside, so that no margin runs along them.
+        margin = _inner(mask | ignored, square) & mask & ~ignored
+        is_empty = not (mask & ~ignored).any()
+    field = None
+    if ignored is None or edge.any():
+        field = cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return _Outline(edge.view(bool), margin.view(bool), field, is_empty)
 
 
 def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
@@ -138,12 +163,19 @@ def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
     return mask - eroded
 
 
-def _compare(pred: _Outline, truth: _Outline, tolerance: float) -> Boundary:
+def _compare(pred: _Outline, truth: _Outline, tolerance: float, diagonal: float) -> Boundary:
+    overlap = np.nan
+    if (truth.is_empty or truth.margin.any()) and (truth.margin | pred.margin).any():
+        shared = np.count_nonzero(pred.margin & truth.margin)
+        overlap = shared / np.count_nonzero(pred.margin | truth.margin)
+    if truth.field is None and (pred.field is None or not truth.is_empty):
+        return Boundary(overlap, np.nan, np.nan)
+    if truth.field is None or pred.field is None:
+        return Boundary(overlap, diagonal, 0.0)
     apart = [_distances(pred.edge, truth.field), _distances(truth.edge, pred.field)]
     near = sum(np.count_nonzero(part <= tolerance) for part in apart)
-    shared = np.count_nonzero(pred.margin & truth.margin)
     return Boundary(
-        shared / np.count_nonzero(pred.margin | truth.margin),
+        overlap,
         max(_percentile(part) for part in apart),
         near / sum(len(part) for part in apart),
     )

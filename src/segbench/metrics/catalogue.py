@@ -5,9 +5,10 @@ provides `DEFINITIONS`, a `Definition` for each column that it adds, and `of_ima
 values; it needs no other registration.
 
 Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
-never counted. If truth and prediction of a class are both empty, the score is NaN: left out of
-means, and reported as undefined. Each definition says what holds if only one is empty. A class that
-no image of a split holds has no score in that split, and is left out of its means over classes.
+never counted. A score that a class of an image does not define is NaN: left out of means, and
+reported as undefined. Each definition says where that is, and what holds for empty masks. A class
+that no image of a split holds has no score in that split, and is left out of its means over
+classes.
 """
 
 import pkgutil

@@ -49,31 +49,38 @@ def accuracy(correct: Counts) -> Ratios:
 def dice(counts: Counts) -> Ratios:
     """2TP / (2TP + FP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
     tp, fp, fn, _ = _cells(counts)
-    return _ratio(2 * tp, 2 * tp + fp + fn, counts)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def iou(counts: Counts) -> Ratios:
     """TP / (TP + FP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
     tp, fp, fn, _ = _cells(counts)
-    return _ratio(tp, tp + fp + fn, counts)
+    return _ratio(tp, tp + fp + fn)
 
 
 def precision(counts: Counts) -> Ratios:
-    """TP / (TP + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
-    tp, fp, _, _ = _cells(counts)
-    return _ratio(tp, tp + fp, counts)
+    """TP / (TP + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN.
+
+    0 where all of an object is missed. What is divided by is the candidate's own: were such images
+    left out, a candidate would gain by marking nothing wherever it is unsure, and candidates would
+    be compared on different images. What a score lacks because of the prediction therefore counts
+    as the worst value (Maier-Hein et al. 2024, Metrics Reloaded).
+    """
+    tp, fp, fn, _ = _cells(counts)
+    missed = (tp + fp == 0) & (fn > 0)
+    return np.where(missed, 0.0, _ratio(tp, tp + fp))
 
 
 def recall(counts: Counts) -> Ratios:
-    """TP / (TP + FN) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
+    """TP / (TP + FN) of counts (..., 4): (...) float64 in [0, 1], NaN where nothing is to find."""
     tp, _, fn, _ = _cells(counts)
-    return _ratio(tp, tp + fn, counts)
+    return _ratio(tp, tp + fn)
 
 
 def specificity(counts: Counts) -> Ratios:
-    """TN / (TN + FP) of counts (..., 4): (...) float64 in [0, 1] or NaN."""
+    """TN / (TN + FP) of counts (..., 4): (...) float64 in [0, 1], NaN without background."""
     _, fp, _, tn = _cells(counts)
-    return _ratio(tn, tn + fp, counts)
+    return _ratio(tn, tn + fp)
 
 
 SCORES: dict[str, Callable[[Counts], Ratios]] = {
@@ -84,13 +91,15 @@ SCORES: dict[str, Callable[[Counts], Ratios]] = {
     "specificity": specificity,
 }
 
-_EMPTY = "left out where truth and prediction are both empty; 0 where "
+_EMPTY = "left out where truth and prediction are both empty; 0 where one of them is"
 DEFINITIONS = {
-    "dice": Definition("2TP / (2TP + FP + FN)", _EMPTY + "one of them is"),
-    "iou": Definition("TP / (TP + FP + FN)", _EMPTY + "one of them is"),
-    "precision": Definition("TP / (TP + FP)", _EMPTY + "nothing is predicted"),
-    "recall": Definition("TP / (TP + FN)", _EMPTY + "nothing is there to find"),
-    "specificity": Definition("TN / (TN + FP)", _EMPTY + "all is foreground"),
+    "dice": Definition("2TP / (2TP + FP + FN)", _EMPTY),
+    "iou": Definition("TP / (TP + FP + FN)", _EMPTY),
+    "precision": Definition("TP / (TP + FP)", _EMPTY),
+    "recall": Definition("TP / (TP + FN)", "left out where the truth is empty"),
+    "specificity": Definition(
+        "TN / (TN + FP)", "left out where the truth has no background; holds for empty truth"
+    ),
     "accuracy": Definition(
         "pixels of any class that are right / pixels that count", "left out where no pixel counts"
     ),
@@ -101,10 +110,8 @@ def _cells(counts: Counts) -> tuple[Counts, ...]:
     return tuple(counts[..., cell] for cell in (TP, FP, FN, TN))
 
 
-def _ratio(part: Counts, whole: Counts, counts: Counts) -> Ratios:
-    something = counts[..., :TN].any(axis=-1)
-    otherwise = np.where(something, 0.0, np.nan)
-    return np.divide(part, whole, out=otherwise, where=something & (whole > 0))
+def _ratio(part: Counts, whole: Counts) -> Ratios:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def held_classes(counts: Counts) -> NDArray[np.bool_]:
