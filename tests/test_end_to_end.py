@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from segbench.tracking.records import read_run
+from segbench.tracking.views import unpacked
 from support.params import ROOT, read_params, shrink
 from support.workspace import Workspace
 
@@ -43,9 +44,14 @@ def test_a_leaderboard_comes_out(author: Workspace) -> None:
     page = author.path("reports/comparison.html").read_text()
     # Free to share, so embedded: two images on which they differ, and the third there is.
     assert page.count("data:image/jpeg;base64,") == 3 * 4
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    # Nothing but the links to MLflow's views, which say neither an id nor another machine.
+    view = "http://127.0.0.1:5000/views/synthetic-polyps/comparison-"
+    for kind in ("leaderboard", "curves", "cost", "pictures"):
+        assert f'<a href="{view}{kind}">{kind}</a>' in page
+    assert "http://" not in page.replace("http://www.w3.org", "").replace(view, "")
     text = author.path("reports/comparison.md").read_text()
     assert "| 1 |" in text
+    assert f"[leaderboard]({view}leaderboard), [curves]({view}curves)" in text
     assert "All test images belong to one group" in text  # so nothing bounds the scores
     assert (
         author.path("data/compare/leaderboard.txt")
@@ -82,9 +88,13 @@ def test_scores_are_those_of_the_rows(author: Workspace) -> None:
 def test_mlflow_holds_every_run(author: Workspace) -> None:
     runs = {run.info.run_name: run for run in author.runs()}
     runs.pop("regnetx_002-fold0-seed7", None)  # of the test above, if that ran
-    names = {"mobilenetv2_035-fold0-seed0", "regnetx_002-fold0-seed0", "comparison"}
+    names = {"mobilenetv2_035-fold0-seed0", "regnetx_002-fold0-seed0"}
+    (said,) = set(runs) - names
+    table = pd.read_csv(author.path("reports/comparison.csv")).set_index("candidate")
+    assert said == f"comparison: {table.index[0]} leads 2 candidates"
+    parent = runs.pop(said)
+    record = read_run(author.path("data/compare/record"))
     assert set(runs) == names
-    parent = runs.pop("comparison")
     commit = author.run("git", "rev-parse", "HEAD").strip()
     for name, run in runs.items():
         scores = json.loads(author.scores()[f"{name}.json"])
@@ -100,6 +110,14 @@ def test_mlflow_holds_every_run(author: Workspace) -> None:
         assert f"evaluate.dvc.md5.data/train/{name}/weights.safetensors" in tags
         assert tags["segbench.weights_sha256"] == scores["sha256"]["weights"]
         assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["segbench.comparison.comparison"] == record.id
+        assert metrics["comparison/rank"] == table.loc[name.partition("-")[0], "rank"]
+        assert metrics["cost/parameters_M"] == pytest.approx(scores["parameters"] / 1e6, abs=1e-3)
+        pictures = set(
+            unpacked(record.views["comparison-pictures"])["compareRunCharts"][0]["imageKeys"]
+        )
+        drawn = author.path(f"data/evaluate/{name}/record/artifacts/images").iterdir()
+        assert pictures == {path.stem.replace("~", "/") for path in drawn}
         (entry, *_) = run.inputs.dataset_inputs
         assert entry.dataset.name == "synthetic-polyps"
         assert run.outputs.model_outputs

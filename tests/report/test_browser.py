@@ -18,7 +18,7 @@ from segbench.datasets.canonical import read_table
 from segbench.params import Params
 from segbench.splits.split import split
 from segbench.tracking.replay import replay
-from support.mlflow_server import server, write_record
+from support.mlflow_server import pages, server, write_comparison, write_record
 from support.pipeline import audit_paths, pack
 from support.report import content
 
@@ -139,3 +139,45 @@ def test_mlflow_lists_runs(browser: webdriver.Chrome, tmp_path: Path) -> None:
                 break
             time.sleep(0.5)
         assert all(name in text for name in wanted)
+
+
+def test_mlflow_opens_with_the_views_of_two_comparisons(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    """Both of one experiment; each shows its own runs, by candidate, with their means."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    replay(write_comparison(tmp_path / "one", "one"), uri)
+    replay(write_comparison(tmp_path / "two", "two", scale=0.5), uri)
+
+    def shown(*wanted: str) -> str:
+        for _ in range(120):
+            text = str(browser.find_element(By.TAG_NAME, "body").text)
+            if all(part in text for part in wanted):
+                return text
+            time.sleep(0.5)
+        raise AssertionError(f"{wanted} not in {text}")
+
+    with pages(tmp_path) as (place, _):
+        for name, good, bad in (("one", "0.805", "0.405"), ("two", "0.405", "0.205")):
+            browser.get(f"{place}/views/polyps/{name}-leaderboard")
+            text = shown("Group: good", "Group: bad", "4 matching runs", good, bad)
+            assert text.index("Group: good") < text.index("Group: bad")
+            assert "Model training" in text
+            browser.get("about:blank")
+            browser.get(f"{place}/views/polyps/{name}-curves")
+            shown("epoch/val_dice_per_image", "epoch/val_loss", "Group: good")
+            browser.get("about:blank")
+            browser.get(f"{place}/views/polyps/{name}-cost")
+            shown("test/dice_per_image against cost", "Group: good")
+            browser.get("about:blank")
+            browser.get(f"{place}/views/polyps/{name}-pictures")
+            shown("prediction/s0", "prediction/s1", "good-fold0-seed0", "2 matching runs")
+            loaded = "return document.querySelectorAll('td img, [role=cell] img').length"
+            for _ in range(60):
+                if browser.execute_script(loaded) == 4:
+                    break
+                time.sleep(0.5)
+            assert browser.execute_script(loaded) == 4
+        assistant = "return [...document.querySelectorAll('[data-assistant-ui]')]"
+        seen = browser.execute_script(f"{assistant}.filter(e => e.offsetParent !== null).length")
+        assert seen == 0

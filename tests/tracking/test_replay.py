@@ -1,5 +1,6 @@
 """The record is the truth; MLflow is filled from it, once, whatever happens to the server."""
 
+import json
 import os
 import re
 import signal
@@ -76,6 +77,52 @@ def test_a_replay_that_was_cut_off_goes_on(offline: Callable[[], str], tmp_path:
     client.delete_tag(run.info.run_id, "segbench.replayed.train")  # as if the last step were lost
     replay([tmp_path / "record"], offline())
     assert everything(offline()) == first
+
+
+def _comparison(folder: Path, id: str, name: str, made: int) -> Run:
+    """A record of a comparison of the run of `write_record`."""
+    return write_record(
+        folder,
+        "compare",
+        id=id,
+        name=f"{name}: resnet18 leads 1 candidate",
+        params={},
+        comparison=name,
+        children=["a" * 32],
+        child_metrics={"a" * 32: {f"{name}/rank": 1.0, "cost/parameters_M": 12.5}},
+        views={f"{name}-cost": json.dumps({"name": name, "createdAt": made, "state": "{}"})},
+    )
+
+
+def test_two_comparisons_of_one_experiment(offline: Callable[[], str], tmp_path: Path) -> None:
+    """Each has its views and finds its runs, also those that both compare; twice is once."""
+    write_record(tmp_path / "run")
+    _comparison(tmp_path / "one", "1" * 32, "one", 1000)
+    _comparison(tmp_path / "two", "2" * 32, "two", 2000)
+    folders = [tmp_path / name for name in ("two", "run", "one")]
+    replay(folders, offline())
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(offline())
+
+    def views() -> dict[str, str]:
+        tags = client.get_experiment_by_name("polyps").tags
+        return {key: value for key, value in tags.items() if "sharedViewState" in key}
+
+    first, shown = everything(offline()), views()
+    assert {*shown} == {"mlflow.sharedViewState.one-cost", "mlflow.sharedViewState.two-cost"}
+    _, points, _, tags, *_ = first["resnet18-fold0-seed0"]  # type: ignore[misc]
+    assert tags["segbench.comparison.one"] == "1" * 32
+    assert tags["segbench.comparison.two"] == "2" * 32
+    assert [value for _, value, _ in points["one/rank"]] == [1.0]
+    assert [value for _, value, _ in points["two/rank"]] == [1.0]
+    replay(folders, offline())
+    assert (everything(offline()), views()) == (first, shown)
+    # The same comparison anew takes the place of the former, and not the other way round.
+    for id, made in (("4" * 32, 4000), ("3" * 32, 3000)):
+        _comparison(tmp_path / id, id, "one", made)
+        replay([tmp_path / id], offline())
+        assert json.loads(views()["mlflow.sharedViewState.one-cost"])["createdAt"] == 4000
 
 
 @pytest.mark.slow

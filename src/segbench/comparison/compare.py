@@ -11,9 +11,9 @@ import numpy as np
 
 from segbench.arrays.store import Header, read_header
 from segbench.comparison.examples import draw_gallery
-from segbench.comparison.expenses import gather_expenses
+from segbench.comparison.expenses import Expenses, gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
-from segbench.comparison.leaderboard import make_leaderboard
+from segbench.comparison.leaderboard import Leaderboard, make_leaderboard
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
 from segbench.comparison.page import Content, write_report
 from segbench.comparison.planning import make_plan
@@ -26,8 +26,11 @@ from segbench.errors import InputError
 from segbench.evaluation.results import EXTERNAL, RunResult, external_key, read_result
 from segbench.files import atomic_file
 from segbench.params import Params
+from segbench.params.compare import Comparison
+from segbench.report.predictions import fixed_samples
 from segbench.tracking import provenance
 from segbench.tracking.records import Record, Run, flatten, now_ms, recorded
+from segbench.tracking.views import Pictures, describe_views, rank_metric
 
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
@@ -85,7 +88,7 @@ def compare(params: Params, paths: Paths) -> str:
         if board.variances
         else None
     )
-    run = _describe(params, header, runs)
+    run = _describe(params, header, runs, board, expenses, external)
     with recorded(paths.out / "record", run, params.tracking.max_wait_s) as record:
         content = Content(
             params=params,
@@ -155,18 +158,80 @@ def _check_same_data(header: Header, runs: list[RunResult]) -> None:
             )
 
 
-def _describe(params: Params, header: Header, runs: list[RunResult]) -> Run:
-    """The tracked run of a comparison, the parent of the runs that it compares."""
+def _describe(
+    params: Params,
+    header: Header,
+    runs: list[RunResult],
+    board: Leaderboard,
+    expenses: Expenses,
+    external: list[ExternalSet],
+) -> Run:
+    """The tracked run of a comparison, the parent of the runs that it compares.
+
+    Args:
+        params: all of them.
+        header: of the packed arrays.
+        runs: that are compared.
+        board: their candidates, best first.
+        expenses: what these cost.
+        external: scores on external sets.
+    """
+    chosen = params.comparison
+    id, now = uuid.uuid4().hex, now_ms()
+    aliases = [row.alias for row in board.rows]
+    costs = {
+        alias: {
+            "cost/parameters_M": cost.parameters / 1e6,
+            "cost/latency_ms": cost.latency_ms.median,
+            "cost/memory_MiB": cost.peak_mib,
+            "cost/training_s": expenses.training[alias].seconds,
+        }
+        for alias, cost in expenses.predicting.items()
+    }
+    ranks = {row.alias: {rank_metric(chosen.name): float(row.rank)} for row in board.rows}
+    own = f"{chosen.metric}_per_image"
+    others = [f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image", "dice_micro")]
+    scores = [
+        *(f"test/{own}", f"val/{own}"),
+        *(name for name in others if name != f"test/{own}"),
+        *(f"{external_key(one.name)}/{own}" for one in external),
+    ]
     return Run(
-        id=uuid.uuid4().hex,
+        id=id,
         stage="compare",
         experiment=header.dataset.name,
-        name=params.comparison.name,
-        started_ms=now_ms(),
+        name=f"{chosen.name}: {aliases[0]} leads {len(aliases)} candidates",
+        started_ms=now,
         params=flatten(params.model_dump(mode="json", include={"comparison", "report"})),
         tags={**provenance.tags(), "dataset_digest": header.digest},
         children=[run.trained["run"] for run in runs],
+        comparison=chosen.name,
+        child_metrics={
+            run.trained["run"]: {
+                key: round(value, 3)
+                for key, value in {**ranks.get(run.alias, {}), **costs[run.alias]}.items()
+                if value is not None and np.isfinite(value)
+            }
+            for run in runs
+        },
+        views=describe_views(
+            chosen.name,
+            id,
+            aliases,
+            scores,
+            sorted(costs[aliases[0]], key=lambda cost: chosen.cost not in cost),
+            now,
+            _pictures(chosen, runs),
+        ),
     )
+
+
+def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
+    """What evaluation drew of the first fold and seed."""
+    fold, seed = chosen.folds[0], chosen.seeds[0]
+    run = next(run for run in runs if (run.fold, run.seed) == (fold, seed))
+    ids = run.images.loc[run.images["split"] == "val", "id"]
+    return Pictures(fold, seed, [f"prediction/{id}" for id in fixed_samples(ids)])
 
 
 def _fill_record(record: Record, content: Content, reports: Path) -> None:

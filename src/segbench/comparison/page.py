@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
@@ -33,6 +34,7 @@ from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS
 from segbench.params import Params
 from segbench.report.links import link_to, picture_mode, picture_source
 from segbench.report.render import write_page
+from segbench.tracking.views import keys_of, lasting_address
 
 SHOWN_METRICS = (*MASK_METRICS, "average_precision")
 """Columns of the table of all scores, each with a foot-note."""
@@ -145,6 +147,10 @@ def write_report(content: Content, folder: Path) -> None:
         "progress": {run: link_to(path, folder) for run, path in animations.items()},
         "params_yaml": _as_yaml(params.model_dump(mode="json", exclude={"report", "tracking"})),
         "version": version("segbench"),
+        "views": {
+            kind: Markup(lasting_address(dataset.name, key))
+            for kind, key in keys_of(params.comparison.name).items()
+        },
         **_draw_plots(content),
     }
     for ending in ("md", "html"):

@@ -1,6 +1,6 @@
 """Grids of predictions: best, median and worst, and the same few images of every run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,12 @@ def write_triptychs(folder: Path, split: PredictedSplit, count: int) -> None:
         save_image_grid(folder / f"{id}.png", [split.triptych(index)], list(TRIPTYCH), [id])
 
 
+def fixed_samples(ids: Iterable[str]) -> list[str]:
+    """The same few samples for every run of a split with these ids, in order."""
+    listed = sorted(set(ids))
+    return [listed[index] for index in _evenly(len(listed), FIXED)]
+
+
 def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> None:
     """Write the same images under the same names in every run, for the tracking UI.
 
@@ -104,9 +110,9 @@ def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> 
         place: gives the path of an artifact by its name.
         split: the validation split.
     """
-    for index in _evenly(len(split.ids), FIXED):
-        id = split.ids[index]
-        image, truth, pred = split.small(index)
+    at = {id: index for index, id in enumerate(split.ids)}
+    for id in fixed_samples(split.ids):
+        image, truth, pred = split.small(at[id])
         row = [outline(image, truth=truth), outline(image, truth, pred)]
         path = place(f"images/prediction~{id}.png")
         save_image_grid(path, [row], ["ground truth", "prediction (yellow)"], [id])

@@ -6,6 +6,8 @@ from pathlib import Path
 DATABASE = "mlflow.db"
 # MLflow's own name for its artifact folder.
 ARTIFACTS = "mlruns"
+HOST, PORT = "127.0.0.1", 5000
+"""Where `segbench ui` shows them, unless it is told another port."""
 
 
 def repository_root(folder: Path) -> Path:

@@ -15,17 +15,18 @@ from mlflow.types import Schema, TensorSpec
 from segbench.tracking.records import ModelFile
 
 
-def log_model(model: ModelFile, program: Path, run_id: str) -> None:
-    """Log a run's exported program under the name `model`, in the active experiment.
+def log_model(model: ModelFile, program: Path, run_id: str, name: str) -> None:
+    """Log a run's exported program in the active experiment.
 
     Args:
         model: its signature.
         program: path of the exported program.
         run_id: MLflow's id of the run.
+        name: of the model, by which a list of models is read.
     """
     Model.log(
         artifact_path=None,
-        name="model",
+        name=name,
         flavor=SimpleNamespace(save_model=_save_exported),
         run_id=run_id,
         signature=_signature(model),

@@ -64,6 +64,9 @@ class Run:
         inputs: the data it was fed.
         children: ids of the runs that this one compares.
         model: its exported program.
+        comparison: its name, if it is one.
+        child_metrics: what this run says of each of them, by id: values by name.
+        views: of a comparison, as `views.describe_views` says.
     """
 
     id: str
@@ -76,6 +79,9 @@ class Run:
     inputs: list[DatasetInput] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     model: ModelFile | None = None
+    comparison: str = ""
+    child_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
 
 
 def now_ms() -> int:

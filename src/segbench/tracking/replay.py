@@ -32,6 +32,7 @@ from segbench.tracking.address import ARTIFACTS
 from segbench.tracking.database import prepare_database
 from segbench.tracking.mlflow_model import log_model
 from segbench.tracking.records import read_run
+from segbench.tracking.views import COMPARISON_TAG, TAG, made_ms
 
 RUN_TAG = "segbench.run"
 POLL_S = 1.0
@@ -91,7 +92,8 @@ class Replay:
                 self._send_artifacts(client)
                 if end["status"] == "FINISHED":
                     self._send_model(client)
-                self._link_children(client)
+                self._link_children(client, end)
+                self._send_views(client)
                 tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
                 self._close(client, end)
@@ -216,16 +218,32 @@ class Replay:
             return
         # Otherwise the model would go to the experiment "Default" instead of its run's.
         mlflow.set_experiment(experiment_id=self._experiment(client))
-        log_model(model, (self.folder / model.path).resolve(), self._run_id)
+        log_model(model, (self.folder / model.path).resolve(), self._run_id, self.run.name)
         client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
 
-    def _link_children(self, client: MlflowClient) -> None:
-        """Make this run the parent of the runs it compares."""
+    def _link_children(self, client: MlflowClient, end: dict[str, Any]) -> None:
+        """Make this run the parent of the runs it compares, and say of each what it says."""
         experiments = [self._experiment(client)]
         for child in self.run.children:
             found = _find(client, experiments, child)
-            if found is not None:
-                client.set_tag(found.info.run_id, "mlflow.parentRunId", self._run_id)
+            if found is None:
+                continue
+            tags = {"mlflow.parentRunId": self._run_id}
+            if self.run.comparison:
+                tags[f"{COMPARISON_TAG}{self.run.comparison}"] = self.run.id
+            told = self.run.child_metrics.get(child, {})
+            client.log_batch(
+                found.info.run_id,
+                metrics=[Metric(key, value, end["time_ms"], 0) for key, value in told.items()],
+                tags=[RunTag(*tag) for tag in tags.items()],
+            )
+
+    def _send_views(self, client: MlflowClient) -> None:
+        """Write the comparison's views, unless there are those of a later one of its name."""
+        experiment = client.get_experiment(self._experiment(client))
+        for key, value in self.run.views.items():
+            if made_ms(experiment.tags.get(f"{TAG}{key}", "")) <= made_ms(value):
+                client.set_experiment_tag(experiment.experiment_id, f"{TAG}{key}", value)
 
     def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
         # An evaluation adds to a run that training has already ended, unless it is replayed first.
