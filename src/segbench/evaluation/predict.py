@@ -24,6 +24,7 @@ class Prediction:
     """A network's prediction for an image, and the ground truth.
 
     Attributes:
+        id: of the image.
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
         pred_mask: (H, W) class ids from the default rule.
         mask: (H, W) class ids, 255 where ignored.
@@ -31,6 +32,7 @@ class Prediction:
         original: reads the mask at the image's own size (H', W').
     """
 
+    id: str
     probs_u8: Pixels
     pred_mask: Pixels
     mask: Pixels
@@ -67,14 +69,15 @@ def predict(
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
-    ids = iter(stitched.samples["id"])
+    ids = map(str, stitched.samples["id"])
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         parts = (to_probs_u8(logits), predict_classes(logits, threshold), truth)
         soft = soft_sums(logits, truth).cpu().numpy()
         for probs_u8, pred, mask, sums in zip(
             *(part.cpu().numpy() for part in parts), soft, strict=True
         ):
-            yield Prediction(probs_u8, pred, mask, sums, partial(truths.read, next(ids)))
+            id = next(ids)
+            yield Prediction(id, probs_u8, pred, mask, sums, partial(truths.read, id))
 
 
 def _stitched_logits(
