@@ -53,7 +53,7 @@ def classes(tree: Tree) -> None:
         **{"name": "folder", "title": "shapes", "source": "own", "images": "images/{id}.png"},
         **{"masks": "masks/{id}.png", "classes": ["background", "disc", "box"]},
         **{"mask": {"values": {0: 0, 1: 1, 2: 2, 255: 255}}, "group": {"pattern": "^(g[0-9]+)"}},
-        **{"stratum": {"pattern": "_([ab])"}, "split": None, "value_range": None},
+        **{"stratum": {"pattern": "_([ab])"}, "split": None, "value_range": None, "spacing": None},
         **{"ignore": None, "bands": None},
         **{"exif": "turn", "watch": True},
         **{"foreground": None, "licence": "made", "redistributable": True},

@@ -252,7 +252,11 @@ def test_several_classes_from_end_to_end(
 
 
 def test_mlflow_gets_few_scores() -> None:
-    names = ["dice_per_image", "dice_per_image_chosen", "dice_micro", "calibration_error_per_image"]
+    names = [
+        *("dice_per_image", "dice_per_image_chosen", "dice_micro", "calibration_error_per_image"),
+        *("hausdorff95_per_image_original", "surface_dice_per_image_original"),
+    ]
     told = {f"{split}/{name}": 0.5 for split in ("val", "test") for name in names}
     spared = {"val/dice_per_image_original": 0.5, "test/specificity_micro": 0.5, "test/images": 8}
+    spared["test/hausdorff95_per_image"] = 3.0  # in pixels of the network's size
     assert tracked({**told, **spared, "test/iou_per_image": np.nan}) == told

@@ -178,6 +178,31 @@ def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: 
     assert "extra_metrics: no metric 'v_rant' (did you mean v_rand" in problems(tree, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "spacing",
+    [
+        0.5,
+        "0.5 mm",
+        [0.5],
+        [0.5, 0.5, 2.0],
+        [0, 1],
+        [-1, 1],
+        ["0.5", "0.5"],
+        [True, 1],
+        {},
+        [[1, 1]],
+    ],
+)
+def test_a_spacing_of_the_wrong_kind(spacing: object, tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["dataset"] = own(tmp_path).model_dump() | {"spacing": spacing}
+    said = problems(tree, tmp_path)
+    assert f"dataset.spacing: {spacing} is no distance from pixel to pixel; write [row" in said
+    assert "\n" not in said
+    for right in ([0.5, 0.25], [1, 2], None):
+        tree["dataset"]["spacing"] = right
+        assert "dataset.spacing" not in problems({**tree, "split": {}}, tmp_path)
+
+
 PUBLISHED: dict[str, Any] = {
     "name": "cvc-clinicdb",
     "source": None,

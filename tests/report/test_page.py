@@ -2,12 +2,15 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from segbench.comparison.coverage import describe
+from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import write_report
 from segbench.params import Params
 from support.report import content
@@ -28,6 +31,45 @@ def pages(params: Params, tmp_path: Path) -> dict[str, str]:
         ending: html.unescape((tmp_path / f"reports/comparison.{ending}").read_text())
         for ending in ("md", "html")
     }
+
+
+@pytest.mark.parametrize("spacing", [None, (0.5, 0.25)])
+def test_distances_have_a_unit_and_are_of_the_original_size(
+    spacing: tuple[float, float] | None, params: Params, tmp_path: Path
+) -> None:
+    (tmp_path / "reports").mkdir()
+    found = content(params, tmp_path, redistributable=True)
+    changed = {
+        **{"hausdorff95": 111.0, "hausdorff95_original": 222.0, "surface_dice_original": 0.123},
+        **{"average_surface_distance": 4.5, "cldice": 0.678, "detection_f1_large": np.nan},
+    }
+    runs = [replace(run, images=run.images.assign(**changed)) for run in found.runs]
+    dataset = replace(found.header.dataset, spacing=spacing)
+    found = replace(
+        found,
+        runs=runs,
+        leaderboard=make_leaderboard(found.params, runs),
+        header=replace(found.header, dataset=dataset),
+    )
+    write_report(found, tmp_path / "reports")
+    short, page = (
+        html.unescape((tmp_path / f"reports/comparison.{ending}").read_text())
+        for ending in ("md", "html")
+    )
+    unit = "mm" if spacing else "pixels"
+    assert f"| Hausdorff 95, {unit} |" in short
+    assert "| 222.000 |" in short
+    assert "111.000" not in short + page
+    (table,) = re.findall('<h2 id="scores">.*?</table>', page, re.DOTALL)
+    for name in ("hausdorff95", "average surface distance"):
+        assert f">{name}, {unit}</th>" in table
+    for name in ("surface dice", "cldice", "detection f1 large"):
+        assert f">{name}</th>" in table
+    for value in ("222.000", "0.123", "4.500", "0.678"):
+        assert f"<td>{value}</td>" in table
+    assert f"the tolerance of the surface dice is 2 {unit}" in page
+    assert "No test image defines detection f1 large: it is left out where neither" in page
+    assert ("0.5 x 0.25 mm (row, column)" in page) == (spacing is not None)
 
 
 def test_the_nearest_simulated_case_is_quoted(

@@ -35,6 +35,7 @@ def own(folder: Path, limits: Fields | None = None, **changes: Any) -> Folder:
         "exif": "turn",
         "bands": None,
         "value_range": None,
+        "spacing": None,
         "foreground": None,
         "licence": "own",
         "redistributable": False,

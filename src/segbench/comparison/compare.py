@@ -190,7 +190,9 @@ def _describe(
     }
     ranks = {row.alias: {rank_metric(chosen.name): float(row.rank)} for row in board.rows}
     own = f"{chosen.metric}_per_image"
-    others = [f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image", "dice_micro")]
+    others = [
+        f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image_original", "dice_micro")
+    ]
     scores = [
         *(f"test/{own}", f"val/{own}"),
         *(name for name in others if name != f"test/{own}"),

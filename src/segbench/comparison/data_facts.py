@@ -37,6 +37,8 @@ def data_facts(
             f"{'leaks' if leaks(audit, chosen.folds) else 'no leak found'}"
         ),
     }
+    if dataset.spacing:
+        facts["Pixels"] = " x ".join(f"{one:g}" for one in dataset.spacing) + " mm (row, column)"
     if patches:
         facts["Scores"] = (
             f"of whole images, stitched from overlapping patches of {patches.width}x"
@@ -65,7 +67,8 @@ def _count_images(runs: list[RunResult], split: str, metric: str) -> str:
     in_all, in_some = int(without.all().sum()), int(without.any().sum())
     said = f"{len(without)} images in {rows['group'].nunique()} groups"
     if in_all:
-        said += f", {in_all} without score (truth and prediction empty)"
+        empty = "the truth is" if metric == "recall" else "truth and prediction are"
+        said += f", {in_all} without score ({empty} empty)"
     if in_some > in_all:
         said += (
             f", {in_some - in_all} without score in some runs (the truth is empty: they count only "

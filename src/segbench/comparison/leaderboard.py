@@ -257,9 +257,10 @@ def per_image(column: str) -> str:
 
 
 def _scores_per_image(runs: list[RunResult]) -> dict[str, float]:
-    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     rows = pd.concat([run.images for run in runs])
-    means = rows[rows["split"] == "test"][[*columns, "average_precision"]].mean()
+    columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
+    columns += [name for name in DEFINITIONS if name in rows and name not in columns]
+    means = rows[rows["split"] == "test"][columns].mean()
     return {str(name): float(value) for name, value in means.items()}
 
 

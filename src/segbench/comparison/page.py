@@ -1,6 +1,6 @@
 """The report: one Markdown page for a pull request, one HTML file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
-from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
 from segbench.comparison.learning_curve import DRAWN, LearningCurve
 from segbench.comparison.planning import Plan
 from segbench.comparison.published import PublishedRow, chance_text
@@ -30,14 +30,11 @@ from segbench.comparison.statistics.panel import Design
 from segbench.comparison.subgroups import Subgroup
 from segbench.comparison.verdict import Verdict, p_text
 from segbench.evaluation.results import RunResult, leaders, score_array, trial_table
-from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS
+from segbench.metrics.catalogue import DEFINITIONS, DISTANCES
 from segbench.params import Params
 from segbench.report.links import link_to, picture_mode, picture_source
 from segbench.report.render import write_page
 from segbench.tracking.views import keys_of, lasting_address
-
-SHOWN_METRICS = (*MASK_METRICS, "average_precision")
-"""Columns of the table of all scores, each with a foot-note."""
 
 CLAIMS: dict[Design, str] = {
     "one training": "All this is said of these trained networks: a permutation test swaps two "
@@ -115,6 +112,7 @@ def write_report(content: Content, folder: Path) -> None:
     def source(picture: Picture) -> str:
         return picture_source(picture.path, pictures, folder)
 
+    unit = "mm" if dataset.spacing else "pixels"
     values = {
         "content": content,
         "params": params,
@@ -127,7 +125,14 @@ def write_report(content: Content, folder: Path) -> None:
         "simulated": describe(board.simulated) if (board := content.leaderboard).simulated else "",
         "components": _components(content.leaderboard),
         "aliases": content.leaderboard.aliases,
-        "definitions": {name: DEFINITIONS[name] for name in SHOWN_METRICS},
+        "definitions": {
+            name: one
+            for name, one in DEFINITIONS.items()
+            if name in content.leaderboard.rows[0].scores
+        },
+        "columns": _columns(content.leaderboard.rows[0].scores, unit),
+        "unit": unit,
+        "undefined": _undefined(content.leaderboard.rows),
         "variants": VARIANT_WORDS,
         "drawn": DRAWN[content.leaderboard.design],
         "external_means": [name for name in SHOWN if name != params.comparison.metric],
@@ -156,6 +161,32 @@ def write_report(content: Content, folder: Path) -> None:
     for ending in ("md", "html"):
         template = f"comparison/page.{ending}.jinja"
         write_page(folder / f"comparison.{ending}", template, values, FILTERS)
+
+
+def _columns(scores: Mapping[str, float], unit: str) -> dict[str, str]:
+    """Columns of the table of all scores, and what they are called there.
+
+    What depends on the unit of length is measured at each image's own size.
+
+    Args:
+        scores: of a candidate.
+        unit: of lengths.
+    """
+    columns = {}
+    for name, one in DEFINITIONS.items():
+        if name in scores:
+            column = f"{name}_original" if name in DISTANCES else name
+            columns[column] = name.replace("_", " ") + (f", {unit}" if one.is_distance else "")
+    return columns
+
+
+def _undefined(rows: list[LeaderboardRow]) -> list[str]:
+    """Metrics that no test image defines for any candidate."""
+    return [
+        name
+        for name in DEFINITIONS
+        if name in rows[0].scores and all(np.isnan(row.scores[name]) for row in rows)
+    ]
 
 
 def _draw_plots(content: Content) -> dict[str, str]:

@@ -30,6 +30,8 @@ class DatasetInfo:
         foreground: between which shares the foreground of all images together should lie.
         published: how many samples were published; 0 where that is not known.
         colours: `#rrggbb` by class id, in which pictures show the classes; empty: any.
+        spacing: millimetres from a pixel to the one below it and to the one beside it; None: not
+            known.
     """
 
     name: str
@@ -40,6 +42,7 @@ class DatasetInfo:
     foreground: tuple[float, float] = (0.0, 0.5)
     published: int = 0
     colours: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,4 +147,6 @@ def read_info(folder: Path) -> DatasetInfo:
     """Read dataset.json of a canonical folder."""
     fields = json.loads((folder / "dataset.json").read_text())
     lists = {name: tuple(fields[name]) for name in ("classes", "foreground", "colours")}
+    if spacing := fields.get("spacing"):
+        lists["spacing"] = tuple(spacing)
     return DatasetInfo(**{**fields, **lists})

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -10,19 +10,20 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from segbench.evaluation.drafts import Draft
-from segbench.evaluation.postprocessing import MaskRule, large_mask_by, mask_by
+from segbench.evaluation.postprocessing import MaskRule, binarise, enlarge, remove_components
 from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import boundary, counts
 from segbench.metrics.catalogue import (
+    DISTANCES,
     MASK_METRICS,
     OPTIONAL_METRICS,
     SUMMARY_METRICS,
     TRUTH_COLUMNS,
     VARIANTS,
 )
-from segbench.metrics.definition import Evidence
+from segbench.metrics.definition import Evidence, OwnSize
+from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.metrics.probabilities import Histogram, average_precision, histogram
 
@@ -33,14 +34,18 @@ class ImageScores:
 
     Attributes:
         row: scores by column, without the columns that identify the image.
-        counts: (F, 4) of the default rule's mask, see `counts.count_image`.
+        pred_mask: (H, W) class ids from the default rule.
+        counts: (F, 4) of that mask, see `counts.count_image`.
         correct: (2,), see `counts.count_image`.
+        histogram: (F, 2, 256), see `probabilities.histogram`.
         soft: (F, 2), see `on_device.soft_sums`.
     """
 
     row: dict[str, float]
+    pred_mask: Pixels
     counts: NDArray[np.int64]
     correct: NDArray[np.int64]
+    histogram: Histogram
     soft: NDArray[np.float32]
 
 
@@ -50,11 +55,12 @@ class Scorer:
 
     Attributes:
         num_classes: with the background.
-        tolerance: of the surface dice, in pixels.
+        tolerance: of the surface dice; in pixels, or, at an image's own size, the spacing's unit.
         default, chosen: mask rules.
         extra: names in `OPTIONAL_METRICS`.
         absent: foreground classes that no image of the split holds, see `absent_classes`; they are
             in no mean over the classes of an image.
+        spacing: of the pixels of an image at its own size.
     """
 
     num_classes: int
@@ -63,6 +69,7 @@ class Scorer:
     chosen: MaskRule
     extra: Sequence[str]
     absent: tuple[int, ...] = ()
+    spacing: Spacing = PIXELS
 
     def score(self, default: Prediction, chosen: Prediction) -> ImageScores:
         """Score an image.
@@ -70,53 +77,44 @@ class Scorer:
         Args:
             default, chosen: predictions of the network under each rule.
         """
-        truth = default.original()
-        plain = ruled = Draft.of(default, *truth.shape)
-        if chosen is not default:
-            ruled = Draft.of(chosen, *truth.shape)
-        begun = self.begin(default, histogram(default.probs_u8, default.mask))
-        return self.finish(begun, plain, ruled, default.mask, truth)
-
-    def begin(self, default: Prediction, own: Histogram) -> ImageScores:
-        """The scores that do not depend on the chosen rule, but for those of masks.
-
-        Args:
-            default: what the network predicts under the default rule.
-            own: its histogram (F, 2, 256).
-        """
-        row = {"average_precision": float(counts.mean_of_defined(average_precision(own)))}
-        evidence = Evidence(default.pred_mask, default.mask, own)
-        for name in self.extra:
-            row |= OPTIONAL_METRICS[name](evidence)
-        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
-        return ImageScores(row, cells, correct, default.soft)
-
-    def finish(
-        self, begun: ImageScores, default: Draft, chosen: Draft, mask: Pixels, truth: Pixels
-    ) -> ImageScores:
-        """Add the scores of masks by both rules.
-
-        Args:
-            begun: of `begin`.
-            default, chosen: what the masks by each rule are made of.
-            mask: (H, W) class ids, 255 where ignored, at the network's size.
-            truth: (H', W') likewise, at the image's own.
-        """
         ways, preds = [(default, self.default)], [default.pred_mask]
         if self.chosen != self.default:
             ways.append((chosen, self.chosen))
-            preds.append(mask_by(self.chosen, chosen))
-        at_network = at_original = self._of_masks(preds, mask)
-        if truth.shape != mask.shape:
-            large = [large_mask_by(rule, draft, *truth.shape) for draft, rule in ways]
-            at_original = self._of_masks(large, truth)
+            # With several classes the most probable wins, and the threshold has no effect.
+            several = self.num_classes > 2
+            pred = chosen.pred_mask if several else binarise(chosen.probs_u8, self.chosen.threshold)
+            preds.append(remove_components(pred, self.chosen, 1.0))
+        at_network = at_original = self._of_masks(preds, default.mask, PIXELS)
+        truth, large = default.original(), preds
+        if truth.shape != default.mask.shape:
+            scale = truth.size / default.mask.size
+            large = [
+                remove_components(
+                    binarise(enlarge(prediction.probs_u8, *truth.shape), rule.threshold),
+                    rule,
+                    scale,
+                )
+                for prediction, rule in ways
+            ]
+        if truth.shape != default.mask.shape or self.spacing != PIXELS:
+            at_original = self._of_masks(large, truth, self.spacing)
         found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
-        row = _of_truth(mask)
+        own = histogram(default.probs_u8, default.mask)
+        row = _of_truth(default.mask)
         for ending, scores in zip(VARIANTS, found, strict=True):
             row |= {f"{name}{ending}": value for name, value in scores.items()}
-        return replace(begun, row=row | begun.row)
+        row["average_precision"] = float(counts.mean_of_defined(average_precision(own)))
+        held = [at for at in range(1, self.num_classes) if at not in self.absent]
+        own_size = OwnSize(large[0], truth, held, self.spacing, self.tolerance)
+        evidence = Evidence(default.pred_mask, default.mask, own, own_size)
+        for name in self.extra:
+            row |= OPTIONAL_METRICS[name](evidence)
+        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
+        return ImageScores(row, default.pred_mask, cells, correct, own, default.soft)
 
-    def _of_masks(self, preds: list[Pixels], mask: Pixels) -> list[dict[str, float]]:
+    def _of_masks(
+        self, preds: list[Pixels], mask: Pixels, spacing: Spacing
+    ) -> list[dict[str, float]]:
         """All metrics of masks (H, W) of one image."""
         held = [at - 1 for at in range(1, self.num_classes) if at not in self.absent]
         drawn = preds
@@ -124,7 +122,7 @@ class Scorer:
             drawn = [
                 np.where(np.isin(pred, self.absent), 0, pred).astype(np.uint8) for pred in preds
             ]
-        outlines = boundary.boundary_scores(drawn, mask, self.num_classes, self.tolerance)
+        outlines = boundary.boundary_scores(drawn, mask, self.num_classes, self.tolerance, spacing)
         found = []
         for pred, of_outline in zip(preds, outlines.tolist(), strict=True):
             cells, correct = counts.count_image(pred, mask, self.num_classes)
@@ -202,6 +200,7 @@ def summarise(
         for ending in VARIANTS
     }
     told |= {name: f"{name}_per_image" for name in MASK_METRICS}
+    told |= {f"{name}_original": f"{name}_per_image_original" for name in DISTANCES}
     told |= {name: f"{name}_per_image" for name in found[0].row if name not in of_masks}
     for column, key in told.items():
         if column not in TRUTH_COLUMNS:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
-from segbench.datasets.canonical import read_samples
+from segbench.datasets.canonical import read_info, read_samples
 from segbench.images import Pixels, read_pixels
+from segbench.metrics.distances import Spacing
 from segbench.metrics.on_device import soft_sums, to_probs_u8
 from segbench.models.network import predict_classes
 
@@ -24,7 +25,6 @@ class Prediction:
     """A network's prediction for an image, and the ground truth.
 
     Attributes:
-        id: of the image.
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
         pred_mask: (H, W) class ids from the default rule.
         mask: (H, W) class ids, 255 where ignored.
@@ -32,7 +32,6 @@ class Prediction:
         original: reads the mask at the image's own size (H', W').
     """
 
-    id: str
     probs_u8: Pixels
     pred_mask: Pixels
     mask: Pixels
@@ -41,9 +40,14 @@ class Prediction:
 
 
 class Truths:
-    """Masks of a canonical dataset at their own size."""
+    """Masks of a canonical dataset at their own size.
+
+    Attributes:
+        spacing: of their pixels.
+    """
 
     def __init__(self, dataset: Path) -> None:
+        self.spacing = Spacing(*(read_info(dataset).spacing or ()))
         samples = read_samples(dataset)
         self._paths = {
             id: dataset / mask for id, mask in zip(samples["id"], samples["mask"], strict=True)
@@ -69,15 +73,14 @@ def predict(
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
-    ids = map(str, stitched.samples["id"])
+    ids = iter(stitched.samples["id"])
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         parts = (to_probs_u8(logits), predict_classes(logits, threshold), truth)
         soft = soft_sums(logits, truth).cpu().numpy()
         for probs_u8, pred, mask, sums in zip(
             *(part.cpu().numpy() for part in parts), soft, strict=True
         ):
-            id = next(ids)
-            yield Prediction(id, probs_u8, pred, mask, sums, partial(truths.read, id))
+            yield Prediction(probs_u8, pred, mask, sums, partial(truths.read, next(ids)))
 
 
 def _stitched_logits(

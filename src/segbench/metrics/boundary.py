@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from segbench.images import IGNORE, Pixels
 from segbench.metrics.counts import mean_of_defined
 from segbench.metrics.definition import Definition
+from segbench.metrics.distances import PIXELS, UNIT, Nearest, Spacing, has_distance
 
 PERCENTILE = 95.0
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -28,7 +29,7 @@ class Boundary:
 
     Attributes:
         boundary_iou: IoU of the two masks' inner margins.
-        hausdorff95: in pixels.
+        hausdorff95: in the unit of the spacing.
         surface_dice: share of both outlines that lies within the tolerance of the other.
     """
 
@@ -47,14 +48,16 @@ DEFINITIONS = {
         f"{_LEFT_OUT}; 0 where only one of them has an outline",
     ),
     "hausdorff95": Definition(
-        "95th percentile of the distances from one outline to the other, in pixels; the larger of "
-        "both directions",
+        "95th percentile of the distances from one outline to the other, the larger of both "
+        f"directions; at the image's own size {UNIT}",
         f"{_LEFT_OUT}; the image's diagonal where only one of them has an outline",
         lower_is_better=True,
+        is_distance=True,
     ),
     "surface_dice": Definition(
-        "share of both outlines within the tolerance (evaluate.tolerance, in pixels) of the other: "
-        "normalised surface distance, by pixels of the outlines (Seidlitz et al. 2022)",
+        "share of both outlines within the tolerance (evaluate.tolerance; at the image's own size "
+        f"{UNIT}) of the other: normalised surface distance, by pixels of the outlines (Seidlitz "
+        "et al. 2022)",
         f"{_LEFT_OUT}; 0 where only one of them has an outline",
     ),
 }
@@ -64,7 +67,11 @@ MARGIN = 0.02
 
 
 def boundary_scores(
-    pred_masks: Sequence[Pixels], mask: Pixels, num_classes: int, tolerance: float
+    pred_masks: Sequence[Pixels],
+    mask: Pixels,
+    num_classes: int,
+    tolerance: float,
+    spacing: Spacing = PIXELS,
 ) -> NDArray[np.float64]:
     """Boundary scores of masks of one image, averaged over the foreground classes that occur.
 
@@ -72,10 +79,11 @@ def boundary_scores(
         pred_masks: P masks (H, W) of class ids, which share the work on the truth's outline.
         mask: (H, W) class ids, 255 where ignored.
         num_classes: with the background.
-        tolerance: of the surface dice, in pixels.
+        tolerance: of the surface dice, in the unit of the spacing.
+        spacing: of the pixels.
 
     Returns:
-        (P, 3): boundary IoU, Hausdorff 95 in pixels, surface dice; NaN where no class defines it.
+        (P, 3): boundary IoU, Hausdorff 95, surface dice; NaN where no class defines it.
 
     Raises:
         ValueError: if the shapes differ.
@@ -88,24 +96,28 @@ def boundary_scores(
     scores = np.empty((len(pred_masks), num_classes - 1, len(NAMES)))
     for class_id in range(1, num_classes):
         preds = [(pred_mask == class_id).view(np.uint8) for pred_mask in pred_masks]
-        found = of_class(preds, (mask == class_id).view(np.uint8), tolerance, ignored)
+        found = of_class(preds, (mask == class_id).view(np.uint8), tolerance, ignored, spacing)
         scores[:, class_id - 1] = [astuple(one) for one in found]
     return mean_of_defined(scores.swapaxes(1, 2))
 
 
 def of_class(
-    preds: Sequence[Pixels], truth: Pixels, tolerance: float, ignored: Pixels | None = None
+    preds: Sequence[Pixels],
+    truth: Pixels,
+    tolerance: float,
+    ignored: Pixels | None = None,
+    spacing: Spacing = PIXELS,
 ) -> list[Boundary]:
     """Boundary scores of one class.
 
     Args:
         preds: masks (H, W) of 0 and 1.
         truth: mask (H, W) of 0 and 1.
-        tolerance: of the surface dice, in pixels.
+        tolerance: of the surface dice, in the unit of the spacing.
         ignored: (H, W) 1 where pixels are ignored; None: nowhere.
+        spacing: of the pixels.
     """
-    diagonal = float(np.hypot(*truth.shape))
-    reach = max(1, round(MARGIN * diagonal))
+    reach = max(1, round(MARGIN * PIXELS.diagonal(*truth.shape)))
     # Crop to the bounding box of all masks, which are mostly small.
     left, top, width, height = cv2.boundingRect(np.bitwise_or.reduce([*preds, truth]))
     # Safe, as beyond the box, like beyond the image, counts as outside, unless it is ignored.
@@ -115,9 +127,11 @@ def of_class(
         slice(max(0, left - wider), left + width + wider),
     )
     hidden = None if ignored is None else np.ascontiguousarray(ignored[box])
-    real = _outline(truth[box], reach, hidden)
+    real = _outline(truth[box], reach, hidden, spacing)
+    worst = spacing.diagonal(*truth.shape)
     return [
-        _compare(_outline(pred[box], reach, hidden), real, tolerance, diagonal) for pred in preds
+        _compare(_outline(pred[box], reach, hidden, spacing), real, tolerance, worst)
+        for pred in preds
     ]
 
 
@@ -128,17 +142,17 @@ class _Outline:
     Attributes:
         edge: (H, W) its pixels.
         margin: (H, W) the mask's inner margin.
-        field: (H, W) distance of each pixel from the outline, in pixels; None if it has none.
+        nearest: how far its nearest pixel is; None if it has none.
         is_empty: whether the mask has no pixel, but for ignored ones.
     """
 
     edge: NDArray[np.bool_]
     margin: NDArray[np.bool_]
-    field: NDArray[np.float32] | None
+    nearest: Nearest | None
     is_empty: bool
 
 
-def _outline(mask: Pixels, reach: int, ignored: Pixels | None) -> _Outline:
+def _outline(mask: Pixels, reach: int, ignored: Pixels | None, spacing: Spacing) -> _Outline:
     """Outline of a mask (H, W) of 0 and 1; `ignored` likewise, see `of_class`."""
     mask = np.ascontiguousarray(mask)
     if not mask.any():
@@ -151,10 +165,9 @@ def _outline(mask: Pixels, reach: int, ignored: Pixels | None) -> _Outline:
         # Ignored pixels are not outside, so that no margin runs along them.
         margin = _inner(mask | ignored, square) & mask & ~ignored
         is_empty = not (mask & ~ignored).any()
-    field = None
-    if ignored is None or edge.any():
-        field = cv2.distanceTransform(1 - edge, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return _Outline(edge.view(bool), margin.view(bool), field, is_empty)
+    is_seen = ignored is None or edge.any()
+    nearest = Nearest(edge.view(bool), spacing) if is_seen else None
+    return _Outline(edge.view(bool), margin.view(bool), nearest, is_empty)
 
 
 def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
@@ -163,28 +176,22 @@ def _inner(mask: Pixels, neighbours: Pixels) -> Pixels:
     return mask - eroded
 
 
-def _compare(pred: _Outline, truth: _Outline, tolerance: float, diagonal: float) -> Boundary:
+def _compare(pred: _Outline, truth: _Outline, tolerance: float, worst: float) -> Boundary:
     overlap = np.nan
     if (truth.is_empty or truth.margin.any()) and (truth.margin | pred.margin).any():
         shared = np.count_nonzero(pred.margin & truth.margin)
         overlap = shared / np.count_nonzero(pred.margin | truth.margin)
-    if truth.field is None and (pred.field is None or not truth.is_empty):
+    if not has_distance(pred.nearest is not None, truth.nearest is not None, truth.is_empty):
         return Boundary(overlap, np.nan, np.nan)
-    if truth.field is None or pred.field is None:
-        return Boundary(overlap, diagonal, 0.0)
-    apart = [_distances(pred.edge, truth.field), _distances(truth.edge, pred.field)]
+    if truth.nearest is None or pred.nearest is None:
+        return Boundary(overlap, worst, 0.0)
+    apart = [truth.nearest.to(pred.edge), pred.nearest.to(truth.edge)]
     near = sum(np.count_nonzero(part <= tolerance) for part in apart)
     return Boundary(
         overlap,
         max(_percentile(part) for part in apart),
         near / sum(len(part) for part in apart),
     )
-
-
-def _distances(edge: NDArray[np.bool_], field: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Distance of each outline pixel to the nearest pixel of the other outline."""
-    # Exactly, squares are whole numbers; rounding removes differences between code paths of OpenCV.
-    return np.sqrt(np.rint(np.square(field[edge], dtype=np.float64)))
 
 
 def _percentile(values: NDArray[np.float64]) -> float:

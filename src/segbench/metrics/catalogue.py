@@ -49,12 +49,14 @@ DEFINITIONS: dict[str, Definition] = {
 SUMMARY_METRICS = ("dice", "iou")
 """Metrics in the scores file, in every variant; the table of images has all metrics."""
 
+DISTANCES = ("hausdorff95", "surface_dice")
+"""Metrics of masks that depend on the unit of length: shown as measured at the original size."""
+
 MLFLOW_METRICS = (
-    *("dice", "iou", "precision", "recall", "accuracy"),
-    *("boundary_iou", "surface_dice", "hausdorff95"),
+    *("dice", "iou", "precision", "recall", "accuracy", "boundary_iou"),
     *(name for module in _OPTIONAL.values() for name in module.DEFINITIONS),
 )
 """Metrics whose means are logged to MLflow: few, so that its comparison view stays readable."""
 
-DVC_METRICS = ("dice", "iou", "precision", "recall", "hausdorff95")
-"""Metrics that DVC shows for each candidate, whichever metric ranks them."""
+DVC_METRICS = ("dice", "iou", "precision", "recall", "hausdorff95_original")
+"""Columns whose means DVC shows for each candidate, whichever metric ranks them."""

@@ -12,6 +12,10 @@ from segbench.metrics.counts import FN, FP, TN, TP
 from segbench.metrics.definition import Definition
 
 LEVELS = 256
+PROBABILITIES = (np.arange(LEVELS) + 0.5) / LEVELS
+"""(256,) what the levels stand for: the middle of each, but nearly all pixels of the first and the
+last are surer than that."""
+PROBABILITIES[[0, -1]] = 0, 1
 Histogram = NDArray[np.int64]
 """(..., 2, 256): number of pixels at each probability, outside (0) and inside (1) the class."""
 

@@ -213,6 +213,7 @@ class _Guessing:
             "split": None,
             "exif": "turn",
             "value_range": value_range,
+            "spacing": None,
             "foreground": None,
             "licence": "unknown",
             "redistributable": False,

@@ -1,5 +1,6 @@
 """The section `dataset`: the settings of each dataset in the catalogue."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
@@ -35,8 +36,25 @@ ValueRange = Annotated[
 Checksum = Annotated[str, StringConstraints(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 
 
+MOST_SHOWN = 40
+"""Characters of a wrong value that a message shows."""
 REPLACED = {"flood-area": "recipes/flood-vgg19.yaml", "hgr1": "recipes/hgr1-resnet50.yaml"}
 """Datasets removed from the catalogue, and the recipe that shows how to read their files now."""
+
+
+def _as_spacing(value: Any) -> Any:
+    """Raise ValueError unless a value is null or two distances."""
+    if value is None or (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(type(one) in (int, float) and 0 < one < math.inf for one in value)
+    ):
+        return value
+    shown = str(value)
+    raise ValueError(
+        f"{shown if len(shown) <= MOST_SHOWN else f'{shown[:MOST_SHOWN]}...'} is no distance from "
+        "pixel to pixel; write [row, column] in mm, as in [0.5, 0.5], or null to measure in pixels"
+    )
 
 
 def catalogue() -> list[str]:
@@ -308,6 +326,10 @@ class Folder(Section):
     """Values of images of more than 8 bits that are mapped to 0 and 255; values outside it become
     0 or 255 and are counted. With `bands` also a list, a range for each. null: 8-bit images
     only."""
+    spacing: Annotated[tuple[float, float] | None, BeforeValidator(_as_spacing)]
+    """Millimetres from a pixel to the one below it, and to the one beside it, in all images at
+    their own size. Distances at that size, and `evaluate.tolerance` there, are then in mm. null:
+    they are in pixels."""
     foreground: tuple[float, float] | None
     """Plausible range of the foreground's share of all pixels; outside it, the audit suspects
     inverted masks. null: 0 to 0.5."""

@@ -39,10 +39,13 @@ class Evaluate(Section):
     """Average logits over an image and its three mirror images, also in the exported model."""
     choose: Choose
     tolerance: Annotated[float, Field(ge=0)]
-    """Distance in pixels up to which outlines agree, for the surface dice."""
+    """Distance up to which outlines agree, for the surface dice: in pixels; at an image's own size
+    in mm if `dataset.spacing` is given."""
     extra_metrics: list[str]
-    """Optional metrics by module name in `metrics/optional`: calibration (expected calibration
-    error), pranet (means over thresholds, as in PraNet) and v_rand (Rand score of ISBI 2012)."""
+    """Optional metrics by module name in `metrics/optional`: brier (Brier score), calibration
+    (expected calibration error), cldice (centre lines of thin structures), objects (detection F1
+    and panoptic quality, by size), pranet (means over thresholds, as in PraNet), surface_distance
+    (surface dice and mean distance by length) and v_rand (Rand score of ISBI 2012)."""
     num_triptychs: NonNegativeInt
     """Evenly spaced test images drawn with truth and prediction, one file each."""
 

@@ -49,6 +49,7 @@ def info(params: Folder) -> DatasetInfo:
         published=params.published,
         foreground=params.foreground or (0.0, 0.5),
         colours=_colours(params),
+        spacing=params.spacing,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from segbench.metrics.definition import Definition, Evidence
-from segbench.metrics.probabilities import LEVELS
+from segbench.metrics.probabilities import PROBABILITIES
 
 BINS = 16
 """Number of bins of equal width; a divisor of 256, so that each byte value falls into one."""
@@ -20,11 +20,9 @@ DEFINITIONS = {
 
 def of_image(evidence: Evidence) -> dict[str, float]:
     """Calibration error of an image, averaged over its foreground classes."""
-    middle = (np.arange(LEVELS) + 0.5) / LEVELS
-    middle[[0, -1]] = 0, 1  # nearly all pixels of these levels are surer than their middle
     binned = evidence.histogram.reshape(len(evidence.histogram), 2, BINS, -1)
     number, positives = binned.sum(axis=(1, 3)), binned[:, 1].sum(axis=-1)
-    said = (binned.sum(axis=1) * middle.reshape(BINS, -1)).sum(axis=-1)
+    said = (binned.sum(axis=1) * PROBABILITIES.reshape(BINS, -1)).sum(axis=-1)
     total = number.sum(axis=-1)
     if not total.all():
         return {"calibration_error": np.nan}  # all pixels are ignored
