@@ -35,8 +35,9 @@ from segbench.tracking.records import (
     recorded,
 )
 from segbench.tracking.replay import UNREACHABLE, Replay, replay
+from segbench.tracking.views import unpacked
 from segbench.training.trainer import Trainer
-from support.mlflow_server import everything, server, write_record
+from support.mlflow_server import everything, server, write_comparison, write_record
 from support.pipeline import fit_one
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
@@ -123,6 +124,28 @@ def test_two_comparisons_of_one_experiment(offline: Callable[[], str], tmp_path:
         _comparison(tmp_path / id, id, "one", made)
         replay([tmp_path / id], offline())
         assert json.loads(views()["mlflow.sharedViewState.one-cost"])["createdAt"] == 4000
+
+
+@pytest.mark.slow
+def test_sync_brings_the_views_to_a_server(tmp_path: Path) -> None:
+    """By the records alone, which is all that a clone gets."""
+    write_comparison(tmp_path / "data")
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    command = [sys.executable, "-m", "segbench", "sync"]
+    with server(tmp_path / "server") as uri:
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        said = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+        assert said == f"5 records are in {uri}\n"
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(uri)
+        tags = client.get_experiment_by_name("polyps").tags
+        own = unpacked(tags["mlflow.sharedViewState.comparison-cost"])["searchFilter"]
+        found = client.search_runs(["1"], own)
+    assert {run.info.run_name for run in found} == {
+        f"{alias}-fold0-seed{seed}" for alias in ("bad", "good") for seed in (0, 1)
+    }
 
 
 @pytest.mark.slow

@@ -15,8 +15,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-# Set before importing MLflow, which would else send telemetry and retry a dead server for minutes.
+# Set before importing MLflow, which would else send telemetry, print two addresses for each run,
+# and retry a dead server for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import mlflow
