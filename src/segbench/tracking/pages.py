@@ -64,7 +64,9 @@ class Pages:
         elif scope["type"] == "http" and path.startswith("/views/"):
             await self._redirect(path, send)
         elif scope["type"] == "http" and path == "/":
-            await self._mlflow(scope, receive, _Changed(send))
+            # A browser may still hold the frame as another server sent it, and ask if that is good.
+            asked = [one for one in scope["headers"] if not one[0].startswith(b"if-")]
+            await self._mlflow({**scope, "headers": asked}, receive, _Changed(send))
         else:
             await self._mlflow(scope, receive, send)
 
@@ -107,7 +109,7 @@ class _Changed:
         if message.get("more_body", False):
             return
         body = self._body.replace(b"<head>", b"<head>" + CHANGES, 1)
-        # Without a tag to compare by: a browser would keep a frame that another server sent.
+        # Nothing to compare by: MLflow's own frame has the same tag and time.
         dropped = {b"content-length", b"etag", b"last-modified"}
         headers = [(key, value) for key, value in self._start["headers"] if key not in dropped]
         headers.append((b"content-length", str(len(body)).encode()))
