@@ -24,8 +24,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -42,10 +42,9 @@ from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays
 from segbench.arrays.transforms import augment_sample, build_pipeline
 from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import ResolvedHardware, prepare, resolve
-from segbench.evaluation.evaluate import score
-from segbench.evaluation.per_image import Scorer
-from segbench.evaluation.postprocessing import MaskRule, select_rule
-from segbench.evaluation.predict import Prediction, predict
+from segbench.evaluation.evaluate import select_and_score
+from segbench.evaluation.predict import Truths
+from segbench.evaluation.results import writing_predictions
 from segbench.images import Pixels
 from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import SegmentationNetwork, build_network
@@ -203,8 +202,8 @@ class Bench:
 
     @torch.no_grad()
     def evaluated(self) -> tuple[float, float]:
-        """Prediction and all default scores of a split, by a plain threshold and by the best one;
-        and forward only, in the same precision and layout.
+        """Evaluation of two splits, with the choice of a threshold and all default scores by it and
+        by a plain one; and forward only, in the same precision and layout.
 
         By the network that was trained before: the outlines of what an untrained one says are those
         of noise, and as long.
@@ -212,27 +211,29 @@ class Bench:
         network = self.network()
         network.load_state_dict(self._trained)
         network = network.to(memory_format=torch.channels_last).eval()
-        part = slice(STEPS * self.batch)
-        split = Arrays(self.arrays.images[part], self.arrays.masks[part], self.arrays.samples[part])
+        parts = [slice(at * STEPS * self.batch, (at + 1) * STEPS * self.batch) for at in range(2)]
+        splits = {
+            name: Arrays(*(own[part] for own in (self.arrays.images, self.arrays.masks)), rows)
+            for name, part in zip(("val", "test"), parts, strict=True)
+            for rows in [self.arrays.samples[part].reset_index(drop=True)]
+        }
         images, _ = self.resident()
         between = _Between((lambda: network(images)) if self.alternates else None)
-
-        def see() -> Iterator[Prediction]:
-            return predict(_Followed(network, between), split, _Packed(split), self.batch, 0.5)
-
-        plain = MaskRule(0.5, 0, False, False)
-        best = select_rule(plain, self.params.evaluate.choose, {False: list(see())})[0][1]
-        # Half a level on, lest it be the plain one, and only masks of one kind are scored.
-        chosen = replace(best, threshold=best.threshold + 0.5 / LEVELS)
-        scorer = Scorer(2, self.params.evaluate.tolerance, plain, chosen, [])
-        between.seconds, between.count = 0.0, 0
-        started = time.perf_counter()
-        score(scorer, see(), overlap=self.resolved.device != "cpu")
-        seconds = time.perf_counter() - started - between.seconds
+        followed = _Followed(network, between)
+        # No level of 256, lest the best threshold be this one, and masks of one kind be scored.
+        plain = self.params.evaluate.model_copy(update={"threshold": 0.5 + 0.5 / LEVELS})
+        with TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            with writing_predictions(Path(folder) / "predictions.zip") as write:
+                select_and_score(
+                    *(plain, {False: followed}, splits, _Packed(self.arrays), 2, Path(folder)),
+                    *(write, self.resolved.device != "cpu"),
+                )
+            seconds = time.perf_counter() - started - between.seconds
         forward = between.rate * self.batch
         if not self.alternates:
             forward = self._per_second(lambda: network(images))
-        return len(split.images) / seconds, forward
+        return sum(len(split.images) for split in splits.values()) / seconds, forward
 
     def _per_second(self, step: Callable[[], object]) -> float:
         """Time steps after two to warm up."""
@@ -282,8 +283,8 @@ class _Followed(nn.Module):
         return logits
 
 
-class _Packed:
-    """Truths at their own size, which is that of the network."""
+class _Packed(Truths):
+    """Masks at their own size, which is that of the network."""
 
     def __init__(self, split: Arrays) -> None:
         self._masks = dict(zip(split.samples["id"], split.masks, strict=True))

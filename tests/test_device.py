@@ -211,6 +211,8 @@ def test_float32_scores_are_those_of_a_cpu(
             splits,
             Truths(packed / "dataset"),
             len(header.dataset.classes),
+            tmp_path,
+            lambda *_: None,
             overlap=device != "cpu",
         )
         found.append(scores["test"])

@@ -62,6 +62,13 @@ def encode_mask(mask: Pixels) -> bytes:
     return cv2.imencode(".png", mask, how)[1].tobytes()
 
 
+def decode_mask(data: bytes) -> Pixels:
+    """Class ids (H, W) of a PNG that `encode_mask` made."""
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    return mask.astype(np.uint8, copy=False)
+
+
 def read_pixels(path: Path) -> Pixels:
     """Read a canonical image or mask: (H, W, 3) RGB, (H, W), or (H, W, C) of other bands.
 

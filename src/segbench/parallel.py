@@ -31,6 +31,7 @@ def thread_map(
     description: str,
     total: int | None,
     overlap: bool = True,
+    most: int | None = None,
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in their order, and report the progress.
 
@@ -44,8 +45,10 @@ def thread_map(
         total: number of items, None if it is unknown.
         overlap: work while items are taken. False where making an item takes all cores itself and
             would compete with the work for them.
+        most: items that are held at a time, if they are large; at least one for each core.
     """
-    most = WAITING_PER_THREAD * num_cores()
+    enough = WAITING_PER_THREAD * num_cores()
+    most = enough if most is None else min(enough, max(most, num_cores()))
     at_a_time, may_wait = (1, most) if overlap else (most, 0)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -56,6 +59,7 @@ def thread_map(
             remaining = iter(items)
             while taken := list(islice(remaining, at_a_time)):
                 waiting.extend(pool.submit(work, item) for item in taken)
+                taken.clear()  # else these would be held until the next ones are made
                 while len(waiting) > may_wait:
                     yield waiting.popleft().result()
                     bar.update()

@@ -18,8 +18,6 @@ from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Truths, predict
-from segbench.evaluation.results import RunResult, pack_masks, read_predictions
-from segbench.files import sha256_of_arrays
 from segbench.images import read_pixels
 from segbench.params import Params
 from segbench.params.augment import Patches
@@ -92,17 +90,6 @@ def test_without_patches_samples_are_whole() -> None:
     assert (stitched.mask(2) == images[2, ..., 0]).all()
 
 
-def test_predictions_of_any_size_are_stored_and_read(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    masks = [rng.integers(0, 3, size, np.uint8) for size in ((2, 3), (4, 2), (1, 7))]
-    arrays = pack_masks({"val": masks[:1], "test": masks})
-    np.savez_compressed(tmp_path / "predictions.npz", **arrays)
-    hashes = {"sha256": {"predictions": sha256_of_arrays(arrays)}}
-    run = RunResult("a", "a", 0, 0, hashes, pd.DataFrame(), pd.DataFrame(), {}, tmp_path)
-    read = read_predictions(run)
-    assert all((one == other).all() for one, other in zip(read, masks, strict=True))
-
-
 def test_an_image_smaller_than_a_patch() -> None:
     with pytest.raises(InputError, match=r"a: 40x40 is smaller than a patch of 48x32; lower augm"):
         tile_windows(40, 40, PATCHES, "a")
@@ -144,10 +131,10 @@ def test_whole_images_are_scored_not_patches(
     for index, id in enumerate(stitched.samples["id"]):
         truth = read_pixels(folder / "dataset" / files["mask"][id])
         assert (seen[index].original() == truth).all()
-        assert stitched.image(index).shape[:2] == found[index].pred_mask.shape
+        assert stitched.image(index).shape[:2] == seen[index].pred_mask.shape
         if size == 64:  # not resized: pixel for pixel
             assert (stitched.mask(index) == truth).all()
-            assert (found[index].pred_mask == truth).all()
+            assert (seen[index].pred_mask == truth).all()
         # Whatever the size it was seen at.
         assert found[index].row["dice_original"] > (0.99 if size == 64 else 0.9)
         share = (truth == 1).mean()

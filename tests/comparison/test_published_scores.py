@@ -19,7 +19,7 @@ from segbench.comparison.published import (
     split_difference,
 )
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, Scores, write_histograms, write_images
+from segbench.evaluation.results import RunResult, Scores, write_images, write_soft
 from segbench.metrics.counts import COUNTS, TN, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.params import Params
@@ -175,27 +175,23 @@ def test_pixels_of_all_classes_are_pooled(metric: str, params: Params) -> None:
 
 
 def leave(run: RunResult, folder: Path, batch_size: int, classes: int) -> RunResult:
-    """The run with its rows and histograms on disk, in another order than that of their ids."""
+    """The run with its rows and sums on disk, in another order than that of their ids."""
     rng = np.random.default_rng([run.seed, len(run.alias)])
     rows = run.images[run.images["split"] == "test"].sample(frac=1, random_state=run.seed)
-    histograms, sums = [], []
+    sums = []
     for share in rows["dice"]:
-        own = []
-        for _ in range(classes):
-            truth = rng.integers(300, 900)
-            inside = rng.multinomial(truth, [1 - share, *[0] * 254, share])
-            own.append([rng.multinomial(4096 - truth, [0.9, *[0] * 254, 0.1]), inside])
-        histograms.append(np.array(own))
-        sums.append([[one[255], one[255] + rest[255] + one.sum()] for rest, one in own])
+        truth, found = rng.integers(300, 900, classes), rng.integers(300, 900, classes)
+        sums.append(np.stack([truth * share, truth + found], axis=-1))
+    soft = np.array(sums, np.float32)
     out = folder / run.name
     out.mkdir()
     summary = {
         **run.summary,
-        "test/dice_soft_batch": soft_dice_batch(torch.tensor(sums), batch_size),
+        "test/dice_soft_batch": soft_dice_batch(torch.tensor(soft), batch_size),
         "sha256": {
             **run.summary["sha256"],
             "images": write_images(out / "images.csv", rows),
-            "histograms": write_histograms(out / "histograms.npz", {"test": histograms}),
+            "soft": write_soft(out / "soft.npz", {"test": soft}),
         },
     }
     return replace(run, folder=out, summary=summary)
@@ -212,8 +208,8 @@ def test_soft_dice_over_batches_stands_beside_that_of_the_device(
     assert row.ours.mean == pytest.approx(np.mean(own))
     assert 0 < row.ours.high - row.ours.low < 0.2
     assert row.words == "soft dice, mean over batches"
-    (runs[0].folder / "histograms.npz").unlink()
-    with pytest.raises(InputError, match=r"histograms.npz: missing or changed; run 'dvc pull'"):
+    (runs[0].folder / "soft.npz").unlink()
+    with pytest.raises(InputError, match=r"soft.npz: missing or changed; run 'dvc pull'"):
         judged(params, runs, board, averaging="batch", mean=0.5)
 
 

@@ -7,17 +7,25 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from segbench.evaluation.drafts import Draft, enlarge, enlarged_classes
 from segbench.evaluation.per_image import Scorer, absent_classes, image_table, summarise
 from segbench.evaluation.postprocessing import (
+    Choice,
     MaskRule,
+    Validated,
     best_threshold,
     binarise,
-    enlarge,
     remove_components,
     select_rule,
 )
 from segbench.evaluation.predict import Prediction
-from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, OPTIONAL_METRICS, VARIANTS
+from segbench.metrics.catalogue import (
+    DEFINITIONS,
+    MASK_METRICS,
+    OPTIONAL_METRICS,
+    SHAPE_METRICS,
+    VARIANTS,
+)
 from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
@@ -30,9 +38,22 @@ def predicted(
 ) -> Prediction:
     probs_u8, mask = probs_u8.astype(np.uint8)[None], mask.astype(np.uint8)
     truth = mask if original is None else original
-    return Prediction(
-        probs_u8, binarise(probs_u8, 0.5), mask, np.zeros((1, 2), np.float32), lambda: truth
-    )
+    pred, soft = binarise(probs_u8[0], 0.5), np.zeros((1, 2), np.float32)
+    return Prediction("a", probs_u8, pred, mask, soft, lambda: truth)
+
+
+def chosen(asked: Choose, predictions: dict[bool, list[Prediction]]) -> list[Choice]:
+    """The rules that are tried on predictions of the same images, best first."""
+    masks = [each.mask for each in next(iter(predictions.values()))]
+    validated = {
+        flips: Validated(
+            [Draft.of(each, *each.mask.shape) for each in own],
+            [histogram(each.probs_u8, each.mask) for each in own],
+        )
+        for flips, own in predictions.items()
+    }
+    held = [1] if any(mask.any() for mask in masks) else []
+    return select_rule(PLAIN, asked, validated, masks.__getitem__, held, 2)
 
 
 def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
@@ -49,7 +70,7 @@ NOTHING = Choose(threshold=False, min_sizes=[], largest=False, flips=False)
 
 
 def test_threshold_and_cleaning_are_chosen_together() -> None:
-    found = select_rule(PLAIN, ALL, {False: [predicted(*blobs())], True: [predicted(*blobs())]})
+    found = chosen(ALL, {False: [predicted(*blobs())], True: [predicted(*blobs())]})
     dice, rule = found[0]
     assert dice == 1
     # 10 < level <= 90, nearest to one half; of equals the smaller interference, and no flips.
@@ -60,21 +81,19 @@ def test_threshold_and_cleaning_are_chosen_together() -> None:
 
 
 def test_nothing_is_tried_that_was_not_asked_for() -> None:
-    assert select_rule(PLAIN, NOTHING, {False: [predicted(*blobs())]}) == [(0.0, PLAIN)]
+    assert chosen(NOTHING, {False: [predicted(*blobs())]}) == [(0.0, PLAIN)]
 
 
 def test_flips_win_where_they_are_better() -> None:
     probs_u8, mask = blobs()
     asked = NOTHING.model_copy(update={"flips": True})
     better = predicted(np.where(mask, 200, 10), mask)
-    assert select_rule(PLAIN, asked, {False: [predicted(probs_u8, mask)], True: [better]})[0][
-        1
-    ].flips
+    assert chosen(asked, {False: [predicted(probs_u8, mask)], True: [better]})[0][1].flips
 
 
 def test_without_foreground_nothing_is_chosen() -> None:
     probs_u8, mask = blobs()
-    ((dice, rule),) = select_rule(PLAIN, ALL, {False: [predicted(probs_u8, np.zeros_like(mask))]})
+    ((dice, rule),) = chosen(ALL, {False: [predicted(probs_u8, np.zeros_like(mask))]})
     assert np.isnan(dice)
     assert rule == PLAIN
 
@@ -167,7 +186,7 @@ def test_optional_metrics_leave_out_classes_that_the_split_does_not_hold() -> No
     probs_u8[1], probs_u8[0] = 255 * (mask == 1), 255 * (mask != 1)
     probs_u8[:, :3, :3] = np.array([0, 0, 255], np.uint8)[:, None, None]  # of the other class
     pred = probs_u8.argmax(axis=0).astype(np.uint8)
-    image = Prediction(probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
+    image = Prediction("a", probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
     row = (
         Scorer(3, 2.0, PLAIN, PLAIN, ["cldice", "objects", "surface_distance"], (2,))
         .score(image, image)
@@ -192,7 +211,7 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
     probs_u8[1], probs_u8[0] = 255 * (mask == 1), 255 * (mask != 1)
     probs_u8[:, :3, :3] = np.array([0, 0, 255], np.uint8)[:, None, None]  # of the other class
     pred = probs_u8.argmax(axis=0).astype(np.uint8)
-    image = Prediction(probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
+    image = Prediction("a", probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
     assert absent_classes([mask], 3) == (2,)
     held, all_of = (
         Scorer(3, 2.0, PLAIN, PLAIN, [], absent).score(image, image) for absent in ((2,), ())
@@ -210,12 +229,19 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
 def test_every_column_is_defined() -> None:
     probs_u8, mask = blobs()
     image = predicted(probs_u8, mask)
-    row = Scorer(2, 2.0, PLAIN, PLAIN, [*OPTIONAL_METRICS]).score(image, image).row
-    assert len(OPTIONAL_METRICS) >= 7
+    row = Scorer(2, 2.0, PLAIN, PLAIN, [*OPTIONAL_METRICS, *SHAPE_METRICS]).score(image, image).row
+    assert len(OPTIONAL_METRICS) + len(SHAPE_METRICS) >= 7
     plain = {name for name in row if not name.endswith(("_chosen", "_original"))}
     assert plain - set(DEFINITIONS) == {"object_size", "num_objects"}
 
 
 def test_probabilities_grow_linearly() -> None:
     probs_u8 = np.array([[[0, 100]]], np.uint8)
-    assert enlarge(probs_u8, 1, 4)[0, 0].tolist() == [0, 25, 75, 100]
+    assert enlarge(probs_u8[0], 1, 4)[0].tolist() == [0, 25, 75, 100]
+
+
+def test_of_many_classes_the_most_probable_wins_at_any_size() -> None:
+    """Also where several are equally probable: the first, as of the whole array."""
+    probs_u8 = np.random.default_rng(0).integers(0, 4, (7, 9, 11), np.uint8)
+    every = np.stack([enlarge(channel, 20, 31) for channel in probs_u8])
+    assert (enlarged_classes(probs_u8, 20, 31) == every.argmax(axis=0)).all()

@@ -11,8 +11,8 @@ from scipy.spatial.distance import cdist
 
 from segbench.metrics import boundary
 from segbench.metrics.boundary import boundary_scores, of_class
+from segbench.metrics.definition import Evidence
 from segbench.metrics.optional import v_rand
-from support.masks import evidence
 
 
 def reference(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> tuple[float, float, float]:
@@ -221,13 +221,13 @@ def test_v_rand_counts_pairs_of_pixels(seed: int) -> None:
     together = objects[:, None] == objects
     seen_together = (found[:, None] == found) & (found > 0) | np.eye(len(found), dtype=bool)
     expected = 2 * (together & seen_together).sum() / (together.sum() + seen_together.sum())
-    image = evidence(pred, truth, np.zeros((1, 2, 256), np.int64))
-    assert v_rand.of_image(image)["v_rand"] == pytest.approx(expected)
+    evidence = Evidence(pred, truth, np.zeros((1, 2, 256), np.int64))
+    assert v_rand.of_image(evidence)["v_rand"] == pytest.approx(expected)
 
 
 def test_v_rand_of_a_perfect_and_of_a_missing_object() -> None:
     pred, truth = squares(0)
     histogram = np.zeros((1, 2, 256), np.int64)
-    assert v_rand.of_image(evidence(pred, truth, histogram)) == {"v_rand": 1.0}
+    assert v_rand.of_image(Evidence(pred, truth, histogram)) == {"v_rand": 1.0}
     nothing = np.zeros_like(truth)
-    assert np.isnan(v_rand.of_image(evidence(pred, nothing, histogram))["v_rand"])
+    assert np.isnan(v_rand.of_image(Evidence(pred, nothing, histogram))["v_rand"])

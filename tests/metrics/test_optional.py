@@ -13,11 +13,12 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import brier_score_loss
 
 from segbench.metrics import boundary
-from segbench.metrics.catalogue import OPTIONAL_METRICS
+from segbench.metrics.catalogue import SHAPE_METRICS
+from segbench.metrics.definition import Evidence
 from segbench.metrics.distances import Spacing
 from segbench.metrics.optional import brier, cldice, objects, surface_distance
 from segbench.metrics.probabilities import histogram
-from support.masks import evidence
+from support.masks import own_size
 
 MM = Spacing(0.5, 0.25)
 
@@ -38,18 +39,18 @@ def square(top: int, left: int, side: int, size: int = 40) -> np.ndarray:
 @pytest.mark.parametrize("name", ["cldice", "surface_distance", "objects"])
 def test_of_empty_masks(name: str) -> None:
     empty, there = square(0, 0, 0), square(10, 10, 10)
-    score = OPTIONAL_METRICS[name]
-    both = score(evidence(empty, empty))
+    score = SHAPE_METRICS[name]
+    both = score(own_size(empty, empty))
     assert np.isnan([*both.values()]).all()
     for pred, mask in ((empty, there), (there, empty)):
-        found = score(evidence(pred, mask))
+        found = score(own_size(pred, mask))
         worst = dict.fromkeys(found, 0.0)
         worst["average_surface_distance"] = pytest.approx(np.hypot(40, 40))
         for column, value in found.items():
             # 100 pixels are a small object.
             undefined = column.endswith(("medium", "large"))
             assert np.isnan(value) if undefined else value == worst[column], column
-    perfect = score(evidence(there, there))
+    perfect = score(own_size(there, there))
     assert perfect.pop("average_surface_distance", 0) == 0
     assert {value for value in perfect.values() if not np.isnan(value)} == {1}
 
@@ -57,11 +58,11 @@ def test_of_empty_masks(name: str) -> None:
 @pytest.mark.parametrize("name", ["cldice", "surface_distance", "objects"])
 def test_classes_are_averaged_where_they_are_defined(name: str) -> None:
     pred, mask = square(10, 10, 10), square(10, 12, 10)
-    score = OPTIONAL_METRICS[name]
-    alone = score(evidence(pred, mask))
-    assert score(evidence(pred, mask, num_classes=4)) == pytest.approx(alone, nan_ok=True)
+    score = SHAPE_METRICS[name]
+    alone = score(own_size(pred, mask))
+    assert score(own_size(pred, mask, num_classes=4)) == pytest.approx(alone, nan_ok=True)
     lower = square(25, 25, 10)
-    several = score(evidence(pred + 2 * lower, mask + 2 * lower, num_classes=3))
+    several = score(own_size(pred + 2 * lower, mask + 2 * lower, num_classes=3))
     for column, value in alone.items():
         perfect = 0 if column == "average_surface_distance" else 1
         assert several[column] == pytest.approx((value + perfect) / 2, nan_ok=True)
@@ -70,7 +71,7 @@ def test_classes_are_averaged_where_they_are_defined(name: str) -> None:
 class TestClDice:
     @staticmethod
     def of(pred: np.ndarray, mask: np.ndarray) -> float:
-        return cldice.of_image(evidence(pred, mask))["cldice"]
+        return cldice.of_masks(own_size(pred, mask))["cldice"]
 
     def test_a_gap_by_hand(self) -> None:
         line = np.zeros((9, 30), np.uint8)
@@ -157,8 +158,8 @@ def contour(mask: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]
 class TestSurfaceDistance:
     def test_by_hand(self) -> None:
         """A square of 10 that is moved by 3 columns."""
-        found = surface_distance.of_image(
-            evidence(square(10, 13, 10), square(10, 10, 10), spacing=MM, tolerance=0.25)
+        found = surface_distance.of_masks(
+            own_size(square(10, 13, 10), square(10, 10, 10), spacing=MM, tolerance=0.25)
         )
         # Each side of a contour has 9 straight corners; its 4 ends cut off the corner of a pixel.
         cut = np.hypot(0.5, 0.25) / 2
@@ -176,7 +177,7 @@ class TestSurfaceDistance:
         apart = cdist(at, true_at)
         distance = np.concatenate([apart.min(axis=1), apart.min(axis=0)])
         weight = np.concatenate([length, true_length])
-        found = surface_distance.of_image(evidence(pred, mask, spacing=spacing, tolerance=0.61))
+        found = surface_distance.of_masks(own_size(pred, mask, spacing=spacing, tolerance=0.61))
         assert list(found.values()) == pytest.approx(
             [
                 weight[distance <= 0.61].sum() / weight.sum(),
@@ -186,9 +187,9 @@ class TestSurfaceDistance:
 
     def test_the_unit_is_that_of_the_spacing(self) -> None:
         pred, mask = blobs(0, (30, 37))
-        pixels = surface_distance.of_image(evidence(pred, mask, tolerance=2))
-        half = surface_distance.of_image(
-            evidence(pred, mask, spacing=Spacing(0.5, 0.5), tolerance=1)
+        pixels = surface_distance.of_masks(own_size(pred, mask, tolerance=2))
+        half = surface_distance.of_masks(
+            own_size(pred, mask, spacing=Spacing(0.5, 0.5), tolerance=1)
         )
         assert half["surface_dice_by_length"] == pixels["surface_dice_by_length"]
         assert half["average_surface_distance"] == pytest.approx(
@@ -200,16 +201,16 @@ class TestSurfaceDistance:
         truth, small = square(10, 10, 20), square(15, 15, 10)
         mask = truth.copy()
         mask[12:28:3] = 255
-        found = surface_distance.of_image(evidence(small, mask, tolerance=2))
+        found = surface_distance.of_masks(own_size(small, mask, tolerance=2))
         assert found["surface_dice_by_length"] == 0
-        assert surface_distance.of_image(evidence(truth, mask)) == {
+        assert surface_distance.of_masks(own_size(truth, mask)) == {
             "surface_dice_by_length": 1,
             "average_surface_distance": 0,
         }
         band = np.where(ndimage.binary_dilation(truth, iterations=2), 255, 0).astype(np.uint8)
         band[truth == 1] = 1
         for pred in (truth, small, np.zeros_like(truth)):
-            assert np.isnan([*surface_distance.of_image(evidence(pred, band)).values()]).all()
+            assert np.isnan([*surface_distance.of_masks(own_size(pred, band)).values()]).all()
 
     @pytest.mark.parametrize("seed", range(3))
     def test_outlines_of_pixels_are_measured_in_the_unit_too(self, seed: int) -> None:
@@ -238,7 +239,7 @@ class TestObjects:
         mask = square(2, 2, 10) + square(2, 20, 10) + square(20, 2, 10)
         pred = square(2, 2, 10) + square(20, 20, 5)
         pred[2:12, 20:28] = 1  # IoU 0.8
-        found = objects.of_image(evidence(pred, mask))
+        found = objects.of_masks(own_size(pred, mask))
         assert found["detection_f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
         assert found["panoptic_quality"] == pytest.approx((1 + 0.8) / (2 + 0.5 + 0.5))
         assert found["detection_f1_small"] == found["detection_f1"]
@@ -247,36 +248,36 @@ class TestObjects:
     def test_half_is_not_enough(self) -> None:
         mask, pred = square(2, 2, 10), square(2, 2, 10)
         pred[2:12, 2:7] = 0
-        assert objects.of_image(evidence(pred, mask))["detection_f1"] == 0
+        assert objects.of_masks(own_size(pred, mask))["detection_f1"] == 0
         pred[2, 6] = 1
-        assert objects.of_image(evidence(pred, mask))["detection_f1"] == 1
+        assert objects.of_masks(own_size(pred, mask))["detection_f1"] == 1
 
     def test_a_match_has_the_size_of_the_true_object(self) -> None:
         """A true object of 1024 pixels is medium, found with 1023 or not."""
         mask = square(0, 0, 32) + square(40, 0, 31, size=40)
         pred = mask.copy()
         pred[0, 0] = 0
-        found = objects.of_image(evidence(pred, mask))
+        found = objects.of_masks(own_size(pred, mask))
         assert found["detection_f1_medium"] == 1
         assert found["panoptic_quality_medium"] == pytest.approx(1023 / 1024)
         assert np.isnan(found["detection_f1_small"])
-        false = objects.of_image(evidence(pred, np.zeros_like(mask)))
+        false = objects.of_masks(own_size(pred, np.zeros_like(mask)))
         assert false["detection_f1_small"] == 0
         assert np.isnan(false["detection_f1_medium"])
         large = np.ones((96, 96), np.uint8)
-        assert objects.of_image(evidence(large, large))["detection_f1_large"] == 1
+        assert objects.of_masks(own_size(large, large))["detection_f1_large"] == 1
 
     def test_ignored_pixels_decide_no_match(self) -> None:
         mask, pred = square(2, 2, 10), square(2, 2, 10)
         pred[2:12, 12:30] = 1  # all of it beyond the object is ignored
         mask[:, 12:] = 255
-        assert objects.of_image(evidence(pred, mask))["panoptic_quality"] == 1
+        assert objects.of_masks(own_size(pred, mask))["panoptic_quality"] == 1
         mostly = np.zeros_like(mask)
         mostly[30:32, 9:20] = 1  # 3 of 11 columns count
-        found = objects.of_image(evidence(pred | mostly, mask))
+        found = objects.of_masks(own_size(pred | mostly, mask))
         assert found["detection_f1"] == 1
         mostly[30:32, 3:9] = 1  # 9 of 17
-        found = objects.of_image(evidence(pred | mostly, mask))
+        found = objects.of_masks(own_size(pred | mostly, mask))
         assert found["detection_f1"] == pytest.approx(2 / 3)
 
     @given(seed=st.integers(0, 10**6))
@@ -286,7 +287,7 @@ class TestObjects:
         iou = np.array([[(a & b).sum() / (a | b).sum() for b in found] for a in true])
         right = iou.max(initial=0, where=iou > 0.5, axis=1) if iou.size else np.zeros(0)
         halves = (len(true) + len(found)) / 2
-        scores = objects.of_image(evidence(pred, mask))
+        scores = objects.of_masks(own_size(pred, mask))
         assert scores["detection_f1"] == pytest.approx((right > 0).sum() / halves)
         assert scores["panoptic_quality"] == pytest.approx(right.sum() / halves)
 
@@ -297,7 +298,7 @@ class TestBrierScore:
         mask = (rng.random((30, 20)) < 0.3).astype(np.uint8)
         probs = np.clip(rng.normal(0.2 + 0.5 * mask, 0.3), 0, 1)
         probs_u8 = np.minimum(probs * 256, 255).astype(np.uint8)
-        found = brier.of_image(evidence(mask, mask, histogram(probs_u8[None], mask)))
+        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8[None], mask)))
         stored = (probs_u8 + 0.5) / 256
         stored[probs_u8 == 0], stored[probs_u8 == 255] = 0, 1
         exact = brier_score_loss(mask.ravel(), stored.ravel())
@@ -308,15 +309,15 @@ class TestBrierScore:
     def test_ignored_and_empty(self) -> None:
         mask = np.zeros((4, 4), np.uint8)
         probs_u8 = np.full((1, 4, 4), 128, np.uint8)
-        found = brier.of_image(evidence(mask, mask, histogram(probs_u8, mask)))
+        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8, mask)))
         assert found["brier_score"] == pytest.approx((128.5 / 256) ** 2)
         ignored = np.full_like(mask, 255)
-        nothing = brier.of_image(evidence(mask, ignored, histogram(probs_u8, ignored)))
+        nothing = brier.of_image(Evidence(mask, ignored, histogram(probs_u8, ignored)))
         assert np.isnan(nothing["brier_score"])
 
     def test_each_class_against_the_rest(self) -> None:
         mask = np.array([[0, 1, 2, 2]], np.uint8)
         probs_u8 = np.array([[[255, 0, 0, 0]], [[0, 255, 255, 0]], [[0, 0, 0, 255]]], np.uint8)
         own = histogram(probs_u8, mask)
-        found = brier.of_image(evidence(mask, mask, own, num_classes=3))
+        found = brier.of_image(Evidence(mask, mask, own))
         assert found["brier_score"] == pytest.approx((1 / 4 + 1 / 4) / 2)

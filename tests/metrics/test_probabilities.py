@@ -6,12 +6,12 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score
 
+from segbench.metrics.definition import Evidence
 from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_probs_u8
 from segbench.metrics.optional import calibration, pranet
 from segbench.metrics.probabilities import average_precision, counts_at, histogram
 from segbench.models.network import predict_classes
 from segbench.training.losses import WeightedLoss
-from support.masks import evidence
 
 RNG = np.random.default_rng(0)
 
@@ -67,8 +67,8 @@ def test_calibration_agrees_with_scikit_learn() -> None:
     true, mean = calibration_curve(mask.ravel(), said, n_bins=16)
     pixels, _ = np.histogram(said, 16, (0, 1))
     expected = (abs(true - mean) * pixels[pixels > 0]).sum() / pixels.sum()
-    image = evidence(mask, mask, histogram(probs_u8, mask))
-    found = calibration.of_image(image)["calibration_error"]
+    evidence = Evidence(mask, mask, histogram(probs_u8, mask))
+    found = calibration.of_image(evidence)["calibration_error"]
     assert found == pytest.approx(expected)
 
 
@@ -83,18 +83,18 @@ def test_pranet_by_its_own_definition() -> None:
         shared = (pred & (mask == 1)).sum()
         dices.append(2 * shared / (pred.sum() + mask.sum()))
         ious.append(shared / (pred | (mask == 1)).sum())
-    image = evidence(mask, mask, histogram(probs_u8, mask))
-    assert pranet.of_image(image) == pytest.approx(
+    evidence = Evidence(mask, mask, histogram(probs_u8, mask))
+    assert pranet.of_image(evidence) == pytest.approx(
         {"dice_over_thresholds": np.mean(dices), "iou_over_thresholds": np.mean(ious)}
     )
     empty = np.zeros_like(mask)
-    nothing = pranet.of_image(evidence(mask, empty, histogram(probs_u8, empty)))
+    nothing = pranet.of_image(Evidence(mask, empty, histogram(probs_u8, empty)))
     assert np.isnan([*nothing.values()]).all()
 
 
 def test_a_flat_map_is_stretched_to_nothing() -> None:
     probs_u8, mask = np.full((1, 4, 4), 100, np.uint8), np.eye(4, dtype=np.uint8)
-    found = pranet.of_image(evidence(mask, mask, histogram(probs_u8, mask)))
+    found = pranet.of_image(Evidence(mask, mask, histogram(probs_u8, mask)))
     assert found["dice_over_thresholds"] == pytest.approx(2 * 4 / (16 + 4))
 
 
@@ -124,5 +124,5 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
 def test_a_perfect_prediction_is_perfectly_calibrated() -> None:
     mask = (RNG.random((24, 20)) < 0.3).astype(np.uint8)
     sure = torch.from_numpy(40.0 * mask - 20.0).float()[None, None]
-    image = evidence(mask, mask, histogram(to_probs_u8(sure)[0].numpy(), mask))
-    assert calibration.of_image(image) == {"calibration_error": 0}
+    evidence = Evidence(mask, mask, histogram(to_probs_u8(sure)[0].numpy(), mask))
+    assert calibration.of_image(evidence) == {"calibration_error": 0}

@@ -8,7 +8,7 @@ from scipy import ndimage
 from segbench.metrics import boundary
 from segbench.metrics.distances import Spacing
 from segbench.metrics.optional import cldice, objects, surface_distance
-from support.masks import evidence
+from support.masks import own_size
 
 pytestmark = pytest.mark.slow  # seconds of imports
 
@@ -43,7 +43,7 @@ def test_distances_of_monai(seed: int, spacing: Spacing) -> None:
     dice = compute_surface_dice(**both, **units, class_thresholds=[1.1])
     assert found.surface_dice == pytest.approx(dice.item(), abs=1e-6)
     # With `use_subvoxels`, the surface distance of DeepMind.
-    scores = surface_distance.of_image(evidence(pred, mask, spacing=spacing, tolerance=1.1))
+    scores = surface_distance.of_masks(own_size(pred, mask, spacing=spacing, tolerance=1.1))
     dice = compute_surface_dice(**both, **units, class_thresholds=[1.1], use_subvoxels=True)
     assert scores["surface_dice_by_length"] == pytest.approx(dice.item(), abs=1e-6)
     edges, apart, lengths = get_edge_surface_distance(
@@ -67,7 +67,7 @@ def test_objects_of_monai(seed: int) -> None:
     labels = [
         torch.from_numpy(ndimage.label(one, np.ones((3, 3)))[0]).long() for one in (pred, mask)
     ]
-    found = objects.of_image(evidence(pred, mask))
+    found = objects.of_masks(own_size(pred, mask))
     tp, fp, fn, iou = compute_panoptic_quality(*labels, output_confusion_matrix=True).tolist()
     assert found["panoptic_quality"] == pytest.approx(iou / (tp + fp / 2 + fn / 2), abs=1e-6)
     assert found["detection_f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-6)
@@ -86,6 +86,6 @@ def test_centre_lines_are_nearly_those_of_scikit_image(seed: int) -> None:
     precision = (lines[0] & (mask > 0)).sum() / lines[0].sum()
     sensitivity = (lines[1] & (pred > 0)).sum() / lines[1].sum()
     expected = 2 * precision * sensitivity / (precision + sensitivity)
-    found = cldice.of_image(evidence(pred, mask))["cldice"]
+    found = cldice.of_masks(own_size(pred, mask))["cldice"]
     assert found == pytest.approx(expected, abs=0.02)
     assert 0.1 < expected < 0.99

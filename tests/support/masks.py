@@ -1,10 +1,9 @@
 """Masks for tests of resizing, what exact nearest neighbour makes of them, and for metrics."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segbench.images import Pixels
-from segbench.metrics.definition import Evidence, OwnSize
+from segbench.metrics.definition import OwnSize
 from segbench.metrics.distances import PIXELS, Spacing
 
 # Class 1 next to 3, and the ignored rim next to 0: what lies between them is a class too, or none.
@@ -39,25 +38,20 @@ def nearest(mask: Pixels, height: int, width: int) -> Pixels:
     return taken
 
 
-def evidence(
+def own_size(
     pred: Pixels,
     mask: Pixels,
-    histogram: NDArray[np.int64] | None = None,
     spacing: Spacing = PIXELS,
     tolerance: float = 0.0,
     num_classes: int = 2,
-) -> Evidence:
-    """What optional metrics get of an image whose own size is the network's.
+) -> OwnSize:
+    """What metrics of shapes get of an image.
 
     Args:
         pred: (H, W) class ids.
         mask: (H, W) class ids, 255 where ignored.
-        histogram: (F, 2, 256); None: no pixels.
         spacing: of the pixels.
         tolerance: up to which outlines agree.
         num_classes: with the background.
     """
-    if histogram is None:
-        histogram = np.zeros((num_classes - 1, 2, 256), np.int64)
-    own = OwnSize(pred, mask, range(1, num_classes), spacing, tolerance)
-    return Evidence(pred, mask, histogram, own)
+    return OwnSize(pred, mask, range(1, num_classes), spacing, tolerance)

@@ -47,6 +47,10 @@ class StitchedImages:
         """(H, W) class ids."""
         return self._assemble(index, self._arrays.masks)
 
+    def masks(self) -> Iterator[Pixels]:
+        """All masks, one at a time."""
+        return map(self.mask, range(len(self)))
+
     def blend(self, batches: Iterable[Logits]) -> Iterator[tuple[Logits, Pixels]]:
         """Stitch the logits of windows.
 
@@ -80,12 +84,15 @@ class StitchedImages:
 
     def _assemble(self, index: int, windows: Pixels) -> Pixels:
         if not self.is_tiled:
-            return np.array(windows[index])
+            whole = np.array(windows[index])
+            self._arrays.drop_page_cache()
+            return whole
         whole = np.empty((*self._size(index), *windows.shape[3:]), np.uint8)
         height, width = windows.shape[1:3]
         for row in self._rows(index):
             top, left = self._tops[row], self._lefts[row]
             whole[top : top + height, left : left + width] = windows[row]
+        self._arrays.drop_page_cache()
         return whole
 
     def _blend(self, index: int, logits: list[Logits]) -> Logits:

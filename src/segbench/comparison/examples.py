@@ -1,6 +1,7 @@
 """Test images that the report shows, with what each candidate made of them."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,12 @@ def draw_gallery(
     size = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
     stitched = StitchedImages(open_arrays(arrays / f"fold{fold}" / "test"))
     index_of = {str(id): index for index, id in enumerate(stitched.samples["id"])}
-    predictions = {alias: read_predictions(first[alias]) for alias in aliases}
-    with atomic_folder(folder) as partial:
+    with ExitStack() as opened, atomic_folder(folder) as partial:
+        of_alias = [opened.enter_context(read_predictions(first[alias])) for alias in aliases]
 
         def draw(id: str) -> Example:
             index = index_of[id]
-            masks = [stitched.mask(index), *(own[index] for own in predictions.values())]
+            masks = [stitched.mask(index), *(own.read("test", id) for own in of_alias)]
             image, truth, *preds = shrink(stitched.image(index), *masks, most=size)
             drawn = {"image": outline(image), "truth": outline(image, truth)}
             for alias, pred in zip(aliases, preds, strict=True):

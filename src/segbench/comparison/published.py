@@ -18,10 +18,9 @@ from segbench.comparison.statistics.panel import Floats, Panel
 from segbench.comparison.statistics.published import Reported, Versus, compare_with
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
-from segbench.evaluation.results import RunResult, Scores, column_arrays, read_histograms
+from segbench.evaluation.results import RunResult, Scores, column_arrays, read_soft
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DEFINITIONS
-from segbench.metrics.probabilities import LEVELS
 from segbench.params import Params
 from segbench.params.compare import Comparison
 from segbench.params.published import PublishedScore
@@ -331,21 +330,13 @@ def _of_batches(runs: Sequence[RunResult], listed: Scores, batch_size: int) -> M
 
 
 def _soft(run: RunResult, batch_size: int) -> tuple[Floats, Floats]:
-    """Soft dice (N, F) of the images of a run, by id, and weights that sum to 1.
-
-    Sums come from histograms of probabilities, which have 256 levels; what these round is put right
-    by what was measured on the device.
-    """
-    shares = np.arange(LEVELS) / (LEVELS - 1)
-    ids, histograms = read_histograms(run)
-    inside = (histograms[:, :, 1] * shares).sum(axis=-1)
-    both = (histograms.sum(axis=2) * shares).sum(axis=-1) + histograms[:, :, 1].sum(axis=-1)
+    """Soft dice (N, F) of the images of a run, by id, and weights that sum to 1."""
+    ids, sums = read_soft(run)
+    within, both = np.moveaxis(sums.astype(float), -1, 0)
     of_batch = np.add.reduceat(both, np.arange(0, len(both), batch_size), axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        soft = 2 * inside / both
+        soft = 2 * within / both
         weights = both / np.repeat(of_batch, batch_size, axis=0)[: len(both)]
-    weights /= np.nansum(weights)
-    measured = run.summary["test/dice_soft_batch"]
-    soft += (np.nan if measured is None else measured) - np.nansum(soft * weights)
+        weights /= np.nansum(weights)
     by_id = np.argsort(np.array(ids))
     return soft[by_id], weights[by_id]

@@ -1,9 +1,10 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import oom_as_input_error, prepare, resolve
 from segbench.errors import InputError
+from segbench.evaluation.drafts import Draft, DraftFile
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
@@ -24,25 +26,28 @@ from segbench.evaluation.per_image import (
     image_table,
     summarise,
 )
-from segbench.evaluation.postprocessing import Choice, MaskRule, select_rule
+from segbench.evaluation.postprocessing import Choice, MaskRule, Validated, select_rule
 from segbench.evaluation.predict import Prediction, Truths, predict
 from segbench.evaluation.results import (
+    Predictions,
+    Write,
     read_run_file,
     write_choices,
-    write_histograms,
     write_images,
-    write_predictions,
     write_scores,
+    write_soft,
+    writing_predictions,
 )
 from segbench.files import atomic_file, atomic_folder, sha256_of
+from segbench.images import Pixels, encode_mask
 from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS
+from segbench.metrics.probabilities import Histogram, histogram
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network, num_parameters
 from segbench.parallel import thread_map
 from segbench.params import Params
 from segbench.params.evaluate import Evaluate
-from segbench.progress import with_progress
 from segbench.report.drawing import class_colours
 from segbench.report.predictions import (
     PredictedSplit,
@@ -90,7 +95,7 @@ def evaluate(
         dataset: canonical folder, which has the masks at their own size.
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
-        out: receives images.csv, histograms.npz, predictions.npz and choices.csv (see `results`),
+        out: receives images.csv, soft.npz, predictions.zip and choices.csv (see `results`),
             model.pt2, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
@@ -114,14 +119,18 @@ def evaluate(
         networks = load_networks(weights, resolved.device)
         splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
         stitched = {name: StitchedImages(split) for name, split in splits.items()}
-        choices, found = select_and_score(
-            params.evaluate,
-            networks,
-            splits,
-            Truths(dataset),
-            len(header.dataset.classes),
-            overlap=resolved.device != "cpu",
-        )
+        predictions = out / "predictions.zip"
+        with writing_predictions(predictions) as write:
+            choices, found = select_and_score(
+                params.evaluate,
+                networks,
+                splits,
+                Truths(dataset),
+                len(header.dataset.classes),
+                out,
+                write,
+                overlap=resolved.device != "cpu",
+            )
         chosen = choices[0][1]
         tables = {name: image_table(stitched[name].samples, name, found[name]) for name in SPLITS}
         summary = {
@@ -131,9 +140,18 @@ def evaluate(
                 tables[name], found[name], header.dataset.classes, params.evaluate.batch_size
             ).items()
         }
+        write_choices(
+            out / "choices.csv",
+            [{"val_dice_per_image": dice, **asdict(rule)} for dice, rule in choices],
+        )
+        soft = {name: np.stack([image.soft for image in found[name]]) for name in SPLITS}
         hashes = {
             "weights": weights_sha256,
-            **_write_results(out, tables, choices, found),
+            "images": write_images(
+                out / "images.csv", pd.concat(tables.values(), ignore_index=True)
+            ),
+            "predictions": sha256_of(predictions),
+            "soft": write_soft(out / "soft.npz", soft),
             "dataset": header.digest,
         }
         with ThreadPoolExecutor(1) as pool:
@@ -142,7 +160,9 @@ def evaluate(
                 _write_pictures,
                 record,
                 out,
-                {name: _predicted(stitched[name], found[name], header) for name in SPLITS},
+                predictions,
+                stitched,
+                class_colours(header.dataset.colours, len(header.dataset.classes)),
                 tables["test"]["dice"].to_numpy(float),
                 params.evaluate.num_triptychs,
             )
@@ -211,9 +231,16 @@ def select_and_score(
     splits: Mapping[str, Arrays],
     truths: Truths,
     num_classes: int,
+    scratch: Path,
+    write: Write,
     overlap: bool,
 ) -> tuple[list[Choice], dict[str, list[ImageScores]]]:
     """Select a mask rule on validation, and score both splits by it and by the default rule.
+
+    Memory does not grow with the number of images, but for their rows of scores. What masks of
+    validation images are made of waits on disk for the choice: one plane of bytes an image,
+    compressed, is written and read in a fraction of the time in which the network would predict it
+    again.
 
     Args:
         params: the section `evaluate`.
@@ -221,7 +248,9 @@ def select_and_score(
         splits: packed validation and test images.
         truths: their masks at their own size.
         num_classes: with the background.
-        overlap: score test images while the network predicts the next ones.
+        scratch: folder of the disk for a temporary file.
+        write: gets the default rule's masks, those of a split in order.
+        overlap: score images while the network predicts the next ones.
 
     Returns:
         The rules that were tried, best first, and the scores of the images of each split, in order.
@@ -234,38 +263,109 @@ def select_and_score(
         return predict(networks[flips], splits[name], truths, params.batch_size, params.threshold)
 
     default = default_rule(params)
-    with oom_said(params):
-        totals = {name: len(StitchedImages(split)) for name, split in splits.items()}
-        tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
-        val = {
-            flips: [*with_progress(predict_split("val", flips), "predict val", totals["val"])]
-            for flips in tried
+    of_split = {
+        name: Scorer(
+            *(num_classes, params.tolerance, default, default, params.extra_metrics),
+            absent_classes(StitchedImages(split).masks(), num_classes),
+            truths.spacing,
+        )
+        for name, split in splits.items()
+    }
+    tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
+    with oom_said(params), ExitStack() as opened:
+        drafts = {
+            flips: opened.enter_context(DraftFile(scratch, num_classes > 2)) for flips in tried
         }
-        choices = select_rule(default, params.choose, val)
+        choices, val = _choose(
+            params,
+            of_split["val"],
+            {flips: predict_split("val", flips) for flips in tried},
+            drafts,
+            StitchedImages(splits["val"]),
+            truths,
+            partial(write, "val"),
+            overlap,
+        )
         chosen = choices[0][1]
-        of_split = {
-            name: Scorer(
-                *(num_classes, params.tolerance, default, chosen, params.extra_metrics),
-                absent_classes(split.masks, num_classes),
-                truths.spacing,
-            )
-            for name, split in splits.items()
-        }
         other = None if chosen.flips == default.flips else predict_split("test", chosen.flips)
-        return choices, {
-            "val": score(
-                of_split["val"],
-                val[default.flips],
-                val[chosen.flips],
-                label="score val",
-                total=totals["val"],
-            ),
-            "test": score(
-                *(of_split["test"], predict_split("test", default.flips), other, overlap),
-                label="evaluate test",
-                total=totals["test"],
-            ),
-        }
+        test = score(
+            replace(of_split["test"], chosen=chosen),
+            predict_split("test", default.flips),
+            other,
+            overlap,
+            label="evaluate test",
+            total=len(StitchedImages(splits["test"])),
+            most=params.batch_size,
+            write=partial(write, "test"),
+        )
+    return choices, {"val": val, "test": test}
+
+
+def _choose(
+    params: Evaluate,
+    scorer: Scorer,
+    predictions: Mapping[bool, Iterable[Prediction]],
+    drafts: Mapping[bool, DraftFile],
+    stitched: StitchedImages,
+    truths: Truths,
+    write: Callable[[str, bytes], None],
+    overlap: bool,
+) -> tuple[list[Choice], list[ImageScores]]:
+    """Select a mask rule, and score the same images by it.
+
+    Args:
+        params: the section `evaluate`.
+        scorer: by the default rule.
+        predictions: of the images, by whether logits are averaged over flips; the default first.
+        drafts: empty, likewise.
+        stitched: the images.
+        truths: their masks at their own size.
+        write: gets id and default mask of each.
+        overlap: work while the network predicts the next images.
+    """
+    several, total = scorer.num_classes > 2, len(stitched)
+
+    def begin(
+        found: tuple[Prediction, ...],
+    ) -> tuple[ImageScores, list[list[bytes]], list[Histogram]]:
+        own = [histogram(each.probs_u8, each.mask) for each in found[: 1 if several else None]]
+        # Reading the mask for its size; of one class, what is kept has the network's.
+        height, width = (found[0].original() if several else found[0].mask).shape
+        made = [
+            file.encode(Draft.of(each, height, width))
+            for file, each in zip(drafts.values(), found, strict=True)
+        ]
+        return scorer.begin(found[0], own[0]), made, [] if several else own
+
+    begun: list[ImageScores] = []
+    histograms: dict[bool, list[Histogram]] = {flips: [] for flips in drafts}
+    pairs = zip(*predictions.values(), strict=True)
+    ids = [str(id) for id in stitched.samples["id"]]
+    parts = thread_map(begin, pairs, "predict val", total, overlap, params.batch_size)
+    for id, (scores, made, own) in zip(ids, parts, strict=True):
+        begun.append(scores)
+        write(id, made[0][0])
+        for file, planes in zip(drafts.values(), made, strict=True):
+            file.append(planes)
+        for each, counted in zip(histograms.values(), own, strict=not several):
+            each.append(counted.astype(np.uint32))
+    choices = select_rule(
+        scorer.default,
+        params.choose,
+        {flips: Validated(file, histograms[flips]) for flips, file in drafts.items()},
+        stitched.mask,
+        [at for at in range(1, scorer.num_classes) if at not in scorer.absent],
+        scorer.num_classes,
+    )
+    scorer = replace(scorer, chosen=choices[0][1])
+
+    def finish(at: int) -> ImageScores:
+        plain = ruled = drafts[scorer.default.flips][at]
+        if scorer.chosen.flips != scorer.default.flips:
+            ruled = drafts[scorer.chosen.flips][at]
+        return scorer.finish(begun[at], plain, ruled, stitched.mask(at), truths.read(ids[at]))
+
+    return choices, [*thread_map(finish, range(total), "score val", total)]
 
 
 def score(
@@ -276,6 +376,8 @@ def score(
     *,
     label: str = "evaluate",
     total: int | None = None,
+    most: int | None = None,
+    write: Callable[[str, bytes], None] | None = None,
 ) -> list[ImageScores]:
     """Score images on all cores.
 
@@ -286,9 +388,21 @@ def score(
         overlap: score while the network predicts the next images, on a device of its own.
         label: of the progress bar.
         total: number of images, None if it is unknown.
+        most: predictions that are held at a time, see `thread_map`.
+        write: gets id and default mask of each, in order.
     """
     pairs = ((one, one) for one in default) if chosen is None else zip(default, chosen, strict=True)
-    return [*thread_map(lambda pair: scorer.score(*pair), pairs, label, total, overlap)]
+
+    def work(pair: tuple[Prediction, Prediction]) -> tuple[ImageScores, str, bytes]:
+        png = b"" if write is None else encode_mask(pair[0].pred_mask)
+        return scorer.score(*pair), pair[0].id, png
+
+    found = []
+    for scores, id, png in thread_map(work, pairs, label, total, overlap, most):
+        found.append(scores)
+        if write is not None:
+            write(id, png)
+    return found
 
 
 def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dict[str, float]:
@@ -308,52 +422,38 @@ def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dic
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
 
 
-def _write_results(
-    out: Path,
-    tables: Mapping[str, pd.DataFrame],
-    choices: list[Choice],
-    found: Mapping[str, list[ImageScores]],
-) -> dict[str, str]:
-    """Write the numbers that later statistics start from; sha256 of what compare reads."""
-    tried = [{"val_dice_per_image": dice, **asdict(rule)} for dice, rule in choices]
-    write_choices(out / "choices.csv", tried)
-    masks = {name: [image.pred_mask for image in images] for name, images in found.items()}
-    histograms = {name: [image.histogram for image in images] for name, images in found.items()}
-    return {
-        "images": write_images(out / "images.csv", pd.concat(tables.values(), ignore_index=True)),
-        "predictions": write_predictions(out / "predictions.npz", masks),
-        "histograms": write_histograms(out / "histograms.npz", histograms),
-    }
-
-
-def _predicted(
-    stitched: StitchedImages, found: list[ImageScores], header: Header
-) -> PredictedSplit:
-    return PredictedSplit(
-        [str(id) for id in stitched.samples["id"]],
-        stitched.image,
-        stitched.mask,
-        [image.pred_mask for image in found],
-        class_colours(header.dataset.colours, len(header.dataset.classes)),
-    )
-
-
 def _write_pictures(
     record: Record,
     out: Path,
-    splits: Mapping[str, PredictedSplit],
+    predictions: Path,
+    stitched: Mapping[str, StitchedImages],
+    colours: Sequence[str],
     test_dice: NDArray[np.float64],
     num_triptychs: int,
 ) -> None:
     """Draw predictions into folders of `out`, and again into the record."""
-    with atomic_folder(out / "pictures") as folder:
-        write_extremes(folder, splits["test"], test_dice)
-        write_grid(folder / "grid.png", splits["test"])
-        _add_to(record, folder, "pictures")
-    with atomic_folder(out / "triptychs") as folder:
-        write_triptychs(folder, splits["test"], num_triptychs)
-        _add_to(record, folder, "triptychs")
-    write_fixed_samples(record.artifact, splits["val"])
+    with Predictions(predictions) as masks:
+        splits = {
+            name: _predicted(own, partial(masks.read, name), colours)
+            for name, own in stitched.items()
+        }
+        with atomic_folder(out / "pictures") as folder:
+            write_extremes(folder, splits["test"], test_dice)
+            write_grid(folder / "grid.png", splits["test"])
+            _add_to(record, folder, "pictures")
+        with atomic_folder(out / "triptychs") as folder:
+            write_triptychs(folder, splits["test"], num_triptychs)
+            _add_to(record, folder, "triptychs")
+        write_fixed_samples(record.artifact, splits["val"])
+
+
+def _predicted(
+    stitched: StitchedImages, read: Callable[[str], Pixels], colours: Sequence[str]
+) -> PredictedSplit:
+    ids = [str(id) for id in stitched.samples["id"]]
+    return PredictedSplit(
+        ids, stitched.image, stitched.mask, lambda index: read(ids[index]), colours
+    )
 
 
 def _add_to(record: Record, folder: Path, name: str) -> None:

@@ -153,7 +153,7 @@ def score_by(
     default = default_rule(params)
     scorer = Scorer(
         *(num_classes, params.tolerance, default, rule, params.extra_metrics),
-        absent_classes(split.masks, num_classes),
+        absent_classes(StitchedImages(split).masks(), num_classes),
         truths.spacing,
     )
     first, *others = [
@@ -163,4 +163,12 @@ def score_by(
     other = others[0] if others else None
     total = len(StitchedImages(split))
     with oom_said(params):
-        return score(scorer, first, other, overlap, label="evaluate external", total=total)
+        return score(
+            scorer,
+            first,
+            other,
+            overlap,
+            label="evaluate external",
+            total=total,
+            most=params.batch_size,
+        )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from segbench.evaluation.postprocessing import MaskRule, binarise, enlarge, remove_components
+from segbench.evaluation.drafts import Draft
+from segbench.evaluation.postprocessing import MaskRule, large_mask_by, mask_by
 from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.metrics import boundary, counts
@@ -18,6 +19,7 @@ from segbench.metrics.catalogue import (
     DISTANCES,
     MASK_METRICS,
     OPTIONAL_METRICS,
+    SHAPE_METRICS,
     SUMMARY_METRICS,
     TRUTH_COLUMNS,
     VARIANTS,
@@ -34,18 +36,14 @@ class ImageScores:
 
     Attributes:
         row: scores by column, without the columns that identify the image.
-        pred_mask: (H, W) class ids from the default rule.
-        counts: (F, 4) of that mask, see `counts.count_image`.
+        counts: (F, 4) of the default rule's mask, see `counts.count_image`.
         correct: (2,), see `counts.count_image`.
-        histogram: (F, 2, 256), see `probabilities.histogram`.
         soft: (F, 2), see `on_device.soft_sums`.
     """
 
     row: dict[str, float]
-    pred_mask: Pixels
     counts: NDArray[np.int64]
     correct: NDArray[np.int64]
-    histogram: Histogram
     soft: NDArray[np.float32]
 
 
@@ -57,7 +55,7 @@ class Scorer:
         num_classes: with the background.
         tolerance: of the surface dice; in pixels, or, at an image's own size, the spacing's unit.
         default, chosen: mask rules.
-        extra: names in `OPTIONAL_METRICS`.
+        extra: names in `OPTIONAL_METRICS` and `SHAPE_METRICS`.
         absent: foreground classes that no image of the split holds, see `absent_classes`; they are
             in no mean over the classes of an image.
         spacing: of the pixels of an image at its own size.
@@ -77,40 +75,59 @@ class Scorer:
         Args:
             default, chosen: predictions of the network under each rule.
         """
+        truth = default.original()
+        plain = ruled = Draft.of(default, *truth.shape)
+        if chosen is not default:
+            ruled = Draft.of(chosen, *truth.shape)
+        begun = self.begin(default, histogram(default.probs_u8, default.mask))
+        return self.finish(begun, plain, ruled, default.mask, truth)
+
+    def begin(self, default: Prediction, own: Histogram) -> ImageScores:
+        """The scores that do not depend on the chosen rule, but for those of masks.
+
+        Args:
+            default: what the network predicts under the default rule.
+            own: its histogram (F, 2, 256).
+        """
+        row = {"average_precision": float(counts.mean_of_defined(average_precision(own)))}
+        evidence = Evidence(default.pred_mask, default.mask, own)
+        for name in self.extra:
+            if name in OPTIONAL_METRICS:
+                row |= OPTIONAL_METRICS[name](evidence)
+        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
+        return ImageScores(row, cells, correct, default.soft)
+
+    def finish(
+        self, begun: ImageScores, default: Draft, chosen: Draft, mask: Pixels, truth: Pixels
+    ) -> ImageScores:
+        """Add the scores of masks by both rules.
+
+        Args:
+            begun: of `begin`.
+            default, chosen: what the masks by each rule are made of.
+            mask: (H, W) class ids, 255 where ignored, at the network's size.
+            truth: (H', W') likewise, at the image's own.
+        """
         ways, preds = [(default, self.default)], [default.pred_mask]
         if self.chosen != self.default:
             ways.append((chosen, self.chosen))
-            # With several classes the most probable wins, and the threshold has no effect.
-            several = self.num_classes > 2
-            pred = chosen.pred_mask if several else binarise(chosen.probs_u8, self.chosen.threshold)
-            preds.append(remove_components(pred, self.chosen, 1.0))
-        at_network = at_original = self._of_masks(preds, default.mask, PIXELS)
-        truth, large = default.original(), preds
-        if truth.shape != default.mask.shape:
-            scale = truth.size / default.mask.size
-            large = [
-                remove_components(
-                    binarise(enlarge(prediction.probs_u8, *truth.shape), rule.threshold),
-                    rule,
-                    scale,
-                )
-                for prediction, rule in ways
-            ]
-        if truth.shape != default.mask.shape or self.spacing != PIXELS:
+            preds.append(mask_by(self.chosen, chosen))
+        at_network = at_original = self._of_masks(preds, mask, PIXELS)
+        large = preds
+        if truth.shape != mask.shape:
+            large = [large_mask_by(rule, draft, *truth.shape) for draft, rule in ways]
+        if truth.shape != mask.shape or self.spacing != PIXELS:
             at_original = self._of_masks(large, truth, self.spacing)
         found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
-        own = histogram(default.probs_u8, default.mask)
-        row = _of_truth(default.mask)
+        row = _of_truth(mask)
         for ending, scores in zip(VARIANTS, found, strict=True):
             row |= {f"{name}{ending}": value for name, value in scores.items()}
-        row["average_precision"] = float(counts.mean_of_defined(average_precision(own)))
         held = [at for at in range(1, self.num_classes) if at not in self.absent]
-        own_size = OwnSize(large[0], truth, held, self.spacing, self.tolerance)
-        evidence = Evidence(default.pred_mask, default.mask, own, own_size)
+        own = OwnSize(large[0], truth, held, self.spacing, self.tolerance)
         for name in self.extra:
-            row |= OPTIONAL_METRICS[name](evidence)
-        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
-        return ImageScores(row, default.pred_mask, cells, correct, own, default.soft)
+            if name in SHAPE_METRICS:
+                row |= SHAPE_METRICS[name](own)
+        return replace(begun, row=row | begun.row)
 
     def _of_masks(
         self, preds: list[Pixels], mask: Pixels, spacing: Spacing

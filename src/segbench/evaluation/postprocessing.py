@@ -1,17 +1,20 @@
 """Post-processing: probabilities to masks, and selection of the best rule on validation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.evaluation.predict import Prediction
-from segbench.images import IGNORE, Pixels
+from segbench.evaluation.drafts import Draft, Drafts, enlarge
+from segbench.images import Pixels
 from segbench.metrics import counts
-from segbench.metrics.probabilities import LEVELS, Histogram, counts_at, histogram
+from segbench.metrics.probabilities import LEVELS, Histogram, counts_at
+from segbench.parallel import thread_map
 from segbench.params.evaluate import Choose
+
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,9 @@ class MaskRule:
         return self.min_size > 1 or self.largest
 
 
-def binarise(probs_u8: NDArray[np.uint8] | NDArray[np.float32], threshold: float) -> Pixels:
-    """Class ids (H, W) of probabilities times 256, (C, H, W), see `on_device.to_probs_u8`."""
-    if len(probs_u8) == 1:
-        return (probs_u8[0] >= threshold * LEVELS).astype(np.uint8)
-    return probs_u8.argmax(axis=0).astype(np.uint8)
+def binarise(probs_u8: Pixels | Floats, threshold: float) -> Pixels:
+    """Class ids (H, W) of the foreground's probabilities times 256, see `on_device.to_probs_u8`."""
+    return (probs_u8 >= threshold * LEVELS).astype(np.uint8)
 
 
 def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
@@ -69,22 +70,49 @@ def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
     return cleaned
 
 
-def enlarge(probs_u8: Pixels, height: int, width: int) -> NDArray[np.float32]:
-    """Resize probabilities (C, H, W) to (C, height, width) by linear interpolation."""
-    return np.stack(
-        [
-            cv2.resize(channel.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-            for channel in probs_u8
-        ]
-    )
+def mask_by(rule: MaskRule, draft: Draft) -> Pixels:
+    """Class ids (H, W) of an image at the network's size."""
+    pred = draft.pred_mask
+    if draft.probs_u8 is not None:
+        pred = binarise(draft.probs_u8[0], rule.threshold)
+    return remove_components(pred, rule, 1.0)
+
+
+def large_mask_by(rule: MaskRule, draft: Draft, height: int, width: int) -> Pixels:
+    """Class ids (height, width) of an image at its own size, which is not the network's."""
+    if draft.probs_u8 is not None:
+        pred = binarise(enlarge(draft.probs_u8[0], height, width), rule.threshold)
+    else:
+        assert draft.enlarged is not None
+        pred = draft.enlarged
+    return remove_components(pred, rule, height * width / draft.pred_mask.size)
 
 
 Choice = tuple[float, MaskRule]
 """Mean dice per image on validation, and the rule that reached it."""
 
 
+@dataclass(frozen=True)
+class Validated:
+    """What a network says of the N validation images.
+
+    Attributes:
+        drafts: (N,) what masks are made of.
+        histograms: (N,) of (1, 2, 256) for one foreground class, see `probabilities.histogram`;
+            none for several.
+    """
+
+    drafts: Drafts
+    histograms: Sequence[Histogram]
+
+
 def select_rule(
-    default: MaskRule, options: Choose, predictions: Mapping[bool, Sequence[Prediction]]
+    default: MaskRule,
+    options: Choose,
+    validated: Mapping[bool, Validated],
+    masks: Callable[[int], Pixels],
+    held: Sequence[int],
+    num_classes: int,
 ) -> list[Choice]:
     """Try mask rules on validation images, best first.
 
@@ -94,61 +122,57 @@ def select_rule(
     Args:
         default: the rule to keep unless another is better.
         options: what to try.
-        predictions: of the validation images, keyed by whether logits are averaged over flips.
+        validated: keyed by whether logits are averaged over flips.
+        masks: reads the ground truth (H, W) of an image by its index.
+        held: foreground classes of which any image has pixels.
+        num_classes: with the background.
 
     Returns:
         All rules tried, best first. Ties go to the rule that changes least, and to the threshold
         nearest to the default. Only the default, with NaN, if no image has foreground.
     """
-    if not any(
-        ((image.mask > 0) & (image.mask != IGNORE)).any() for image in predictions[default.flips]
-    ):
+    if not held:
         return [(np.nan, default)]  # nothing to select by
     tried: list[Choice] = []
-    for flips, images in predictions.items():
+    for flips, found in validated.items():
         start = replace(default, flips=flips)
-        tried.append((_dice_of(images, start), start))
-        if options.threshold and len(images[0].probs_u8) == 1:
-            best = best_threshold(_histograms(images), default.threshold)
-            start = replace(start, threshold=best)
-            tried.append((_dice_of(images, start), start))
+        rules = [start]
+        if options.threshold and found.histograms:
+            start = replace(start, threshold=best_threshold(found.histograms, default.threshold))
+            rules.append(start)
         for largest in (False, True) if options.largest else (False,):
             for min_size in (0, *options.min_sizes):
                 rule = replace(start, largest=largest, min_size=min_size)
                 if rule.removes_components:
-                    tried.append((_dice_of(images, rule), rule))
+                    rules.append(rule)
+
+        def score(index: int, rules: list[MaskRule] = rules, found: Validated = found) -> Floats:
+            draft, mask = found.drafts[index], masks(index)
+            cells = [
+                counts.count_image(mask_by(rule, draft), mask, num_classes)[0] for rule in rules
+            ]
+            rows = [at - 1 for at in held]
+            return counts.per_image(np.stack(cells)[:, rows], counts.dice)
+
+        total = len(found.drafts)
+        dice = np.stack([*thread_map(score, range(total), "choose a mask rule", total)])
+        means = [float(_with_empty_as_right(own).mean()) for own in dice.T.copy()]
+        tried += zip(means, rules, strict=True)
     # Sorting is stable: among ties, rules tried earlier, which change less, stay first.
     return sorted(tried, key=lambda choice: -choice[0])
 
 
-def best_threshold(histograms: Histogram, default: float) -> float:
+def best_threshold(histograms: Iterable[Histogram], default: float) -> float:
     """The threshold with the highest mean dice per image; among ties, the nearest to the default.
 
     Args:
-        histograms: (N, 1, 2, 256).
+        histograms: (N,) of (1, 2, 256).
         default: a probability.
     """
-    scores = counts.dice(counts_at(histograms)[:, 0])
+    scores = np.stack([counts.dice(counts_at(one))[0] for one in histograms])
     means = _with_empty_as_right(scores).mean(axis=0)
     best = np.flatnonzero(means >= means.max() - 1e-12) / LEVELS
     return float(best[np.abs(best - default).argmin()])
-
-
-def _histograms(images: Iterable[Prediction]) -> Histogram:
-    return np.stack([histogram(image.probs_u8, image.mask) for image in images])
-
-
-def _dice_of(images: Sequence[Prediction], rule: MaskRule) -> float:
-    cells = []
-    for image in images:
-        one = len(image.probs_u8) == 1
-        pred = binarise(image.probs_u8, rule.threshold) if one else image.pred_mask
-        num_classes = max(2, len(image.probs_u8))
-        own, _ = counts.count_image(remove_components(pred, rule, 1.0), image.mask, num_classes)
-        cells.append(own)
-    every = np.stack(cells)
-    scores = counts.per_image(every[:, counts.held_classes(every)], counts.dice)
-    return float(_with_empty_as_right(scores).mean())
 
 
 def _with_empty_as_right(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.images import Pixels, read_pixels
-from segbench.metrics.distances import Spacing
+from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_sums, to_probs_u8
 from segbench.models.network import predict_classes
 
@@ -25,6 +25,7 @@ class Prediction:
     """A network's prediction for an image, and the ground truth.
 
     Attributes:
+        id: of the image.
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
         pred_mask: (H, W) class ids from the default rule.
         mask: (H, W) class ids, 255 where ignored.
@@ -32,6 +33,7 @@ class Prediction:
         original: reads the mask at the image's own size (H', W').
     """
 
+    id: str
     probs_u8: Pixels
     pred_mask: Pixels
     mask: Pixels
@@ -45,6 +47,8 @@ class Truths:
     Attributes:
         spacing: of their pixels.
     """
+
+    spacing = PIXELS
 
     def __init__(self, dataset: Path) -> None:
         self.spacing = Spacing(*(read_info(dataset).spacing or ()))
@@ -73,14 +77,15 @@ def predict(
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
-    ids = iter(stitched.samples["id"])
+    ids = map(str, stitched.samples["id"])
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         parts = (to_probs_u8(logits), predict_classes(logits, threshold), truth)
         soft = soft_sums(logits, truth).cpu().numpy()
         for probs_u8, pred, mask, sums in zip(
             *(part.cpu().numpy() for part in parts), soft, strict=True
         ):
-            yield Prediction(probs_u8, pred, mask, sums, partial(truths.read, next(ids)))
+            id = next(ids)
+            yield Prediction(id, probs_u8, pred, mask, sums, partial(truths.read, id))
 
 
 def _stitched_logits(

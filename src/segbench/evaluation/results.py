@@ -1,10 +1,12 @@
 """Results: what evaluated runs left behind, read back and checked against its hashes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from segbench.errors import InputError
 from segbench.files import atomic_file, sha256_of, sha256_of_arrays
-from segbench.images import Pixels
+from segbench.images import Pixels, decode_mask
 from segbench.params.compare import RunKey
 
 NAMING = ("split", "id", "group", "stratum")
@@ -67,11 +69,11 @@ def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
         pd.DataFrame(tried).to_csv(file, index=False, lineterminator="\n")
 
 
-def write_histograms(path: Path, histograms: Mapping[str, Sequence[NDArray[np.int64]]]) -> str:
-    """Write histograms (F, 2, 256) as an array (N, F, 2, 256) a split; sha256 of the content."""
-    return _write_archive(
-        path, {name: np.stack(own).astype(np.uint32) for name, own in histograms.items()}
-    )
+def write_soft(path: Path, sums: Mapping[str, NDArray[np.float32]]) -> str:
+    """Write the sums (N, F, 2) of `on_device.soft_sums` of each split; sha256 of the content."""
+    with atomic_file(path) as file:
+        np.savez_compressed(file, **sums)  # type: ignore[arg-type]
+    return sha256_of_arrays(sums)
 
 
 def write_scores(
@@ -333,50 +335,61 @@ def leaders(table: pd.DataFrame) -> dict[float, str]:
     return {float(rate): str(table[rate].idxmax()) for rate in rates}
 
 
-def pack_masks(masks: Mapping[str, Sequence[Pixels]]) -> dict[str, NDArray[Any]]:
-    """Masks (H, W) of any sizes as arrays: `<split>` their pixels, `<split>_sizes` (N, 2)."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, parts in masks.items():
-        arrays[name] = np.concatenate([part.ravel() for part in parts])
-        arrays[f"{name}_sizes"] = np.array([part.shape for part in parts], np.int64)
-    return arrays
+Write = Callable[[str, str, bytes], None]
+"""Writes the predicted mask of an image: split, id, PNG of class ids; see `images.encode_mask`."""
 
 
-def write_predictions(path: Path, masks: Mapping[str, Sequence[Pixels]]) -> str:
-    """Write predicted class ids (H, W) of each split, see `pack_masks`; sha256 of the content."""
-    return _write_archive(path, pack_masks(masks))
+@contextmanager
+def writing_predictions(path: Path) -> Iterator[Write]:
+    """Write predicted masks to a zip as they come, one `<split>/<id>.png` each."""
+    with atomic_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+
+        def write(split: str, id: str, png: bytes) -> None:
+            # ZipInfo has the same time in every file, so that equal masks make equal files.
+            archive.writestr(zipfile.ZipInfo(f"{split}/{id}.png"), png)
+
+        yield write
 
 
-def read_histograms(run: RunResult) -> tuple[list[str], NDArray[np.int64]]:
-    """Ids (N,) and histograms (N, F, 2, 256) of a run's test images, in the order in which they
-    were predicted, checked against its scores file."""
-    histograms = _read_archive(run, "histograms")["test"].astype(np.int64)
-    images = read_images(run.folder / "images.csv")
-    return images.loc[images["split"] == "test", "id"].tolist(), histograms
+class Predictions:
+    """Context manager that reads predicted masks, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+
+    def read(self, split: str, id: str) -> Pixels:
+        """(H, W) class ids of an image."""
+        return decode_mask(self._zip.read(f"{split}/{id}.png"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
 
 
-def read_predictions(run: RunResult) -> list[Pixels]:
-    """Predicted class ids (H, W) of a run's test images, checked against its scores file."""
-    masks = _read_archive(run, "predictions")
-    sizes = masks["test_sizes"]
-    parts = np.split(masks["test"], np.cumsum(sizes.prod(axis=1))[:-1])
-    return [part.reshape(size) for part, size in zip(parts, sizes, strict=True)]
+def read_predictions(run: RunResult) -> Predictions:
+    """Open the predicted masks of a run, checked against its scores file."""
+    path = run.folder / "predictions.zip"
+    if not path.exists() or sha256_of(path) != run.summary["sha256"].get("predictions"):
+        raise InputError(_changed(path))
+    return Predictions(path)
 
 
-def _read_archive(run: RunResult, name: str) -> dict[str, NDArray[Any]]:
-    path = run.folder / f"{name}.npz"
+def read_soft(run: RunResult) -> tuple[list[str], NDArray[np.float32]]:
+    """Ids (N,) and sums (N, F, 2) of a run's test images, see `on_device.soft_sums`, in the order
+    in which they were predicted, checked against its scores file."""
+    path = run.folder / "soft.npz"
     try:
         with np.load(path) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError):
         arrays = {}
-    if sha256_of_arrays(arrays) != run.summary["sha256"][name]:
-        raise InputError(f"{path}: missing or changed; run 'dvc pull' or 'segbench repro'")
-    return arrays
+    if sha256_of_arrays(arrays) != run.summary["sha256"].get("soft"):
+        raise InputError(_changed(path))
+    images = read_images(run.folder / "images.csv")
+    return images.loc[images["split"] == "test", "id"].tolist(), arrays["test"]
 
 
-def _write_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
-    """Write an .npz; sha256 of its content, as the file itself holds times."""
-    with atomic_file(path) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return sha256_of_arrays(arrays)
+def _changed(path: Path) -> str:
+    return f"{path}: missing or changed; run 'dvc pull' or 'segbench repro'"

@@ -1,8 +1,9 @@
 """All metrics by name: those of every mask, optional ones, and which tool shows which.
 
 An optional metric is a module in `metrics/optional`, named as `evaluate.extra_metrics` names it. It
-provides `DEFINITIONS`, a `Definition` for each column that it adds, and `of_image(evidence)`, their
-values; it needs no other registration.
+provides `DEFINITIONS`, a `Definition` for each column that it adds, and their values: as
+`of_image(evidence)`, or, of masks at the image's own size alone, as `of_masks(own)`. It needs no
+other registration.
 
 Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
 never counted. A score that a class of an image does not define is NaN: left out of means, and
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from segbench.metrics import boundary, counts, optional, probabilities
-from segbench.metrics.definition import Definition, Evidence
+from segbench.metrics.definition import Definition, Evidence, OwnSize
 
 MASK_METRICS = (*counts.SCORES, "accuracy", *boundary.NAMES)
 """Metrics computed for each variant of a mask; see `VARIANTS`."""
@@ -34,9 +35,14 @@ _OPTIONAL = {
 }
 
 OPTIONAL_METRICS: dict[str, Callable[[Evidence], dict[str, float]]] = {
-    name: module.of_image for name, module in _OPTIONAL.items()
+    name: module.of_image for name, module in _OPTIONAL.items() if hasattr(module, "of_image")
 }
 """Optional metrics by their name in `evaluate.extra_metrics`; each computes an image's columns."""
+
+SHAPE_METRICS: dict[str, Callable[[OwnSize], dict[str, float]]] = {
+    name: module.of_masks for name, module in _OPTIONAL.items() if hasattr(module, "of_masks")
+}
+"""Likewise, those of masks at the image's own size."""
 
 DEFINITIONS: dict[str, Definition] = {
     **counts.DEFINITIONS,

@@ -53,10 +53,8 @@ class Evidence:
         pred_mask: (H, W) class ids.
         mask: (H, W) class ids, 255 where ignored.
         histogram: (F, 2, 256), see `probabilities.histogram`.
-        own: masks at the image's own size.
     """
 
     pred_mask: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     histogram: NDArray[np.int64]
-    own: OwnSize

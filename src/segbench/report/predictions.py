@@ -26,19 +26,19 @@ class PredictedSplit:
         ids: (N,).
         image: reads an image (H, W, C) by its index; only those that are drawn are read.
         mask: reads its ground truth (H, W), class ids, likewise.
-        pred_masks: (N,) of (H, W), class ids.
+        pred_mask: reads what was predicted (H, W), class ids, likewise.
         colours: `#rrggbb` by class id.
     """
 
     ids: Sequence[str]
     image: Callable[[int], Pixels]
     mask: Callable[[int], Pixels]
-    pred_masks: Sequence[Pixels]
+    pred_mask: Callable[[int], Pixels]
     colours: Sequence[str]
 
     def small(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
         """Image, ground truth and prediction, shrunk to the same size for a page."""
-        image, truth, pred = shrink(self.image(index), self.mask(index), self.pred_masks[index])
+        image, truth, pred = shrink(self.image(index), self.mask(index), self.pred_mask(index))
         return image, truth, pred
 
     def triptych(self, index: int) -> list[Pixels]:

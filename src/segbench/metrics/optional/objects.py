@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.metrics.definition import Definition, Evidence, OwnSize
+from segbench.metrics.definition import Definition, OwnSize
 from segbench.metrics.one_class import OneClass, mean_over_classes
 
 OVERLAP = 0.5
@@ -45,9 +45,9 @@ DEFINITIONS = {
 }
 
 
-def of_image(evidence: Evidence) -> dict[str, float]:
+def of_masks(own: OwnSize) -> dict[str, float]:
     """Scores of the objects of an image, averaged over its classes."""
-    return mean_over_classes(evidence.own, DEFINITIONS, _of_class)
+    return mean_over_classes(own, DEFINITIONS, _of_class)
 
 
 class Matches(NamedTuple):

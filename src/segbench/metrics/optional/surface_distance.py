@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.images import Pixels
-from segbench.metrics.definition import Definition, Evidence, OwnSize
+from segbench.metrics.definition import Definition, OwnSize
 from segbench.metrics.distances import UNIT, Nearest, Spacing, has_distance
 from segbench.metrics.one_class import OneClass, mean_over_classes
 
@@ -32,9 +32,9 @@ DEFINITIONS = {
 }
 
 
-def of_image(evidence: Evidence) -> dict[str, float]:
+def of_masks(own: OwnSize) -> dict[str, float]:
     """Surface distances of an image, averaged over its classes."""
-    return mean_over_classes(evidence.own, DEFINITIONS, _of_class)
+    return mean_over_classes(own, DEFINITIONS, _of_class)
 
 
 def _of_class(masks: OneClass, own: OwnSize) -> list[float]:
