@@ -13,6 +13,8 @@ from segbench.images import encode_mask
 from segbench.params import Params
 from support.comparison import evaluated
 
+COLOURS = ["#000000", "#56de78"]
+
 
 def test_a_candidate_may_be_called_image_or_truth(
     params: Params, packed: Path, tmp_path: Path
@@ -28,7 +30,8 @@ def test_a_candidate_may_be_called_image_or_truth(
             write("test", id, encode_mask(np.ones_like(mask)))
     summary = {"sha256": {"predictions": sha256_of(tmp_path / "predictions.zip")}}
     runs = [replace(run, folder=tmp_path, summary=summary) for run in runs]
-    gallery = examples.draw_gallery(params, runs, aliases, packed / "arrays", tmp_path / "out")
+    arrays, out = packed / "arrays", tmp_path / "out"
+    gallery = examples.draw_gallery(params, runs, aliases, arrays, COLOURS, out)
     for example in (one for kind in gallery.values() for one in kind):
         paths = [picture.path for picture in example.pictures]
         assert len({path.read_bytes() for path in paths}) >= 3  # image, truth, prediction

@@ -253,14 +253,14 @@ def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
     run = evaluated("resnet18", 0, 0.7, 0.6)
     run.images["dice"] = np.nan
     with pytest.raises(
-        InputError, match=r"resnet18: no val image has a dice, since truth and pred"
+        InputError, match=r"resnet18: no val image defines its dice, as where none has an object"
     ):
         score_array([run], ["resnet18"], "val", "dice")
 
 
 def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     runs = [evaluated(alias, seed, 0.7, 0.6) for alias in ("a", "b") for seed in (0, 1)]
-    found = find_subgroups(runs, ["a", "b"], "dice")
+    found = find_subgroups(runs, ["a", "b"], "dice", 0.95)
     kinds = list(dict.fromkeys(part.kind for part in found))
     assert kinds == ["stratum", "object size", "objects", "hardest groups"]
     for kind in kinds[:3]:
@@ -268,7 +268,8 @@ def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     assert [part.label for part in found if part.kind == "objects"] == ["0", "1", "2", "3 or more"]
     near = next(part for part in found if part.label == "near")
     rows = runs[0].images[lambda table: (table["split"] == "test") & (table["stratum"] == "near")]
-    assert near.scores[0] == pytest.approx(rows["dice"].mean(), abs=0.005)
+    assert near.scores[0].mean == pytest.approx(rows["dice"].mean(), abs=0.005)
+    assert near.scores[0].low < near.scores[0].mean < near.scores[0].high
     assert len([part for part in found if part.kind == "hardest groups"]) == 10
 
 
@@ -385,7 +386,9 @@ def test_images_without_score_are_counted_by_the_metric_that_ranks(
     runs[0].images.loc[test & (run.images["id"] == "i0002"), "dice"] = np.nan
     audit = {"fold0": {"leaks": {}}}
     facts = data_facts(params, HEADER, audit, runs)
-    assert "60 images in 30 groups, 1 without score (truth and prediction empty)" in facts["Test"]
+    assert (
+        "60 images in 30 groups, 1 without score (truth and prediction are empty)" in facts["Test"]
+    )
     assert "1 without score in some runs (the truth is empty" in facts["Test"]
     assert "without score" not in facts["Validation"]
     tree["comparison"].update(params.comparison.model_dump() | {"metric": "iou"})

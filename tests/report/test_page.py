@@ -89,7 +89,7 @@ def test_what_resolves_the_difference_that_matters_is_said(
     assert found.leaderboard.resolvable > params.comparison.smallest_that_matters
     assert found.verdict.caveats[-1] == found.plan.sentence
     assert found.plan.sentence in pages["md"]
-    (section,) = re.findall('<h2 id="planning">.*?</table>', pages["html"], re.DOTALL)
+    (section,) = re.findall('<h3 id="planning">.*?</table>', pages["html"], re.DOTALL)
     assert found.plan.sentence in section
     for groups, resolved in zip(found.plan.groups, found.plan.rows[0][2], strict=True):
         assert f"{groups} groups" in section

@@ -14,6 +14,7 @@ from segbench.comparison.page import Content
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import Requirement
+from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.training_effort import TrainingEffort
 from segbench.comparison.verdict import reach_verdict
@@ -88,8 +89,9 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         ],
         learning_curves=[],
         published=judge_published(params, 2, audit, runs, board),
-        subgroups=find_subgroups(runs, board.aliases, "dice"),
-        gallery={"disagree": [Example("s1", [Picture(picture, 0.5)] * 4)]},
+        subgroups=find_subgroups(runs, board.aliases, "dice", 0.95),
+        single_images=spread_over_images(runs, board.aliases, "dice", 0.95),
+        gallery={"disagree": [Example("s1", "g1", 0.1, [Picture(picture, 0.5)] * 4)]},
         preview=picture,
         trained=folder,
         provenance={"version.torch": "2"},

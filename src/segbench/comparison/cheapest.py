@@ -33,11 +33,8 @@ def find_cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Co
         board: the leaderboard.
         costs: of predicting, by alias.
     """
-    by: str = params.cost
-    # A CPU does not say what a network takes while it predicts.
-    if by == "memory" and any(costs[alias].peak_mib is None for alias in board.aliases):
-        by = "weights"
-    values = {alias: _cost(by, costs[alias]) for alias in board.aliases}
+    cost = listed_cost(params, board, costs)
+    values = cost.values
     champion = board.rows[0]
     as_good = [champion] + [
         row
@@ -46,26 +43,57 @@ def find_cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Co
         and not_worse(row.difference_to_champion, params.smallest_that_matters)
     ]
     found = min(as_good, key=lambda row: values[row.alias])
-    text = TEXTS[by]
     return Cheapest(
         found,
-        text.format(values[found.alias]),
-        text.format(values[champion.alias]),
+        cost.in_words(found.alias),
+        cost.in_words(champion.alias),
         [alias for alias in board.aliases if values[alias] < values[champion.alias]],
     )
 
 
-TEXTS = {
-    "parameters": "{:.2f} M parameters",
-    "latency": "{:.1f} ms per image",
-    "memory": "{:.0f} MiB at the peak",
-    "weights": "{:.1f} MiB of weights",
-}
+@dataclass(frozen=True)
+class ListedCost:
+    """The cost that `comparison.cost` asks for.
+
+    Attributes:
+        heading: what it is.
+        values: by alias.
+        form: of a value with its unit.
+        rest: what a sentence says after that.
+    """
+
+    heading: str
+    values: dict[str, float]
+    form: str
+    rest: str
+
+    def in_cell(self, alias: str) -> str:
+        """6.21 M."""
+        return self.form.format(self.values[alias])
+
+    def in_words(self, alias: str) -> str:
+        """6.21 M parameters."""
+        return f"{self.in_cell(alias)} {self.rest}"
 
 
-def _cost(by: str, cost: Cost) -> float:
-    if by == "parameters":
-        return cost.parameters / 1e6
-    if by == "latency":
-        return cost.latency_ms.median
-    return cost.weight_bytes / 2**20 if cost.peak_mib is None or by == "weights" else cost.peak_mib
+def listed_cost(params: Comparison, board: Leaderboard, costs: Mapping[str, Cost]) -> ListedCost:
+    """The cost of the candidates that `comparison.cost` asks for; in place of memory, which a CPU
+    does not tell, that of the weights.
+
+    Args:
+        params: the section.
+        board: the leaderboard.
+        costs: of predicting, by alias.
+    """
+    own = {alias: costs[alias] for alias in board.aliases}
+    if params.cost == "parameters":
+        values = {alias: cost.parameters / 1e6 for alias, cost in own.items()}
+        return ListedCost("parameters", values, "{:.2f} M", "parameters")
+    if params.cost == "latency":
+        values = {alias: cost.latency_ms.median for alias, cost in own.items()}
+        return ListedCost("latency", values, "{:.1f} ms", "per image")
+    peaks = {alias: cost.peak_mib for alias, cost in own.items() if cost.peak_mib is not None}
+    if len(peaks) == len(own):
+        return ListedCost("peak memory", peaks, "{:.0f} MiB", "at the peak")
+    values = {alias: cost.weight_bytes / 2**20 for alias, cost in own.items()}
+    return ListedCost("weights", values, "{:.1f} MiB", "of weights")

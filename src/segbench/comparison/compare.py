@@ -19,6 +19,7 @@ from segbench.comparison.page import Content, write_report
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
+from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import text_table, write_tables
 from segbench.comparison.verdict import reach_verdict
@@ -27,6 +28,7 @@ from segbench.evaluation.results import EXTERNAL, RunResult, external_key, read_
 from segbench.files import atomic_file
 from segbench.params import Params
 from segbench.params.compare import Comparison
+from segbench.report.drawing import class_colours
 from segbench.report.predictions import fixed_samples
 from segbench.tracking import provenance
 from segbench.tracking.records import Record, Run, flatten, now_ms, recorded
@@ -103,9 +105,19 @@ def compare(params: Params, paths: Paths) -> str:
             external=external,
             learning_curves=curves,
             published=published,
-            subgroups=find_subgroups(rivals, board.aliases, params.comparison.metric),
+            subgroups=find_subgroups(
+                *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
+            ),
             gallery=draw_gallery(
-                params, rivals, board.aliases, paths.arrays, paths.out / "pictures"
+                params,
+                rivals,
+                board.aliases,
+                paths.arrays,
+                class_colours(header.dataset.colours, classes),
+                paths.out / "pictures",
+            ),
+            single_images=spread_over_images(
+                *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
             ),
             preview=paths.preview,
             trained=paths.trained,

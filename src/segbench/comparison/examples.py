@@ -14,9 +14,16 @@ from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.params import Params
 from segbench.report.drawing import SHOWN_SIZE, outline, shrink
+from segbench.report.overlay import overlay
 
 MOST_PIXELS = 3_200_000
 """Of all pictures in the report together, so that it can still be mailed: 3 MB of them."""
+
+
+MOST_DRAWN = 12
+"""Candidates whose predictions are drawn, the first of the leaderboard; more are not to be told
+apart at the size that is left."""
+BACKGROUND = 0
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """A test image: itself, its ground truth, and the predictions of the candidates by rank."""
+    """A test image.
+
+    Attributes:
+        id, group: which it is.
+        object_size: share of its pixels that are foreground.
+        pictures: itself, its ground truth, and the predictions of the first candidates.
+    """
 
     id: str
+    group: str
+    object_size: float
     pictures: list[Picture]
 
 
@@ -40,6 +55,7 @@ def draw_gallery(
     runs: list[RunResult],
     aliases: Sequence[str],
     arrays: Path,
+    colours: Sequence[str],
     folder: Path,
 ) -> dict[str, list[Example]]:
     """Draw test images with the predictions of all candidates: those on which the candidates differ
@@ -50,8 +66,9 @@ def draw_gallery(
     Args:
         params: all of them.
         runs: of all candidates.
-        aliases: by rank.
+        aliases: by rank; of many, those of the first are drawn, `MOST_DRAWN`.
         arrays: the folder that the augment stage wrote.
+        colours: `#rrggbb` by class id.
         folder: receives the pictures.
 
     Returns:
@@ -61,25 +78,29 @@ def draw_gallery(
     first = {run.alias: run for run in reversed(runs) if run.fold == fold}
     scores = pd.DataFrame({alias: _test_scores(run, params) for alias, run in first.items()})
     picked = pick_examples(scores, params.report.num_samples)
-    number = max(1, sum(map(len, picked.values()))) * (2 + len(aliases))
+    drawn_of = aliases[:MOST_DRAWN]
+    number = max(1, sum(map(len, picked.values()))) * (2 + len(drawn_of))
     size = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
     stitched = StitchedImages(open_arrays(arrays / f"fold{fold}" / "test"))
     index_of = {str(id): index for index, id in enumerate(stitched.samples["id"])}
+    rows = first[aliases[0]].images
+    of_image = rows[rows["split"] == "test"].set_index("id")
+    group, size_of = of_image["group"].to_dict(), of_image["object_size"].to_dict()
     with ExitStack() as opened, atomic_folder(folder) as partial:
-        of_alias = [opened.enter_context(read_predictions(first[alias])) for alias in aliases]
+        of_alias = [opened.enter_context(read_predictions(first[alias])) for alias in drawn_of]
 
         def draw(id: str) -> Example:
             index = index_of[id]
             masks = [stitched.mask(index), *(own.read("test", id) for own in of_alias)]
             image, truth, *preds = shrink(stitched.image(index), *masks, most=size)
-            drawn = {"image": outline(image), "truth": outline(image, truth)}
-            for alias, pred in zip(aliases, preds, strict=True):
-                drawn[f"prediction-{alias}"] = outline(image, truth, pred)
-            shown = [None, None, *(float(scores[alias][id]) for alias in aliases)]
+            drawn = {"image": outline(image), "truth": overlay(image, truth, colours, BACKGROUND)}
+            for alias, pred in zip(drawn_of, preds, strict=True):
+                drawn[f"prediction-{alias}"] = overlay(image, pred, colours, BACKGROUND, truth)
+            shown = [None, None, *(float(scores[alias][id]) for alias in drawn_of)]
             for name, pixels in drawn.items():
                 Image.fromarray(pixels).save(partial / f"{id}--{name}.jpg", quality=85)
             paths = [folder / f"{id}--{name}.jpg" for name in drawn]
-            return Example(id, list(map(Picture, paths, shown)))
+            return Example(id, str(group[id]), float(size_of[id]), list(map(Picture, paths, shown)))
 
         return {kind: [draw(id) for id in ids] for kind, ids in picked.items()}
 

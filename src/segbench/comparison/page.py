@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
 from segbench.comparison import plots
+from segbench.comparison.cheapest import listed_cost
 from segbench.comparison.coverage import describe
 from segbench.comparison.data_facts import data_facts
-from segbench.comparison.examples import Example, Picture
+from segbench.comparison.examples import BACKGROUND, MOST_DRAWN, Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
@@ -25,13 +25,15 @@ from segbench.comparison.learning_curve import DRAWN, LearningCurve
 from segbench.comparison.planning import Plan
 from segbench.comparison.published import PublishedRow, chance_text
 from segbench.comparison.requirements import Requirement
+from segbench.comparison.single_images import RULES, SingleImages, ranks
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Design
 from segbench.comparison.subgroups import Subgroup
 from segbench.comparison.verdict import Verdict, p_text
-from segbench.evaluation.results import RunResult, leaders, score_array, trial_table
+from segbench.evaluation.results import RunResult, leaders, trial_table
 from segbench.metrics.catalogue import DEFINITIONS, DISTANCES
 from segbench.params import Params
+from segbench.report.drawing import class_colours
 from segbench.report.links import link_to, picture_mode, picture_source
 from segbench.report.render import write_page
 from segbench.tracking.views import keys_of, lasting_address
@@ -73,6 +75,7 @@ class Content:
         learning_curves: over shares of the training groups, of candidates that have one.
         published: what others reached, beside the champion.
         subgroups: of the test images.
+        single_images: how scores spread over test images.
         gallery: test images with predictions, by what they show.
         preview: picture of the augmentation.
         trained: the folder in which each run's training has its own.
@@ -92,6 +95,7 @@ class Content:
     learning_curves: list[LearningCurve]
     published: list[PublishedRow]
     subgroups: list[Subgroup]
+    single_images: SingleImages
     gallery: dict[str, list[Example]]
     preview: Path
     trained: Path
@@ -113,11 +117,15 @@ def write_report(content: Content, folder: Path) -> None:
         return picture_source(picture.path, pictures, folder)
 
     unit = "mm" if dataset.spacing else "pixels"
+    columns = _columns(content.leaderboard.rows[0].scores, unit)
     values = {
         "content": content,
         "params": params,
         "metric": params.comparison.metric,
         "alpha": f"{1 - params.comparison.confidence:.2g}",
+        "expense": listed_cost(params.comparison, content.leaderboard, content.expenses.predicting),
+        "contents": _contents(content),
+        "first_note": _first_note(content),
         "percent": f"{100 * params.comparison.confidence:g} %",
         "rows": content.leaderboard.rows,
         "claim": CLAIMS[content.leaderboard.design],
@@ -130,9 +138,15 @@ def write_report(content: Content, folder: Path) -> None:
             for name, one in DEFINITIONS.items()
             if name in content.leaderboard.rows[0].scores
         },
-        "columns": _columns(content.leaderboard.rows[0].scores, unit),
+        "columns": columns,
         "unit": unit,
         "undefined": _undefined(content.leaderboard.rows),
+        "metric_ranks": _metric_ranks(content.leaderboard, columns),
+        "own_ranks": ranks(np.array([row.test.mean for row in content.leaderboard.rows])),
+        "rules": RULES,
+        "rule_ranks": {rule: ranks(means) for rule, means in content.single_images.by_rule.items()},
+        "legend": _legend(content.header),
+        "drawn_of": content.leaderboard.aliases[:MOST_DRAWN],
         "variants": VARIANT_WORDS,
         "drawn": DRAWN[content.leaderboard.design],
         "external_means": [name for name in SHOWN if name != params.comparison.metric],
@@ -158,9 +172,53 @@ def write_report(content: Content, folder: Path) -> None:
         },
         **_draw_plots(content),
     }
+    filters = FILTERS | {"place": _places(content.leaderboard)}
     for ending in ("md", "html"):
         template = f"comparison/page.{ending}.jinja"
-        write_page(folder / f"comparison.{ending}", template, values, FILTERS)
+        write_page(folder / f"comparison.{ending}", template, values, filters)
+
+
+def _contents(content: Content) -> dict[str, str]:
+    """The sections of the page by id, in the order in which a reviewer asks."""
+    elsewhere = content.external or content.published or content.learning_curves
+    return {
+        "certainty": "How sure is that?",
+        "cost": "What does each cost?",
+        "failures": "Where do they fail?",
+        **({"elsewhere": "Does it hold elsewhere?"} if elsewhere else {}),
+        "scores": "All scores",
+        "training": "How were they trained?",
+        "data": "Which data?",
+        "provenance": "Provenance",
+    }
+
+
+def _first_note(content: Content) -> str:
+    """What the first screen needs to be read rightly."""
+    chosen, board = content.params.comparison, content.leaderboard
+    images = sum(content.audit[f"fold{fold}"]["test"]["images"] for fold in chosen.folds)
+    order = (
+        " Candidates are in the order of their validation scores; those that share a rank cannot "
+        "be told apart."
+        if len(board.rows) > 1
+        else ""
+    )
+    return (
+        f"Mean {chosen.metric} per image of {images} test images in {board.num_groups} "
+        f"group{'s' if board.num_groups > 1 else ''}, {board.rows[0].num_runs} "
+        f"training{'s' if board.rows[0].num_runs > 1 else ''} each, with "
+        f"{100 * chosen.confidence:g} % intervals.{order}"
+    )
+
+
+def _places(board: Leaderboard) -> Callable[[float], str]:
+    """Where a score lies between the lowest and the highest bound of all, in CSS."""
+    bounds = np.array([[row.test.low, row.test.high] for row in board.rows])
+    if np.isnan(bounds).all():
+        return "{}".format
+    low, high = np.nanmin(bounds), np.nanmax(bounds)
+    wide = max(high - low, 1e-9)
+    return lambda score: f"{100 * (score - low) / wide:.1f}%"
 
 
 def _columns(scores: Mapping[str, float], unit: str) -> dict[str, str]:
@@ -198,10 +256,7 @@ def _draw_plots(content: Content) -> dict[str, str]:
         f"test {chosen.metric} per image: mean (diamond), {100 * chosen.confidence:g} % interval, "
         "seeds (dots)"
     )
-    of_images = {
-        alias: score_array(content.runs, [alias], "test", chosen.metric).values[0]
-        for alias in board.aliases
-    }
+    of_images = dict(zip(board.aliases, content.single_images.scores, strict=True))
     return {
         "means": plots.means(scores, [row.seeds for row in board.rows], label),
         "pareto": plots.pareto(
@@ -218,10 +273,27 @@ def _draw_plots(content: Content) -> dict[str, str]:
             },
             f"test {chosen.metric}",
         ),
-        "spread": plots.spread(
-            {alias: pd.DataFrame(own).mean().to_numpy() for alias, own in of_images.items()}
-        ),
+        "spread": plots.spread(of_images),
+        "profiles": plots.profiles(of_images, f"test {chosen.metric} of an image, mean over seeds"),
     }
+
+
+def _metric_ranks(board: Leaderboard, columns: Mapping[str, str]) -> dict[str, list[int | None]]:
+    """Of each column of scores, the rank of each candidate by its mean alone."""
+    return {
+        name: ranks(
+            np.array([row.scores[name] for row in board.rows]),
+            DEFINITIONS[name.removesuffix("_original")].lower_is_better,
+        )
+        for name in columns
+    }
+
+
+def _legend(header: Header) -> dict[str, str]:
+    """Colours of the classes that pictures fill, by name."""
+    names = header.dataset.classes
+    colours = class_colours(header.dataset.colours, len(names))
+    return {name: colours[at] for at, name in enumerate(names) if at != BACKGROUND}
 
 
 def _bounds(value: Interval, form: str) -> str:
@@ -259,13 +331,17 @@ def _published_assumed(params: Params, board: Leaderboard) -> str:
     )
 
 
-FILTERS: dict[str, Callable[[Any], str]] = {
+FILTERS: dict[str, Callable[..., str]] = {
     "bounds": partial(_bounds, form="{:.3f}"),
     "signed_bounds": partial(_bounds, form="{:+.3f}"),
     "heading": lambda metric: "IoU" if metric == "iou" else metric.replace("_", " "),
     "heading_micro": lambda metric: f"{'IoU' if metric == 'iou' else metric}, micro",
     "share": lambda value: "-" if np.isnan(value) else f"{100 * value:.0f} %",
+    "share_bounds": lambda value: (
+        "-" if np.isnan(value.low) else f"{100 * value.low:.0f} to {100 * value.high:.0f} %"
+    ),
     "p": p_text,
+    "rule_heading": lambda rule, metric: f"{metric}, {rule}",
     "chance": chance_text,
     "groups_of": "{} groups".format,
     "found": lambda value: f"{value:.3f}" if np.isfinite(value) else "none",

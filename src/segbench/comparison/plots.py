@@ -18,6 +18,8 @@ NARROW = 5
 """A range over less than such a factor is shown on a linear axis."""
 FEW_EPOCHS, FEW_RUNS = 20, 12
 """Up to which learning curves have a dot for each epoch, and broad lines."""
+MOST_IN_LEGEND = 16
+"""Candidates that a legend names."""
 MOST_POINTS = 10_000
 """Of all learning curves in a panel; of more epochs, every second, third ... is drawn."""
 
@@ -229,3 +231,29 @@ def spread(scores: Mapping[str, NDArray[np.float64]]) -> str:
     """Test score of every image, by candidate."""
     values = [own[~np.isnan(own)] for own in scores.values()]
     return to_svg(boxes(list(scores), values, "test score of each image, mean over seeds"))
+
+
+def profiles(scores: Mapping[str, NDArray[np.float64]], label: str) -> str:
+    """Share of the images that score at least so much, a line for each candidate (performance
+    profiles, Dolan and More 2002).
+
+    Args:
+        scores: by alias, one an image; NaN where it has none.
+        label: of the axis of scores.
+    """
+    figure, axes = make_axes(7.2, 3.2)
+    axes.spines["left"].set_visible(True)
+    at = np.linspace(0, 1, 201)
+    for number, (alias, own) in enumerate(scores.items()):
+        known = np.sort(own[~np.isnan(own)])
+        share = 1 - np.searchsorted(known, at - 1e-12, side="left") / max(1, len(known))
+        rounds, colour = divmod(number, len(COLOURS))
+        style_of_line = ("-", "--", "-.", ":")[rounds % 4]
+        axes.plot(at, share, style_of_line, color=COLOURS[colour], linewidth=1.6, label=alias)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of images", color=INK, fontsize=9)
+    if len(scores) <= MOST_IN_LEGEND:
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return to_svg(figure)

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from segbench.evaluation.results import RunResult
+from segbench.comparison.statistics.differences import Interval
+from segbench.comparison.statistics.panel import Panel
+from segbench.comparison.statistics.uncertainty import intervals
+from segbench.evaluation.results import RunResult, Scores, score_array
 
 MOST_GROUPS = 10
 """Groups that are shown: those that are the hardest on average."""
@@ -21,37 +25,64 @@ class Subgroup:
         kind: what they are told apart by.
         label: which of them.
         images: how many, in all folds.
-        scores: (C,) mean of each candidate over them and over seeds; NaN where none has a score.
+        scores: (C,) mean of each candidate over them and over seeds, with its interval; NaN where
+            none has a score.
     """
 
     kind: str
     label: str
     images: int
-    scores: list[float]
+    scores: list[Interval]
 
 
-def find_subgroups(runs: list[RunResult], aliases: Sequence[str], metric: str) -> list[Subgroup]:
+def find_subgroups(
+    runs: list[RunResult], aliases: Sequence[str], metric: str, confidence: float
+) -> list[Subgroup]:
     """Test images by stratum, object size (thirds), number of objects, and group.
+
+    Intervals are those of whole groups of images and of seeds; of a single group, of its images as
+    if they were independent.
 
     Args:
         runs: of all candidates.
         aliases: C candidates, in the order of the scores.
         metric: a column of the rows of images.
+        confidence: of each interval for itself.
     """
-    rows = pd.concat([run.images.assign(alias=run.alias, fold=run.fold) for run in runs])
-    rows = rows[rows["split"] == "test"]
+    scores = score_array(runs, aliases, "test", metric)
+    rows = _rows(runs, aliases[0], scores)
     found = []
-    for kind, labels in _kinds(rows, metric).items():
+    for kind, labels in _kinds(rows).items():
         for label in dict.fromkeys(labels.dropna().sort_values()):
-            part = rows[labels.to_numpy() == label]
-            means = part.groupby("alias")[metric].mean()
-            number = len(part[["fold", "id"]].drop_duplicates())
-            text = label if isinstance(label, str) else str(label)
-            found.append(Subgroup(kind, text, number, [float(means[alias]) for alias in aliases]))
+            part = (labels == label).to_numpy()
+            means = _means(scores, part, confidence)
+            found.append(Subgroup(kind, str(label), int(part.sum()), means))
     return found
 
 
-def _kinds(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
+def _means(scores: Scores, part: NDArray[np.bool_], confidence: float) -> list[Interval]:
+    values, groups = scores.values[:, :, part], scores.groups[part]
+    if np.isnan(values).all():
+        return [Interval(np.nan, np.nan, np.nan)] * len(values)
+    if len(np.unique(groups)) == 1:
+        groups = np.arange(len(groups)).astype(str)
+    return intervals(Panel(values, groups, scores.folds[part]), confidence)
+
+
+def _rows(runs: list[RunResult], alias: str, scores: Scores) -> pd.DataFrame:
+    """What is known of each test image, in the order of the scores, with the mean score of all."""
+    first: dict[int, pd.DataFrame] = {}
+    for run in runs:
+        if run.alias == alias and run.fold not in first:
+            first[run.fold] = run.images[run.images["split"] == "test"]
+    rows = pd.concat([first[fold] for fold in sorted(first)], ignore_index=True)
+    there = ~np.isnan(scores.values)
+    total = np.where(there, scores.values, 0.0).sum(axis=(0, 1))
+    with np.errstate(invalid="ignore"):
+        return rows.assign(mean=total / there.sum(axis=(0, 1)))
+
+
+def _kinds(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """A label for each row, by kind; nothing where all images are of one sort."""
     kinds = {"stratum": rows["stratum"]}
     there = rows[rows["object_size"] > 0]["object_size"]
@@ -70,7 +101,7 @@ def _kinds(rows: pd.DataFrame, metric: str) -> dict[str, pd.Series]:
         kinds["object size"] = pd.Series(np.array(names)[index], rows.index)
     objects = rows["num_objects"].clip(upper=MANY_OBJECTS).astype(int)
     kinds["objects"] = objects.astype(str).where(objects < MANY_OBJECTS, f"{MANY_OBJECTS} or more")
-    groups = rows.groupby("group")[metric].mean().sort_values(kind="stable")
+    groups = rows.groupby("group")["mean"].mean().sort_values(kind="stable")
     if 1 < len(groups) < rows["id"].nunique():
         hardest = groups.index[:MOST_GROUPS]
         kind = "group" if len(hardest) == len(groups) else "hardest groups"

@@ -32,10 +32,12 @@ class Verdict:
     """What a comparison says.
 
     Attributes:
+        headline: who leads, in a few words.
         sentence: who wins and how sure that is.
         caveats: what the reader must not take from the numbers, a sentence each.
     """
 
+    headline: str
     sentence: str
     caveats: list[str]
 
@@ -61,10 +63,52 @@ def reach_verdict(
     rollbacks = {run.name: run.trained["rollbacks"] for run in runs}
     resolves = board.resolvable <= params.smallest_that_matters
     further = [plan.sentence] if plan and not resolves else []
+    leaky = leaks(audit, params.folds)
     return Verdict(
-        verdict_sentence(params, board, costs, leaks(audit, params.folds)),
+        headline(params, board, leaky),
+        verdict_sentence(params, board, costs, leaky),
         [*caveats(params, board, rollbacks), *further],
     )
+
+
+def headline(params: Comparison, board: Leaderboard, leaky: bool) -> str:
+    """Who leads, in words that need no statistics.
+
+    Args:
+        params: the section.
+        board: the leaderboard.
+        leaky: test images are related to training images, which is said first.
+    """
+    champion, *rest = board.rows
+    before = "The split leaks, so this may be wrong: " if leaky else ""
+    if not rest:
+        return f"{before}{champion.alias} reaches {params.metric} {champion.test.mean:.3f}"
+    if np.isinf(board.resolvable) or np.isnan(board.resolvable):
+        return (
+            f"{before}{champion.alias} leads, but these test images cannot show by more than chance"
+        )
+    named: dict[Relation | None, list[str]] = {}
+    for row in rest:
+        named.setdefault(row.relation, []).append(row.alias)
+    as_trained = ", as trained here" if board.design == "one training" else ""
+    if better := named.get("better"):
+        return f"{before}{champion.alias} was chosen, but {_few(better)} did better on test"
+    if len(named.get("worse", [])) == len(rest):
+        return f"{before}{champion.alias} is the best of {len(board.rows)}{as_trained}"
+    said = []
+    if equal := named.get("equivalent"):
+        said.append(f"{_few(equal)} {_is(equal)} as good for all that matters")
+    if unknown := named.get("undecided"):
+        said.append(f"{_few(unknown)} may be as good")
+    return f"{before}{champion.alias} leads{as_trained}; {' and '.join(said)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} others"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def verdict_sentence(

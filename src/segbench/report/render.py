@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -19,7 +18,7 @@ def write_page(
     path: Path,
     template: str,
     values: Mapping[str, object],
-    filters: Mapping[str, Callable[[Any], str]] | None = None,
+    filters: Mapping[str, Callable[..., str]] | None = None,
 ) -> None:
     """Write a page; pages hold no date, so that they repeat.
 

@@ -19,7 +19,12 @@ def reach_verdict(together: Together, board: Board) -> Verdict:
         together: the comparisons.
         board: their candidates.
     """
-    return Verdict(_sentence(together, board), _caveats(together, board))
+    champion, number = board.rows[0].alias, len(board.datasets)
+    return Verdict(
+        f"{champion} leads on {number} data sets together",
+        _sentence(together, board),
+        _caveats(together, board),
+    )
 
 
 def _sentence(together: Together, board: Board) -> str:
