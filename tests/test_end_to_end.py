@@ -111,6 +111,8 @@ def test_mlflow_holds_every_run(author: Workspace) -> None:
         assert tags["segbench.weights_sha256"] == scores["sha256"]["weights"]
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert tags["segbench.comparison.comparison"] == record.id
+        assert metrics["comparison/test_dice"] == pytest.approx(scores["test/dice_per_image"])
+        assert metrics["comparison/val_dice"] == pytest.approx(scores["val/dice_per_image"])
         assert metrics["comparison/rank"] == table.loc[name.partition("-")[0], "rank"]
         assert metrics["cost/parameters_M"] == pytest.approx(scores["parameters"] / 1e6, abs=1e-3)
         pictures = set(

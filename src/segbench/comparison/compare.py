@@ -201,12 +201,13 @@ def _describe(
         for alias, cost in expenses.predicting.items()
     }
     ranks = {row.alias: {rank_metric(chosen.name): float(row.rank)} for row in board.rows}
+    ranking = {split: f"{chosen.name}/{split}_{chosen.metric}" for split in ("test", "val")}
     own = f"{chosen.metric}_per_image"
     others = [
         f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image_original", "dice_micro")
     ]
     scores = [
-        *(f"test/{own}", f"val/{own}"),
+        *ranking.values(),
         *(name for name in others if name != f"test/{own}"),
         *(f"{external_key(one.name)}/{own}" for one in external),
     ]
@@ -222,8 +223,12 @@ def _describe(
         comparison=chosen.name,
         child_metrics={
             run.trained["run"]: {
-                key: round(value, 3)
-                for key, value in {**ranks.get(run.alias, {}), **costs[run.alias]}.items()
+                key: round(value, 3) if key in costs[run.alias] else value
+                for key, value in {
+                    **ranks.get(run.alias, {}),
+                    **{key: _mean_score(run, split, chosen) for split, key in ranking.items()},
+                    **costs[run.alias],
+                }.items()
                 if value is not None and np.isfinite(value)
             }
             for run in runs
@@ -238,6 +243,12 @@ def _describe(
             _pictures(chosen, runs),
         ),
     )
+
+
+def _mean_score(run: RunResult, split: str, chosen: Comparison) -> float:
+    """Of one run, by the metric that ranks, which evaluation may not have sent to MLflow."""
+    scores = run.images.loc[run.images["split"] == split, chosen.metric].to_numpy(float)
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else np.nan
 
 
 def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
