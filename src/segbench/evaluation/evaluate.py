@@ -16,6 +16,7 @@ from torch import nn
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
+from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import oom_as_input_error, prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft, DraftFile
@@ -162,7 +163,7 @@ def evaluate(
                 out,
                 predictions,
                 stitched,
-                class_colours(header.dataset.colours, len(header.dataset.classes)),
+                header.dataset,
                 tables["test"]["dice"].to_numpy(float),
                 params.evaluate.num_triptychs,
             )
@@ -427,15 +428,14 @@ def _write_pictures(
     out: Path,
     predictions: Path,
     stitched: Mapping[str, StitchedImages],
-    colours: Sequence[str],
+    info: DatasetInfo,
     test_dice: NDArray[np.float64],
     num_triptychs: int,
 ) -> None:
     """Draw predictions into folders of `out`, and again into the record."""
     with Predictions(predictions) as masks:
         splits = {
-            name: _predicted(own, partial(masks.read, name), colours)
-            for name, own in stitched.items()
+            name: _predicted(own, partial(masks.read, name), info) for name, own in stitched.items()
         }
         with atomic_folder(out / "pictures") as folder:
             write_extremes(folder, splits["test"], test_dice)
@@ -448,11 +448,13 @@ def _write_pictures(
 
 
 def _predicted(
-    stitched: StitchedImages, read: Callable[[str], Pixels], colours: Sequence[str]
+    stitched: StitchedImages, read: Callable[[str], Pixels], info: DatasetInfo
 ) -> PredictedSplit:
     ids = [str(id) for id in stitched.samples["id"]]
     return PredictedSplit(
-        ids, stitched.image, stitched.mask, lambda index: read(ids[index]), colours
+        *(ids, stitched.image, stitched.mask, lambda index: read(ids[index])),
+        info.classes,
+        class_colours(info.colours, len(info.classes)),
     )
 
 

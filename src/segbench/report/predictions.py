@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import Pixels, as_rgb
+from segbench.images import IGNORE, Pixels, as_rgb
 from segbench.report.drawing import colourise, outline, save_image_grid, shrink
+from segbench.report.legend import with_legend
+from segbench.report.overlay import overlay
 
 EXTREMES = 4
 """Images in each of the grids of best, median and worst predictions."""
 FIXED = 4
 """Fixed validation images whose predictions every run shows under the same names."""
+LEAST = 256
+"""Pixels of the shorter side of these, so that a legend has room."""
+BACKGROUND = 0
 GRID_ROWS = 8
 TRIPTYCH = ("image", "ground truth", "prediction")
 
@@ -27,6 +32,7 @@ class PredictedSplit:
         image: reads an image (H, W, C) by its index; only those that are drawn are read.
         mask: reads its ground truth (H, W), class ids, likewise.
         pred_mask: reads what was predicted (H, W), class ids, likewise.
+        classes: names by class id.
         colours: `#rrggbb` by class id.
     """
 
@@ -34,6 +40,7 @@ class PredictedSplit:
     image: Callable[[int], Pixels]
     mask: Callable[[int], Pixels]
     pred_mask: Callable[[int], Pixels]
+    classes: Sequence[str]
     colours: Sequence[str]
 
     def small(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
@@ -104,7 +111,7 @@ def fixed_samples(ids: Iterable[str]) -> list[str]:
 
 
 def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> None:
-    """Write the same images under the same names in every run, for the tracking UI.
+    """Write predictions of the same images under the same names in every run, for the tracking UI.
 
     Args:
         place: gives the path of an artifact by its name.
@@ -113,9 +120,11 @@ def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> 
     at = {id: index for index, id in enumerate(split.ids)}
     for id in fixed_samples(split.ids):
         image, truth, pred = split.small(at[id])
-        row = [outline(image, truth=truth), outline(image, truth, pred)]
-        path = place(f"images/prediction~{id}.png")
-        save_image_grid(path, [row], ["ground truth", "prediction (yellow)"], [id])
+        drawn = overlay(image, pred, split.colours, BACKGROUND, truth, LEAST)
+        seen = [int(one) for one in np.union1d(truth, pred) if one not in (BACKGROUND, IGNORE)]
+        entries = [(split.classes[one], split.colours[one]) for one in seen]
+        picture = with_legend(drawn, entries, "prediction; striped: wrong")
+        picture.save(place(f"images/prediction~{id}.png"), compress_level=4)
 
 
 def _evenly(total: int, count: int) -> list[int]:
