@@ -137,7 +137,9 @@ def ours(path: Path, root: Path, kind: str) -> dict[str, float]:
             "classes": ["background", "blob"],
             "mask": {"threshold": 128, "invert": False},
             "group": {"pattern": r"^(scene\d+)_"},
-            **dict.fromkeys(("ignore", "stratum", "split", "bands", "value_range", "foreground")),
+            **dict.fromkeys(
+                ("ignore", "stratum", "split", "bands", "value_range", "spacing", "foreground")
+            ),
             "exif": "turn",
             "licence": "none",
             "redistributable": False,

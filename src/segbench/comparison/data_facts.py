@@ -67,7 +67,7 @@ def _count_images(runs: list[RunResult], split: str, metric: str) -> str:
     in_all, in_some = int(without.all().sum()), int(without.any().sum())
     said = f"{len(without)} images in {rows['group'].nunique()} groups"
     if in_all:
-        empty = "the truth is" if metric == "recall" else "truth and prediction are"
+        empty = "truth" if metric == "recall" else "truth and prediction"
         said += f", {in_all} without score ({empty} empty)"
     if in_some > in_all:
         said += (
