@@ -51,7 +51,7 @@ def classes(tree: Tree) -> None:
     limits = {"megapixels": 1, "unpacked_gib": 1, "size_difference": 0, "on_bad_pair": "error"}
     tree["dataset"] = {
         **{"name": "folder", "title": "shapes", "source": "own", "images": "images/{id}.png"},
-        **{"masks": "masks/{id}.png", "classes": ["background", "disc", "box"]},
+        **{"masks": "masks/{id}.png", "classes": ["background", "disc", "box"], "background": 0},
         **{"mask": {"values": {0: 0, 1: 1, 2: 2, 255: 255}}, "group": {"pattern": "^(g[0-9]+)"}},
         **{"stratum": {"pattern": "_([ab])"}, "split": None, "value_range": None, "spacing": None},
         **{"ignore": None, "bands": None},
@@ -61,6 +61,12 @@ def classes(tree: Tree) -> None:
     }
     tree["train"]["loss"] = {"dice": 1.0, "ce": 1.0}
     tree["evaluate"]["extra_metrics"] = ["calibration", "pranet", "v_rand"]
+
+
+def no_background(tree: Tree) -> None:
+    """The same classes, all of which count."""
+    classes(tree)
+    tree["dataset"].update(classes=["wall", "disc", "box"], background=None)
 
 
 def folds(tree: Tree) -> None:
@@ -99,7 +105,8 @@ def fine_tune(tree: Tree) -> None:
 
 
 KINDS: dict[str, Callable[[Tree], None]] = {
-    kind.__name__: kind for kind in (whole, patches, classes, folds, tuning, fine_tune)
+    kind.__name__: kind
+    for kind in (whole, patches, classes, no_background, folds, tuning, fine_tune)
 }
 
 

@@ -46,6 +46,7 @@ from segbench.evaluation.evaluate import select_and_score
 from segbench.evaluation.predict import Truths
 from segbench.evaluation.results import writing_predictions
 from segbench.images import Pixels
+from segbench.labels import LabelScheme
 from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params import Params, load_params
@@ -219,14 +220,14 @@ class Bench:
         }
         images, _ = self.resident()
         between = _Between((lambda: network(images)) if self.alternates else None)
-        followed = _Followed(network, between)
+        followed, scheme = _Followed(network, between), LabelScheme(2, 0)
         # No level of 256, lest the best threshold be this one, and masks of one kind be scored.
         plain = self.params.evaluate.model_copy(update={"threshold": 0.5 + 0.5 / LEVELS})
         with TemporaryDirectory() as folder:
             started = time.perf_counter()
             with writing_predictions(Path(folder) / "predictions.zip") as write:
                 select_and_score(
-                    *(plain, {False: followed}, splits, _Packed(self.arrays), 2, Path(folder)),
+                    *(plain, {False: followed}, splits, _Packed(self.arrays), scheme, Path(folder)),
                     *(write, self.resolved.device != "cpu"),
                 )
             seconds = time.perf_counter() - started - between.seconds

@@ -8,7 +8,17 @@ import pytest
 
 from support.imports import SOURCE, imported
 
-FOUNDATIONS = {"errors", "files", "images", "parallel", "progress", "devices", "params", "windows"}
+FOUNDATIONS = {
+    "errors",
+    "files",
+    "images",
+    "labels",
+    "parallel",
+    "progress",
+    "devices",
+    "params",
+    "windows",
+}
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),

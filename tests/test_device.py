@@ -210,7 +210,7 @@ def test_float32_scores_are_those_of_a_cpu(
             load_networks(tmp_path / "train/weights.safetensors", device),
             splits,
             Truths(packed / "dataset"),
-            len(header.dataset.classes),
+            header.dataset.scheme,
             tmp_path,
             lambda *_: None,
             overlap=device != "cpu",

@@ -11,9 +11,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from segbench.errors import InputError
-
-IGNORE = 255
-"""Class id of pixels that neither train nor count."""
+from segbench.labels import IGNORE as IGNORE
 
 MOST_AT_ONCE = 4
 """Channels that OpenCV shrinks by area."""

@@ -482,8 +482,7 @@ def _certainty(params: Params, stages: list[str], training: dict[str, float]) ->
 
 def _lost_objects(params: Params, samples: Samples) -> str:
     """What the few masks lose at the networks' size, in words; the audit looks at all."""
-    # Classes have names once the dataset is there; here all foreground is one.
-    lost = LostObjects(params.augment, ("background", "foreground"))
+    lost = LostObjects(params.augment, source_of(params.dataset.name).info(params.dataset))
     lost.kept += [lost.share_kept(sample.mask, sample.id) for sample in samples.some]
     return lost.describe(f" of {len(samples.some)} looked at")
 

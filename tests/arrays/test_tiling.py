@@ -19,6 +19,7 @@ from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Truths, predict
 from segbench.images import read_pixels
+from segbench.labels import LabelScheme
 from segbench.params import Params
 from segbench.params.augment import Patches
 from segbench.windows import tile_windows
@@ -123,9 +124,9 @@ def test_whole_images_are_scored_not_patches(
             return torch.where(masks == 1, 5.0, -5.0)[:, None]
 
     truths = Truths(folder / "dataset")
-    seen = list(predict(Oracle(), split, truths, params.evaluate.batch_size, 0.5))
+    seen = list(predict(Oracle(), split, truths, params.evaluate.batch_size, 0.5, [1]))
     rule = MaskRule(0.5, 0, False, False)
-    found = score(Scorer(2, 2.0, rule, rule, []), seen)
+    found = score(Scorer(LabelScheme(2, 0), 2.0, rule, rule, []), seen)
     assert len(found) == 3
     tp, fp, fn, tn = np.stack([image.counts[0] for image in found]).T
     for index, id in enumerate(stitched.samples["id"]):

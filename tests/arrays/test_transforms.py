@@ -18,6 +18,7 @@ from segbench.arrays.transforms import (
     save_pipeline,
 )
 from segbench.errors import InputError
+from segbench.labels import LabelScheme
 from segbench.params import Params
 from support.masks import CLASSES, stripes
 
@@ -26,7 +27,7 @@ def pipeline_of(tree: dict[str, Any], transforms: list[dict[str, Any]]) -> Any:
     tree["augment"]["transforms"] = transforms
     params = Params.model_validate(tree).augment
     pipeline = build_pipeline(params)
-    check_transforms(params, num_classes=3, channels=3)
+    check_transforms(params, LabelScheme(3, 0), channels=3)
     return pipeline
 
 
@@ -210,16 +211,16 @@ def test_transforms_that_do_not_take_the_images(
     """They would fail in the midst of packing or training."""
     tree["augment"]["transforms"] = [{"transform": "HorizontalFlip"}, {"transform": name}]
     params = Params.model_validate(tree).augment
-    check_transforms(params, num_classes=3, channels=3)
+    check_transforms(params, LabelScheme(3, 0), channels=3)
     with pytest.raises(InputError, match=f"augment.transforms: {name} {said}.*; remove it"):
-        check_transforms(params, num_classes=3, channels=channels)
+        check_transforms(params, LabelScheme(3, 0), channels=channels)
 
 
 def test_all_bands_move_together(tree: dict[str, Any]) -> None:
     turn = [{"transform": "Affine", "rotate": [-45, 45], "scale": [0.7, 1.3], "p": 1.0}]
     tree["augment"]["transforms"] = turn
     params = Params.model_validate(tree).augment
-    check_transforms(params, num_classes=3, channels=7)
+    check_transforms(params, LabelScheme(3, 0), channels=7)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 7), np.uint8)
     pipeline = build_pipeline(params)
     varied, _ = augment_sample(pipeline, image, image[..., 0], (0,))
@@ -227,3 +228,18 @@ def test_all_bands_move_together(tree: dict[str, Any]) -> None:
         single = np.repeat(image[..., at : at + 1], 3, axis=2)
         alone, _ = augment_sample(pipeline, single, image[..., 0], (0,))
         assert (varied[..., at] == alone[..., 0]).all()
+
+
+@pytest.mark.parametrize(("background", "fill_mask"), [(None, 0), (2, 0), (None, 255), (0, 0)])
+def test_what_is_beyond_the_image_is_no_class_with_a_score(
+    background: int | None, fill_mask: int, tree: dict[str, Any]
+) -> None:
+    turn = {"transform": "Affine", "rotate": [-45, 45], "fill_mask": fill_mask, "p": 1.0}
+    tree["augment"]["transforms"] = [turn]
+    params = Params.model_validate(tree).augment
+    scheme = LabelScheme(4, background)
+    if fill_mask == 0 and background != 0:
+        with pytest.raises(InputError, match=r"beyond the mask with class 0, .* fill_mask: 255"):
+            check_transforms(params, scheme, channels=3)
+    else:
+        check_transforms(params, scheme, channels=3)

@@ -7,13 +7,16 @@ import numpy as np
 
 from segbench.arrays.store import open_arrays
 from segbench.comparison import examples
+from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.results import writing_predictions
 from segbench.files import sha256_of
 from segbench.images import encode_mask
 from segbench.params import Params
 from support.comparison import evaluated
 
-COLOURS = ["#000000", "#56de78"]
+INFO = DatasetInfo(
+    "made", ("background", "polyp"), "own", False, "", colours=["#000000", "#56de78"]
+)
 
 
 def test_a_candidate_may_be_called_image_or_truth(
@@ -31,7 +34,7 @@ def test_a_candidate_may_be_called_image_or_truth(
     summary = {"sha256": {"predictions": sha256_of(tmp_path / "predictions.zip")}}
     runs = [replace(run, folder=tmp_path, summary=summary) for run in runs]
     arrays, out = packed / "arrays", tmp_path / "out"
-    gallery = examples.draw_gallery(params, runs, aliases, arrays, COLOURS, out)
+    gallery = examples.draw_gallery(params, runs, aliases, arrays, INFO, out)
     for example in (one for kind in gallery.values() for one in kind):
         paths = [picture.path for picture in example.pictures]
         assert len({path.read_bytes() for path in paths}) >= 3  # image, truth, prediction

@@ -20,12 +20,14 @@ from segbench.comparison.published import (
 )
 from segbench.errors import InputError
 from segbench.evaluation.results import RunResult, Scores, write_images, write_soft
+from segbench.labels import LabelScheme
 from segbench.metrics.counts import COUNTS, TN, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.params import Params
 from segbench.params.published import PublishedScore
 from support.comparison import evaluated
 
+BINARY = LabelScheme(2, 0)
 ROW: dict[str, Any] = {
     **{"name": "U-Net", "metric": "dice", "averaging": "per_image", "mean": 0.7, "sd": None},
     **{"images": 60, "num_classes": 2, "split": "group", "source": "a paper"},
@@ -60,7 +62,9 @@ def board(params: Params, runs: list[RunResult]) -> Leaderboard:
 def judged(
     params: Params, runs: list[RunResult], board: Leaderboard, torn: int = 0, **changes: Any
 ) -> PublishedRow:
-    (row,) = judge_published(published(params, **changes), 2, audit(torn), runs, board)
+    (row,) = judge_published(
+        published(params, **changes), LabelScheme(2, 0), audit(torn), runs, board
+    )
     return row
 
 
@@ -137,7 +141,9 @@ def test_folds_are_pooled_each_by_itself(params: Params) -> None:
     )
     params = params.model_copy(update={"comparison": chosen})
     rows = published(params, averaging="pooled")
-    (row,) = judge_published(rows, 2, audit(folds=3), runs, make_leaderboard(params, runs))
+    (row,) = judge_published(
+        rows, LabelScheme(2, 0), audit(folds=3), runs, make_leaderboard(params, runs)
+    )
     expected = []
     for run in runs:
         cells = run.images[run.images["split"] == "test"][["tp_1", "fp_1", "fn_1", "tn_1"]]
@@ -164,7 +170,7 @@ def test_pixels_of_all_classes_are_pooled(metric: str, params: Params) -> None:
     }
     rows["accuracy"] = right / counted
     groups, folds = np.arange(30).astype(str), np.zeros(30, int)
-    assert set(columns_of(metric, "pooled", 3)) == set(rows)
+    assert set(columns_of(metric, "pooled", [1, 2])) == set(rows)
     columns = {
         name: Scores(own[None, None].astype(float), groups, folds) for name, own in rows.items()
     }

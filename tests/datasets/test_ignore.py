@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench.datasets.canonical import read_table
+from segbench.datasets.canonical import read_info, read_table
 from segbench.datasets.doubts import reading_doubts
 from segbench.datasets.download import download
 from segbench.errors import InputError
@@ -56,7 +56,8 @@ def test_files_that_are_black_where_pixels_count(source: Path, tmp_path: Path) -
     said = download(fundus(source), tmp_path / "out")
     doubt = "dataset.ignore leaves out 80 % of the foreground; are its files black where pixels"
     assert f"WARNING: {doubt}" in said
-    (audited,) = reading_doubts(read_table(tmp_path / "out" / "measures.csv"))
+    out = tmp_path / "out"
+    (audited,) = reading_doubts(read_table(out / "measures.csv"), read_info(out))
     assert audited.startswith(doubt)
     download(fundus(source, ignore={"pattern": PATTERN, "invert": True}), tmp_path / "again")
     assert (read_pixels(tmp_path / "again" / "masks" / "a.png") == EXPECTED).all()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from segbench.datasets.canonical import read_samples, read_table
+from segbench.datasets.canonical import read_info, read_samples, read_table
 from segbench.datasets.doubts import reading_doubts
 from segbench.datasets.download import download
 from segbench.errors import InputError
@@ -84,7 +84,8 @@ def test_a_pixel_in_the_files_of_two_classes(tmp_path: Path) -> None:
     assert f"WARNING: {doubt}\n" in said
     measures = read_table(tmp_path / "out" / "measures.csv")
     assert list(measures["contested"]) == [18, 0]
-    assert reading_doubts(measures) == [doubt], "and so it is in the audit"
+    said_again = reading_doubts(measures, read_info(tmp_path / "out"))
+    assert said_again == [doubt], "and so it is in the audit"
 
 
 def test_a_class_without_file_is_not_in_the_image(tmp_path: Path) -> None:

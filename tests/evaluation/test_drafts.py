@@ -19,6 +19,7 @@ from segbench.evaluation.predict import Prediction
 from segbench.evaluation.results import RunResult, read_predictions, writing_predictions
 from segbench.files import sha256_of
 from segbench.images import Pixels, encode_mask
+from segbench.labels import LabelScheme
 from segbench.metrics.distances import PIXELS
 from segbench.parallel import num_cores
 from segbench.params import Params
@@ -121,7 +122,7 @@ def test_no_more_predictions_are_held_than_wait_for_a_core(
         networks,
         {"val": split, "test": split},
         Large(),  # type: ignore[arg-type]
-        num_classes,
+        LabelScheme(num_classes, 0),
         tmp_path,
         lambda name, id, png: written.append((name, id)),
         overlap=False,

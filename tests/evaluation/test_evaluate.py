@@ -57,6 +57,7 @@ def several_classes(tree: dict[str, Any], tmp_path: Path) -> Params:
         "images": "images/{id}.png",
         "masks": "masks/{id}.png",
         "classes": ["background", "low", "high"],
+        "background": 0,
         "mask": {"values": {0: 0, 100: 1, 200: 2, 9: 255}},
         **dict.fromkeys(("group", "stratum", "split", "bands")),
         **dict.fromkeys(("value_range", "spacing", "foreground")),

@@ -77,9 +77,9 @@ def test_every_image_is_scored_by_the_rule_that_is_given(
         )
     for at, mask in enumerate(part.masks):
         plain = (default[at] >= 0.5).astype(np.uint8)
-        ruled = remove_components((flipped[at] >= RULE.threshold).astype(np.uint8), RULE, 1.0)
+        ruled = remove_components((flipped[at] >= RULE.threshold).astype(np.uint8), RULE, 1.0, 0)
         for name, pred in (("dice", plain), ("dice_chosen", ruled)):
-            expected[name].append(float(dice(count_image(pred, mask, 2)[0])[0]))
+            expected[name].append(float(dice(count_image(pred, mask, [1])[0])[0]))
     assert rows["dice"].to_numpy() == pytest.approx(expected["dice"], abs=0.02)
     assert rows["dice_chosen"].to_numpy() == pytest.approx(expected["dice_chosen"], abs=0.02)
     assert not np.allclose(rows["dice"], rows["dice_chosen"], atol=0.03)

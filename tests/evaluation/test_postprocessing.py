@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.drafts import Draft, enlarge, enlarged_classes
 from segbench.evaluation.per_image import Scorer, absent_classes, image_table, summarise
 from segbench.evaluation.postprocessing import (
@@ -19,6 +20,7 @@ from segbench.evaluation.postprocessing import (
     select_rule,
 )
 from segbench.evaluation.predict import Prediction
+from segbench.labels import LabelScheme
 from segbench.metrics.catalogue import (
     DEFINITIONS,
     MASK_METRICS,
@@ -30,7 +32,10 @@ from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
 
+BINARY = LabelScheme(2, 0)
+INFO = DatasetInfo("made", ("background", "crack", "spall"), "own", False, "")
 PLAIN = MaskRule(0.5, 0, False, False)
+EXTRA = ["calibration", "pranet", "v_rand"]
 
 
 def predicted(
@@ -48,12 +53,12 @@ def chosen(asked: Choose, predictions: dict[bool, list[Prediction]]) -> list[Cho
     validated = {
         flips: Validated(
             [Draft.of(each, *each.mask.shape) for each in own],
-            [histogram(each.probs_u8, each.mask) for each in own],
+            [histogram(each.probs_u8, each.mask, [1]) for each in own],
         )
         for flips, own in predictions.items()
     }
     held = [1] if any(mask.any() for mask in masks) else []
-    return select_rule(PLAIN, asked, validated, masks.__getitem__, held, 2)
+    return select_rule(PLAIN, asked, validated, masks.__getitem__, held, 0)
 
 
 def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
@@ -102,9 +107,9 @@ def test_it_does_not_pay_to_find_something_in_an_empty_image() -> None:
     """One image knows its object from level 100 on, an empty one has noise up to 150."""
     mask = np.zeros((16, 16), np.uint8)
     mask[:8] = 1
-    there = histogram(np.where(mask, 100, 0).astype(np.uint8)[None], mask)
+    there = histogram(np.where(mask, 100, 0).astype(np.uint8)[None], mask, [1])
     noise = np.arange(256).reshape(16, 16) * 150 // 255
-    empty = histogram(noise.astype(np.uint8)[None], np.zeros_like(mask))
+    empty = histogram(noise.astype(np.uint8)[None], np.zeros_like(mask), [1])
     assert best_threshold(np.stack([there, empty]), 0.5) == 151 / 256  # 0 + 1 of 2
     assert best_threshold(np.stack([there, there, empty]), 0.5) == 100 / 256  # 1 + 1 + 0 of 3
 
@@ -119,13 +124,13 @@ def test_small_components_go_and_the_largest_stays(several: bool) -> None:
     if several:
         mask[0:2, 15:20] = 2
     sizes = [
-        int((remove_components(mask, MaskRule(0.5, size, False, False), 1.0) == 1).sum())
+        int((remove_components(mask, MaskRule(0.5, size, False, False), 1.0, 0) == 1).sum())
         for size in (1, 2, 11)
     ]
     assert sizes == [27, 26, 16]
     # Ten pixels here are 40 of an image of four times the pixels.
-    assert (remove_components(mask, MaskRule(0.5, 10, False, False), 4.0) == 1).sum() == 0
-    largest = remove_components(mask, MaskRule(0.5, 0, True, False), 1.0)
+    assert (remove_components(mask, MaskRule(0.5, 10, False, False), 4.0, 0) == 1).sum() == 0
+    largest = remove_components(mask, MaskRule(0.5, 0, True, False), 1.0, 0)
     assert (largest == 1).sum() == 16
     assert (largest == 2).sum() == (10 if several else 0)
 
@@ -135,7 +140,7 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
     large = np.kron(mask, np.ones((3, 2), np.uint8))
     chosen = MaskRule(90 / 256, 6, False, False)
     image = predicted(probs_u8, mask, large)
-    row = Scorer(2, 2.0, PLAIN, chosen, ["calibration", "pranet", "v_rand"]).score(image, image).row
+    row = Scorer(BINARY, 2.0, PLAIN, chosen, EXTRA).score(image, image).row
     assert {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS} <= set(row)
     assert {"average_precision", "calibration_error", "iou_over_thresholds", "v_rand"} <= set(row)
     assert row["dice"] == row["dice_original"] == 0  # the speck alone
@@ -144,7 +149,7 @@ def test_rows_have_every_variant_and_original_sizes() -> None:
     assert row["hausdorff95"] > 10
     assert (row["object_size"], row["num_objects"]) == (144 / 1024, 1)
     same = (
-        Scorer(2, 2.0, PLAIN, PLAIN, [])
+        Scorer(BINARY, 2.0, PLAIN, PLAIN, [])
         .score(predicted(probs_u8, mask), predicted(probs_u8, mask))
         .row
     )
@@ -160,7 +165,7 @@ def test_distances_have_the_unit_of_the_size_they_are_measured_at() -> None:
     large = np.kron(mask, np.ones((2, 2), np.uint8))
     image, alike = predicted(probs_u8, mask, large), predicted(probs_u8, mask)
     pixels, mm = (
-        Scorer(2, 1.6, PLAIN, PLAIN, ["surface_distance"], spacing=spacing)
+        Scorer(BINARY, 1.6, PLAIN, PLAIN, ["surface_distance"], spacing=spacing)
         for spacing in (PIXELS, Spacing(0.5, 0.5))
     )
     of_pixels, of_mm = pixels.score(image, image).row, mm.score(image, image).row
@@ -168,7 +173,7 @@ def test_distances_have_the_unit_of_the_size_they_are_measured_at() -> None:
     assert of_pixels["hausdorff95_original"] == 6
     assert of_mm["hausdorff95_original"] == of_mm["hausdorff95_original_chosen"] == 3
     # Up to 1.6 mm are 3 pixels of the image.
-    three = Scorer(2, 3.2, PLAIN, PLAIN, []).score(image, image).row
+    three = Scorer(BINARY, 3.2, PLAIN, PLAIN, []).score(image, image).row
     assert of_mm["surface_dice_original"] == three["surface_dice_original"]
     assert of_mm["surface_dice"] == of_pixels["surface_dice"]
     assert of_mm["average_surface_distance"] == pytest.approx(
@@ -188,7 +193,7 @@ def test_optional_metrics_leave_out_classes_that_the_split_does_not_hold() -> No
     pred = probs_u8.argmax(axis=0).astype(np.uint8)
     image = Prediction("a", probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
     row = (
-        Scorer(3, 2.0, PLAIN, PLAIN, ["cldice", "objects", "surface_distance"], (2,))
+        Scorer(INFO.scheme, 2.0, PLAIN, PLAIN, ["cldice", "objects", "surface_distance"], (2,))
         .score(image, image)
         .row
     )
@@ -201,7 +206,7 @@ def test_the_smallest_component_grows_with_the_image() -> None:
     probs_u8 = np.where(mask, 255, 0)
     probs_u8[24:26, 24:26] = 255  # 4 pixels, 24 of the larger image
     image = predicted(probs_u8, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
-    row = Scorer(2, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image).row
+    row = Scorer(BINARY, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image).row
     assert row["dice_original"] < row["dice_original_chosen"]
 
 
@@ -212,15 +217,16 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
     probs_u8[:, :3, :3] = np.array([0, 0, 255], np.uint8)[:, None, None]  # of the other class
     pred = probs_u8.argmax(axis=0).astype(np.uint8)
     image = Prediction("a", probs_u8, pred, mask, np.zeros((2, 2), np.float32), lambda: mask)
-    assert absent_classes([mask], 3) == (2,)
+    assert absent_classes([mask], INFO.scheme) == (2,)
     held, all_of = (
-        Scorer(3, 2.0, PLAIN, PLAIN, [], absent).score(image, image) for absent in ((2,), ())
+        Scorer(INFO.scheme, 2.0, PLAIN, PLAIN, [], absent).score(image, image)
+        for absent in ((2,), ())
     )
     assert (held.row["dice"], held.row["boundary_iou"], held.row["hausdorff95"]) == (1, 1, 0)
     assert all_of.row["dice"] == all_of.row["boundary_iou"] == 0.5
     assert held.row["accuracy"] == all_of.row["accuracy"] < 1
-    table = image_table(pd.DataFrame({"id": ["a"]}), "test", [held])
-    summary = summarise(table, [held], ("background", "crack", "spall"), 1)
+    table = image_table(pd.DataFrame({"id": ["a"]}), "test", [held], [1, 2])
+    summary = summarise(table, [held], INFO, 1)
     assert np.isnan(summary["dice_class_spall"])
     assert summary["dice_class_crack"] == summary["dice_macro"] == 1
     assert summary["dice_per_image"] == 1
@@ -229,7 +235,11 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
 def test_every_column_is_defined() -> None:
     probs_u8, mask = blobs()
     image = predicted(probs_u8, mask)
-    row = Scorer(2, 2.0, PLAIN, PLAIN, [*OPTIONAL_METRICS, *SHAPE_METRICS]).score(image, image).row
+    row = (
+        Scorer(BINARY, 2.0, PLAIN, PLAIN, [*OPTIONAL_METRICS, *SHAPE_METRICS])
+        .score(image, image)
+        .row
+    )
     assert len(OPTIONAL_METRICS) + len(SHAPE_METRICS) >= 7
     plain = {name for name in row if not name.endswith(("_chosen", "_original"))}
     assert plain - set(DEFINITIONS) == {"object_size", "num_objects"}

@@ -68,14 +68,14 @@ def test_empty_masks() -> None:
     for preds, mask in (([pred], empty), ([empty], truth)):
         (found,) = of_class(preds, mask, 2.0)
         assert astuple(found) == (0, pytest.approx(np.hypot(100, 100)), 0)
-    assert np.isnan(boundary_scores([empty], empty, 2, 2.0)).all()
+    assert np.isnan(boundary_scores([empty], empty, [1], 2.0)).all()
 
 
 def test_classes_that_are_nowhere_are_left_out_of_the_mean() -> None:
     pred, truth = squares(5)
-    alone = boundary_scores([pred], truth, 2, 2.0)
-    assert (boundary_scores([pred], truth, 3, 2.0) == alone).all()
-    assert boundary_scores([pred], np.where(truth, 2, 0), 3, 2.0)[0, 2] == 0
+    alone = boundary_scores([pred], truth, [1], 2.0)
+    assert (boundary_scores([pred], truth, [1, 2], 2.0) == alone).all()
+    assert boundary_scores([pred], np.where(truth, 2, 0), [1, 2], 2.0)[0, 2] == 0
 
 
 def test_what_is_predicted_in_ignored_pixels_counts_nowhere() -> None:
@@ -86,8 +86,8 @@ def test_what_is_predicted_in_ignored_pixels_counts_nowhere() -> None:
     clean = pred.copy()
     clean[:10] = 0
     found, expected = (
-        boundary_scores([pred], masked, 2, 2.0),
-        boundary_scores([clean], truth, 2, 2.0),
+        boundary_scores([pred], masked, [1], 2.0),
+        boundary_scores([clean], truth, [1], 2.0),
     )
     assert (found == expected).all()
 
@@ -106,7 +106,7 @@ def test_the_edge_of_ignored_lines_is_no_outline() -> None:
     mask = truth.copy()
     mask[22:58:3] = 255
     assert np.count_nonzero((mask == 255).all(axis=1)) == 12
-    (found,) = boundary_scores([pred], mask, 2, 2.0).tolist()
+    (found,) = boundary_scores([pred], mask, [1], 2.0).tolist()
     assert found[2] == 0
     assert found[1] >= 5
 
@@ -122,12 +122,12 @@ def test_what_ignored_pixels_hide_of_an_outline_by_hand() -> None:
     mask = ignoring(truth, np.s_[8:, :])
     lower = np.zeros_like(truth)
     lower[6:10, 4:10] = 1  # its upper line is two lines too low
-    (found,) = boundary_scores([lower], mask, 2, 0.0)
+    (found,) = boundary_scores([lower], mask, [1], 0.0)
     # Of the prediction 4 and 2 x 1 pixels are seen: its upper line (row 6) and of the sides row 6
     # alone, as row 7 is next to what is ignored. (4, 6), (9, 6) lie on sides of the truth.
     assert found[2] == (2 + 2) / (10 + 6)
     assert found[1] == 2  # from one upper line to the other
-    assert boundary_scores([truth], mask, 2, 0.0).tolist() == [[1, 0, 1]]
+    assert boundary_scores([truth], mask, [1], 0.0).tolist() == [[1, 0, 1]]
 
 
 def test_a_right_prediction_is_right_whatever_it_says_in_ignored_pixels() -> None:
@@ -137,7 +137,7 @@ def test_a_right_prediction_is_right_whatever_it_says_in_ignored_pixels() -> Non
     for value in (0, 1):
         pred = truth.copy()
         pred[:, 7:9] = value
-        assert boundary_scores([pred], mask, 2, 0.0).tolist() == [[1, 0, 1]]
+        assert boundary_scores([pred], mask, [1], 0.0).tolist() == [[1, 0, 1]]
 
 
 def test_without_any_visible_outline_nothing_is_defined() -> None:
@@ -149,11 +149,11 @@ def test_without_any_visible_outline_nothing_is_defined() -> None:
     small, empty = np.zeros_like(truth), np.zeros_like(truth)
     small[12:14, 12:14] = 1
     # The margin of boundary IoU is one pixel wide here, narrower than the band.
-    assert np.isnan(boundary_scores([truth, small, empty], mask, 2, 2.0)).all()
+    assert np.isnan(boundary_scores([truth, small, empty], mask, [1], 2.0)).all()
     # Without an object, what is marked is wrong; what is marked in ignored pixels is not seen.
     hidden, band = np.zeros_like(truth), np.where(mask == 255, 255, 0).astype(np.uint8)
     hidden[8:10, 8:18] = 1
-    wrong, unseen = boundary_scores([small, hidden], band, 2, 2.0)
+    wrong, unseen = boundary_scores([small, hidden], band, [1], 2.0)
     assert wrong.tolist() == [0, pytest.approx(np.hypot(30, 30)), 0]
     assert np.isnan(unseen).all()
 
@@ -164,7 +164,7 @@ def test_a_prediction_without_visible_outline_misses_that_of_the_truth() -> None
     truth[10:16, 10:16] = 1
     mask = np.full_like(truth, 255)
     mask[5:25, 5:25] = truth[5:25, 5:25]
-    (found,) = boundary_scores([np.ones_like(truth)], mask, 2, 2.0)
+    (found,) = boundary_scores([np.ones_like(truth)], mask, [1], 2.0)
     assert found.tolist() == [0, pytest.approx(np.hypot(30, 30)), 0]
 
 
@@ -191,20 +191,20 @@ def test_ignored_pixels_hide_outlines_as_in_the_reference(seed: int) -> None:
         max(np.percentile(way, 95) for way in ways),
         sum((way <= 2).sum() for way in ways) / sum(map(len, ways)),
     )
-    assert boundary_scores([pred], mask, 2, 2.0)[0] == pytest.approx(expected)
+    assert boundary_scores([pred], mask, [1], 2.0)[0] == pytest.approx(expected)
 
 
 def test_masks_of_one_image_do_not_touch_each_other() -> None:
     (near, truth), (far, _) = squares(5), squares(30)
     preds = [near, np.zeros_like(truth), far]
-    alone = [boundary_scores([pred], truth, 2, 2.0)[0] for pred in preds]
-    assert (boundary_scores(preds, truth, 2, 2.0) == alone).all()
+    alone = [boundary_scores([pred], truth, [1], 2.0)[0] for pred in preds]
+    assert (boundary_scores(preds, truth, [1], 2.0) == alone).all()
     assert (alone[0] != alone[2]).all()
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
-        boundary_scores([np.zeros((2, 2), np.uint8)], np.zeros((2, 3), np.uint8), 2, 2.0)
+        boundary_scores([np.zeros((2, 2), np.uint8)], np.zeros((2, 3), np.uint8), [1], 2.0)
 
 
 def test_every_score_is_defined() -> None:
@@ -221,13 +221,13 @@ def test_v_rand_counts_pairs_of_pixels(seed: int) -> None:
     together = objects[:, None] == objects
     seen_together = (found[:, None] == found) & (found > 0) | np.eye(len(found), dtype=bool)
     expected = 2 * (together & seen_together).sum() / (together.sum() + seen_together.sum())
-    evidence = Evidence(pred, truth, np.zeros((1, 2, 256), np.int64))
+    evidence = Evidence(pred, truth, np.zeros((1, 2, 256), np.int64), [1])
     assert v_rand.of_image(evidence)["v_rand"] == pytest.approx(expected)
 
 
 def test_v_rand_of_a_perfect_and_of_a_missing_object() -> None:
     pred, truth = squares(0)
     histogram = np.zeros((1, 2, 256), np.int64)
-    assert v_rand.of_image(Evidence(pred, truth, histogram)) == {"v_rand": 1.0}
+    assert v_rand.of_image(Evidence(pred, truth, histogram, [1])) == {"v_rand": 1.0}
     nothing = np.zeros_like(truth)
-    assert np.isnan(v_rand.of_image(Evidence(pred, nothing, histogram))["v_rand"])
+    assert np.isnan(v_rand.of_image(Evidence(pred, nothing, histogram, [1]))["v_rand"])

@@ -298,7 +298,7 @@ class TestBrierScore:
         mask = (rng.random((30, 20)) < 0.3).astype(np.uint8)
         probs = np.clip(rng.normal(0.2 + 0.5 * mask, 0.3), 0, 1)
         probs_u8 = np.minimum(probs * 256, 255).astype(np.uint8)
-        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8[None], mask)))
+        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8[None], mask, [1]), [1]))
         stored = (probs_u8 + 0.5) / 256
         stored[probs_u8 == 0], stored[probs_u8 == 255] = 0, 1
         exact = brier_score_loss(mask.ravel(), stored.ravel())
@@ -309,15 +309,15 @@ class TestBrierScore:
     def test_ignored_and_empty(self) -> None:
         mask = np.zeros((4, 4), np.uint8)
         probs_u8 = np.full((1, 4, 4), 128, np.uint8)
-        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8, mask)))
+        found = brier.of_image(Evidence(mask, mask, histogram(probs_u8, mask, [1]), [1]))
         assert found["brier_score"] == pytest.approx((128.5 / 256) ** 2)
         ignored = np.full_like(mask, 255)
-        nothing = brier.of_image(Evidence(mask, ignored, histogram(probs_u8, ignored)))
+        nothing = brier.of_image(Evidence(mask, ignored, histogram(probs_u8, ignored, [1]), [1]))
         assert np.isnan(nothing["brier_score"])
 
     def test_each_class_against_the_rest(self) -> None:
         mask = np.array([[0, 1, 2, 2]], np.uint8)
         probs_u8 = np.array([[[255, 0, 0, 0]], [[0, 255, 255, 0]], [[0, 0, 0, 255]]], np.uint8)
-        own = histogram(probs_u8, mask)
-        found = brier.of_image(Evidence(mask, mask, own))
+        own = histogram(probs_u8, mask, [1, 2])
+        found = brier.of_image(Evidence(mask, mask, own, [1, 2]))
         assert found["brier_score"] == pytest.approx((1 / 4 + 1 / 4) / 2)

@@ -456,3 +456,20 @@ def test_names_that_no_text_can_hold_do_no_harm(workspace: Path) -> None:
     made = plan_params(workspace / "x", Path("params.yaml"), force=False)
     write_params(made, Path("params.yaml"))
     assert same(ingested(Path("params.yaml"), workspace / "out"), truth)
+
+
+def test_a_class_0_that_is_one_of_many_is_no_background(tmp_path: Path) -> None:
+    """Street scenes, whose ids begin at 0 with sky; or objects on a background."""
+    for name, top in (("streets", 20), ("objects", 60)):
+        for at in range(6):
+            mask = np.zeros((80, 96), np.uint8)
+            mask[top:], mask[top + 10 :, 48:] = 1, 2
+            put(tmp_path / name / "images" / f"{at}.png", image_of(at, mask))
+            put(tmp_path / name / "masks" / f"{at}.png", mask)
+    streets, objects = guess(tmp_path / "streets"), guess(tmp_path / "objects")
+    assert streets.fields["background"] is None
+    assert streets.fields["classes"] == ["class_0", "class_1", "class_2"]
+    assert "covers 25 % of the pixels; is it a class like others?" in asked(streets, "background")
+    assert objects.fields["background"] == 0
+    assert objects.fields["classes"] == ["background", "class_1", "class_2"]
+    assert "covers 75 % of the pixels; is it background?" in asked(objects, "background")

@@ -42,6 +42,7 @@ def test_every_run_shows_the_same_images_under_the_same_names(tmp_path: Path) ->
             lambda index: np.where(truth == 1, predicted, 0).astype(np.uint8),
             CLASSES,
             COLOURS,
+            0,
         )
         write_fixed_samples(place, split)
         files = sorted((folder / "images").iterdir())

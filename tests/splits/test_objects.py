@@ -1,5 +1,6 @@
 """Objects that resizing loses are counted, by the very resizing that packs them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from segbench.arrays.augment import _resized_window
+from segbench.datasets.canonical import DatasetInfo
 from segbench.images import IGNORE, Pixels
 from segbench.params.augment import Augment
 from segbench.splits.objects import LostObjects, lost_objects
@@ -15,6 +17,7 @@ from segbench.windows import tile_windows
 from support.params import read_params
 
 CLASSES = ("background", "crack", "spall")
+INFO = DatasetInfo("made", CLASSES, "own", False, "")
 
 
 def sized(height: int, width: int, patches: dict[str, int] | None = None) -> Augment:
@@ -58,13 +61,13 @@ def test_what_is_kept_is_what_is_packed(params: Augment) -> None:
     for _ in range(20):
         mask = crack(int(rng.integers(0, 500)), int(rng.integers(1, 9)))
         mask[:, :100] = rng.choice([0, 0, 2, IGNORE], (512, 100))
-        share = LostObjects(params, CLASSES).share_kept(mask, "x")
+        share = LostObjects(params, INFO).share_kept(mask, "x")
         assert share[0] == pytest.approx(kept_by_packing(mask, params))
-        assert len(share) == len(CLASSES)
+        assert len(share) == 1 + len(INFO.scored)
 
 
 def test_lost_and_shrunken_masks_are_counted_by_class() -> None:
-    lost = LostObjects(sized(64, 64), CLASSES)
+    lost = LostObjects(sized(64, 64), INFO)
     masks = [crack(0), crack(4), crack(0, 40), crack(0, 40), np.zeros((512, 512), np.uint8)]
     masks[3][200:202] = 2  # a class of its own is lost, though the mask keeps most
     masks[2][100:110, 100:110] = 2
@@ -84,10 +87,10 @@ def test_lost_and_shrunken_masks_are_counted_by_class() -> None:
 
 
 def test_patches_that_keep_all_lose_nothing() -> None:
-    lost = LostObjects(sized(64, 64, {"height": 64, "width": 64, "overlap": 0}), CLASSES)
+    lost = LostObjects(sized(64, 64, {"height": 64, "width": 64, "overlap": 0}), INFO)
     lost.kept.append(lost.share_kept(crack(3, 1), "x"))
     assert lost.describe() == ""
-    small = LostObjects(sized(64, 64, {"height": 512, "width": 512, "overlap": 0}), CLASSES)
+    small = LostObjects(sized(64, 64, {"height": 512, "width": 512, "overlap": 0}), INFO)
     small.kept.append(small.share_kept(crack(0, 1), "x"))
     assert "in patches resized to 64x64" in small.describe()
     assert "lower augment.patches to that size" in small.describe()
@@ -97,7 +100,7 @@ def test_all_masks_of_a_dataset_are_looked_at(tmp_path: Path) -> None:
     for at in range(12):
         Image.fromarray(crack(at)).save(tmp_path / f"{at}.png")
     samples = pd.DataFrame({"id": range(12), "mask": [f"{at}.png" for at in range(12)]})
-    lost = lost_objects(tmp_path, samples, CLASSES[:2], sized(64, 64))
+    lost = lost_objects(tmp_path, samples, replace(INFO, classes=CLASSES[:2]), sized(64, 64))
     gone, _ = lost.masks()
     # Of every eight rows the fifth is looked at: two rows of a crack hit it or do not.
     assert gone.tolist() == [0, 1, 2, 5, 6, 7, 8, 9, 10]

@@ -554,14 +554,18 @@ def test_several_classes_need_no_background(tmp_path: Path) -> None:
         mask[:14] = 0 if at % 3 else 3
         mask[14:, 20:40] = 2
         samples.append(replace(one, mask=mask, mask_between=0.4, mask_values=3))
-    info = replace(THREE, foreground=(0.0, 0.5))
-    line = audit(write(tmp_path, samples, info), params())
+    line = audit(write(tmp_path, samples, replace(THREE, background=None)), params())
     assert "WARNING" not in line
     data = read_scores(tmp_path / "out" / "split.json")["data"]
     assert not any(count for name, count in data.items() if name.endswith("_masks"))
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "Nothing needs a decision" in page
     assert "expected 0" not in page
+    assert "<dt>Foreground</dt><dd>no background, every class counts" in page
+    held = read_scores(tmp_path / "out" / "split.json")["fold0"]["train"]["classes"]
+    assert list(held) == list(THREE.classes)
+    said = audit(write(tmp_path, samples, replace(THREE, foreground=(0.0, 0.5))), params())
+    assert "foreground covers " in said, "where there is a background it is asked about"
 
 
 def test_lost_objects_are_said_first(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.training_effort import TrainingEffort
 from segbench.comparison.verdict import reach_verdict
+from segbench.labels import LabelScheme
 from segbench.params import Params
 from segbench.params.compare import Tuning
 from segbench.params.published import PublishedScore
@@ -57,7 +58,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     picture = folder / "data" / "s1.jpg"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(outline(noise)).save(picture)
+    Image.fromarray(outline(noise, background=0)).save(picture)
     audit = {
         "data": {"images": 20, "skipped": 1, "grey_masks": 3, "full_masks": 0},
         "fold0": {
@@ -88,7 +89,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
             )
         ],
         learning_curves=[],
-        published=judge_published(params, 2, audit, runs, board),
+        published=judge_published(params, LabelScheme(2, 0), audit, runs, board),
         subgroups=find_subgroups(runs, board.aliases, "dice", 0.95),
         single_images=spread_over_images(runs, board.aliases, "dice", 0.95),
         gallery={"disagree": [Example("s1", "g1", 0.1, [Picture(picture, 0.5)] * 4)]},

@@ -23,7 +23,8 @@ from segbench.arrays.transforms import (
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
-from segbench.images import IGNORE, Pixels, read_pixels, resize
+from segbench.images import Pixels, read_pixels, resize
+from segbench.labels import LabelScheme
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_image_grid
@@ -60,16 +61,17 @@ def augment(dataset: Path, split: Path, params: Augment, out: Path, preview: Pat
     table = table[table["split"] != UNUSED]
     # Keep one channel only if all images are grey.
     channels = int(read_samples(dataset)["channels"].max())
-    check_transforms(params, len(info.classes), channels)
+    check_transforms(params, info.scheme, channels)
     digest = hashlib.sha256((dataset / "samples.csv").read_bytes()).hexdigest()
     header = Header(info, params.height, params.width, channels, digest)
     with atomic_folder(out) as partial:
         save_pipeline(pipeline, partial / "pipeline.yaml")
         windows = pack(dataset, table, header, pipeline, params, partial)
-        _check_objects(partial, table, params)
-        emptied = _emptied_copies(partial) if params.copies else ""
+        _check_objects(partial, table, params, info.scheme)
+        emptied = _emptied_copies(partial, info.scheme) if params.copies else ""
         with atomic_file(preview) as sheet:
-            _write_preview(sheet, pipeline, open_arrays(partial / "fold0" / "train"), params)
+            first = open_arrays(partial / "fold0" / "train")
+            _write_preview(sheet, pipeline, first, params, info.background)
     sizes = table[table["fold"] == 0].groupby("split").size()
     counts = ", ".join(f"{name} {sizes[name]}" for name in SPLITS)
     folds = table["fold"].nunique()
@@ -121,10 +123,10 @@ def pack(
     return windows
 
 
-def _check_objects(out: Path, table: pd.DataFrame, params: Augment) -> None:
+def _check_objects(out: Path, table: pd.DataFrame, params: Augment, scheme: LabelScheme) -> None:
     """Raise InputError for a split that has no foreground left at the networks' size."""
     for fold, name in table[["fold", "split"]].drop_duplicates().itertuples(index=False):
-        if not holds_objects(out / f"fold{fold}" / name):
+        if not holds_objects(out / f"fold{fold}" / name, scheme):
             raise InputError(
                 f"no mask of {name} in fold {fold} keeps any object at {params.width}x"
                 f"{params.height}, so nothing can be learnt, chosen or scored on it; raise "
@@ -132,15 +134,15 @@ def _check_objects(out: Path, table: pd.DataFrame, params: Augment) -> None:
             )
 
 
-def holds_objects(folder: Path) -> bool:
+def holds_objects(folder: Path, scheme: LabelScheme) -> bool:
     """Whether any mask of a packed split has foreground."""
-    return any((mask - 1 < IGNORE - 1).any() for mask in open_arrays(folder).masks)  # 0 - 1 is 255
+    return any(scheme.is_foreground(mask).any() for mask in open_arrays(folder).masks)
 
 
-def _emptied_copies(out: Path) -> str:
+def _emptied_copies(out: Path, scheme: LabelScheme) -> str:
     """How many stored copies hold no foreground though their images do, in a line or none."""
     part = open_arrays(out / "fold0" / "train")
-    holds = np.array([bool((mask - 1 < IGNORE - 1).any()) for mask in part.masks])
+    holds = np.array([bool(scheme.is_foreground(mask).any()) for mask in part.masks])
     copy = part.samples["copy"].to_numpy()
     of_original = np.tile(holds[copy == 0], int(copy.max()) + 1)
     emptied = int((of_original & ~holds).sum())
@@ -256,7 +258,9 @@ def _with_channels(image: Pixels, channels: int) -> Pixels:
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if grey_among_colours else image
 
 
-def _write_preview(path: Path, pipeline: Pipeline, part: Arrays, params: Augment) -> None:
+def _write_preview(
+    path: Path, pipeline: Pipeline, part: Arrays, params: Augment, background: int | None
+) -> None:
     """Draw a row per sample: the sample, then augmented versions, with outlined masks."""
     originals = int((part.samples["copy"] == 0).sum())
     picked = np.linspace(0, originals - 1, min(params.preview_samples, originals)).astype(int)
@@ -267,6 +271,6 @@ def _write_preview(path: Path, pipeline: Pipeline, part: Arrays, params: Augment
         for version in range(PREVIEW_VERSIONS):
             key = (params.seed, PREVIEW_STREAM, version, int(index))
             versions.append(augment_sample(pipeline, image, mask, key))
-        rows.append([outline(varied, truth=truth) for varied, truth in versions])
+        rows.append([outline(varied, truth, background=background) for varied, truth in versions])
     columns = ["as packed", *(f"variation {n + 1}" for n in range(PREVIEW_VERSIONS))]
     save_image_grid(path, rows, columns, [str(part.samples["id"][index]) for index in picked])

@@ -37,7 +37,7 @@ def augment_external(params: Params, external: str, arrays: Path, dataset: Path,
     """
     info, samples = read_info(dataset), read_samples(dataset)
     ours = read_header(arrays)
-    check_classes(external, info.classes, ours.dataset.classes)
+    check_classes(external, info, ours.dataset)
     # Grey images among coloured ones are repeated, as those of the training set are.
     different = samples[~samples["channels"].isin({ours.channels, 1 if ours.channels == 3 else 0})]
     if len(different):
@@ -53,7 +53,7 @@ def augment_external(params: Params, external: str, arrays: Path, dataset: Path,
     table = table.sort_values("id", ignore_index=True)
     with atomic_folder(out) as partial:
         pack(dataset, table, header, build_pipeline(chosen), chosen, partial)
-        if not holds_objects(partial / "fold0" / SPLIT):
+        if not holds_objects(partial / "fold0" / SPLIT, info.scheme):
             raise InputError(
                 f"comparison.external.{external}: no mask keeps any object at "
                 f"{header.width}x{header.height}, so nothing can be scored on it; take it out"

@@ -34,8 +34,8 @@ class Header:
 
     @property
     def num_outputs(self) -> int:
-        """Channels of the logits: one for a single foreground class, else one per class."""
-        return 1 if len(self.dataset.classes) == 2 else len(self.dataset.classes)
+        """Channels of the logits: one for a single class against the background, else one each."""
+        return self.dataset.scheme.num_outputs
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def write_header(folder: Path, header: Header) -> None:
     """
     fields = asdict(header)
     told = {"dataset.json": fields.pop("dataset"), "header.json": fields}
-    told["header.json"]["num_classes"] = len(header.dataset.classes)
+    told["header.json"] |= asdict(header.dataset.scheme)
     for name, content in told.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -130,5 +130,5 @@ def write_header(folder: Path, header: Header) -> None:
 def read_header(folder: Path) -> Header:
     """Read header.json and dataset.json."""
     fields = json.loads((folder / "header.json").read_text())
-    del fields["num_classes"]
+    del fields["num_classes"], fields["background"]
     return Header(dataset=read_info(folder), **fields)

@@ -21,6 +21,7 @@ import numpy as np
 
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels
+from segbench.labels import LabelScheme
 from segbench.params.augment import Augment
 from segbench.params.section import did_you_mean
 
@@ -54,12 +55,12 @@ def build_pipeline(params: Augment) -> Pipeline:
     return A.Compose([_build(item.transform, item.model_extra or {}) for item in params.transforms])
 
 
-def check_transforms(params: Augment, num_classes: int, channels: int) -> None:
+def check_transforms(params: Augment, scheme: LabelScheme, channels: int) -> None:
     """Try every transform, whatever its probability, on masks of all classes and ignored pixels.
 
     Args:
         params: the section `augment`.
-        num_classes: with the background.
+        scheme: of the classes.
         channels: of the images.
 
     Raises:
@@ -77,7 +78,7 @@ def check_transforms(params: Augment, num_classes: int, channels: int) -> None:
             )
     # First all together, since one may need another.
     _check_sizes(build_pipeline(params).transforms, certain, params, channels)
-    _check(A.Compose(certain), params, num_classes, channels)
+    _check(A.Compose(certain), params, scheme, channels)
     for one in certain:
         if not _failure(one, params, channels):
             _check_alignment(one, params, channels)
@@ -129,7 +130,7 @@ def _written(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int) -> None:
+def _check(pipeline: Pipeline, params: Augment, scheme: LabelScheme, channels: int) -> None:
     """Raise InputError unless images and masks stay what they are.
 
     uint8 pixels stay uint8 pixels of the same size, and masks get no class ids but those that they
@@ -137,8 +138,9 @@ def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int)
     """
     blocks = _blocks(params)
     image = np.random.default_rng(0).integers(0, 256, (*blocks.shape, channels), np.uint8)
-    declared = {*range(num_classes), IGNORE}
-    whole = np.full_like(blocks, num_classes - 1)
+    last = scheme.num_classes - 1
+    declared = {*range(scheme.num_classes), IGNORE}
+    whole = np.full_like(blocks, last)
     everything = np.array(sorted(declared), np.uint8)[blocks % len(declared)]
     # Between these two lies every other id: interpolation shows.
     extremes = np.where(blocks % 2, IGNORE, 0).astype(np.uint8)
@@ -153,7 +155,13 @@ def _check(pipeline: Pipeline, params: Augment, num_classes: int, channels: int)
             raise InputError(
                 f"augment.transforms: make the class ids {sorted(made_up)} of masks that do not "
                 f"hold them ({', '.join(type(one).__name__ for one in culprits)}); set "
-                f"mask_interpolation: 0, and fill_mask to a class id (0 to {num_classes - 1}) or "
+                f"mask_interpolation: 0, and fill_mask to a class id (0 to {last}) or "
+                f"{IGNORE}, which is ignored"
+            )
+        if 0 in filled and last != 0 and scheme.background != 0:
+            raise InputError(
+                "augment.transforms: fill what they move in from beyond the mask with class 0, "
+                "which is not dataset.background but has a score of its own; set fill_mask: "
                 f"{IGNORE}, which is ignored"
             )
 

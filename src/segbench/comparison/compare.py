@@ -28,7 +28,6 @@ from segbench.evaluation.results import EXTERNAL, RunResult, external_key, read_
 from segbench.files import atomic_file
 from segbench.params import Params
 from segbench.params.compare import Comparison
-from segbench.report.drawing import class_colours
 from segbench.report.predictions import fixed_samples
 from segbench.tracking import provenance
 from segbench.tracking.records import Record, Run, flatten, now_ms, recorded
@@ -79,8 +78,8 @@ def compare(params: Params, paths: Paths) -> str:
     )
     curves = find_learning_curves(params, board, runs)
     rivals = [run for run in runs if run.alias in board.aliases]
-    classes = len(header.dataset.classes)
-    published = judge_published(params, classes, audit, rivals, board)
+    scheme = header.dataset.scheme
+    published = judge_published(params, scheme, audit, rivals, board)
     expenses = gather_expenses(params, header, paths.costs, paths.trained, runs)
     values = report_values(board, expenses.predicting)
     requirements = evaluate_requirements(params.comparison.require, values)
@@ -113,7 +112,7 @@ def compare(params: Params, paths: Paths) -> str:
                 rivals,
                 board.aliases,
                 paths.arrays,
-                class_colours(header.dataset.colours, classes),
+                header.dataset,
                 paths.out / "pictures",
             ),
             single_images=spread_over_images(

@@ -30,7 +30,10 @@ def data_facts(
     folds = f"{params.split.num_folds} folds" if params.split.num_folds > 1 else "one fold"
     facts = {
         "Dataset": f"{dataset.name}, {dataset.licence}",
-        "Classes": ", ".join(dataset.classes),
+        "Classes": ", ".join(
+            f"{name} (background, not scored)" if at == dataset.background else name
+            for at, name in enumerate(dataset.classes)
+        ),
         "Size": f"{header.width}x{header.height}, {header.channels} channels",
         "Split": (
             f"by {params.split.by}, seed {params.split.seed}, {folds}; "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,11 @@ from PIL import Image
 
 from segbench.arrays.store import open_arrays
 from segbench.arrays.tiling import StitchedImages
+from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.params import Params
-from segbench.report.drawing import SHOWN_SIZE, outline, shrink
+from segbench.report.drawing import SHOWN_SIZE, class_colours, outline, shrink
 from segbench.report.overlay import overlay
 
 MOST_PIXELS = 3_200_000
@@ -23,7 +25,6 @@ MOST_PIXELS = 3_200_000
 MOST_DRAWN = 12
 """Candidates whose predictions are drawn, the first of the leaderboard; more are not to be told
 apart at the size that is left."""
-BACKGROUND = 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def draw_gallery(
     runs: list[RunResult],
     aliases: Sequence[str],
     arrays: Path,
-    colours: Sequence[str],
+    info: DatasetInfo,
     folder: Path,
 ) -> dict[str, list[Example]]:
     """Draw test images with the predictions of all candidates: those on which the candidates differ
@@ -68,7 +69,7 @@ def draw_gallery(
         runs: of all candidates.
         aliases: by rank; of many, those of the first are drawn, `MOST_DRAWN`.
         arrays: the folder that the augment stage wrote.
-        colours: `#rrggbb` by class id.
+        info: of the dataset.
         folder: receives the pictures.
 
     Returns:
@@ -86,19 +87,24 @@ def draw_gallery(
     rows = first[aliases[0]].images
     of_image = rows[rows["split"] == "test"].set_index("id")
     group, size_of = of_image["group"].to_dict(), of_image["object_size"].to_dict()
-    with ExitStack() as opened, atomic_folder(folder) as partial:
+    colours = class_colours(info.colours, info.scheme)
+    filled = partial(overlay, colours=colours, background=info.background)
+    with ExitStack() as opened, atomic_folder(folder) as made:
         of_alias = [opened.enter_context(read_predictions(first[alias])) for alias in drawn_of]
 
         def draw(id: str) -> Example:
             index = index_of[id]
             masks = [stitched.mask(index), *(own.read("test", id) for own in of_alias)]
             image, truth, *preds = shrink(stitched.image(index), *masks, most=size)
-            drawn = {"image": outline(image), "truth": overlay(image, truth, colours, BACKGROUND)}
+            drawn = {
+                "image": outline(image, background=info.background),
+                "truth": filled(image, truth),
+            }
             for alias, pred in zip(drawn_of, preds, strict=True):
-                drawn[f"prediction-{alias}"] = overlay(image, pred, colours, BACKGROUND, truth)
+                drawn[f"prediction-{alias}"] = filled(image, pred, truth=truth)
             shown = [None, None, *(float(scores[alias][id]) for alias in drawn_of)]
             for name, pixels in drawn.items():
-                Image.fromarray(pixels).save(partial / f"{id}--{name}.jpg", quality=85)
+                Image.fromarray(pixels).save(made / f"{id}--{name}.jpg", quality=85)
             paths = [folder / f"{id}--{name}.jpg" for name in drawn]
             return Example(id, str(group[id]), float(size_of[id]), list(map(Picture, paths, shown)))
 

@@ -17,7 +17,7 @@ from segbench.comparison import plots
 from segbench.comparison.cheapest import listed_cost
 from segbench.comparison.coverage import describe
 from segbench.comparison.data_facts import data_facts
-from segbench.comparison.examples import BACKGROUND, MOST_DRAWN, Example, Picture
+from segbench.comparison.examples import MOST_DRAWN, Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import SHOWN, ExternalSet
 from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
@@ -292,8 +292,8 @@ def _metric_ranks(board: Leaderboard, columns: Mapping[str, str]) -> dict[str, l
 def _legend(header: Header) -> dict[str, str]:
     """Colours of the classes that pictures fill, by name."""
     names = header.dataset.classes
-    colours = class_colours(header.dataset.colours, len(names))
-    return {name: colours[at] for at, name in enumerate(names) if at != BACKGROUND}
+    colours = class_colours(header.dataset.colours, header.dataset.scheme)
+    return {name: colours[at] for at, name in enumerate(names) if at != header.dataset.background}
 
 
 def _bounds(value: Interval, form: str) -> str:

@@ -19,6 +19,7 @@ from segbench.comparison.statistics.published import Reported, Versus, compare_w
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
 from segbench.evaluation.results import RunResult, Scores, column_arrays, read_soft
+from segbench.labels import LabelScheme
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DEFINITIONS
 from segbench.params import Params
@@ -85,7 +86,7 @@ class Measured(NamedTuple):
 
 def judge_published(
     params: Params,
-    num_classes: int,
+    scheme: LabelScheme,
     audit: dict[str, Any],
     runs: Sequence[RunResult],
     board: Leaderboard,
@@ -94,7 +95,7 @@ def judge_published(
 
     Args:
         params: all of them.
-        num_classes: of the dataset, with the background.
+        scheme: of the dataset's classes.
         audit: what the split stage counted.
         runs: of all candidates.
         board: the leaderboard.
@@ -107,7 +108,7 @@ def judge_published(
     is_grouped = is_torn or bool(test["group"].duplicated().any())
     reasons = [unmeasured(score.metric, score.averaging, runs) for score in published]
     needed = [
-        columns_of(score.metric, score.averaging, num_classes)
+        columns_of(score.metric, score.averaging, scheme.scored)
         for score, reason in zip(published, reasons, strict=True)
         if not reason
     ]
@@ -118,7 +119,7 @@ def judge_published(
         measured = None
         if not reason:
             measured = measure(score.metric, score.averaging, columns, params, ordered)
-        differs = class_difference(score.num_classes, num_classes) or split_difference(
+        differs = class_difference(score.num_classes, scheme.num_classes) or split_difference(
             score.split, params.split.by, is_torn, is_grouped
         )
         found.append(_judge(params, score, aliases[0], measured, reason, differs))
@@ -236,13 +237,13 @@ def unmeasured(metric: str, averaging: str, runs: Sequence[RunResult]) -> str:
     return f"{metric} is not measured here {how[averaging]}{did_you_mean(metric, known[averaging])}"
 
 
-def columns_of(metric: str, averaging: str, num_classes: int) -> list[str]:
-    """Columns of the rows of images that a score is made of; see `measure`."""
+def columns_of(metric: str, averaging: str, class_ids: Sequence[int]) -> list[str]:
+    """Columns of the rows of images that a score over some classes is made of; see `measure`."""
     if averaging == "per_image":
         return [metric]
     if averaging == "batch":
         return ["object_size"]  # any, for its groups
-    cells = [f"{cell}_{at}" for cell in counts.COUNTS for at in range(1, num_classes)]
+    cells = [f"{cell}_{at}" for cell in counts.COUNTS for at in class_ids]
     return [*cells, "accuracy"]
 
 
@@ -268,13 +269,14 @@ def measure(
         values, groups, folds = columns[metric]
         return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
     scores, groups, folds = columns["accuracy"]
-    cells = [
-        np.sum([own.values for name, own in columns.items() if name.startswith(f"{cell}_")], axis=0)
+    of_classes = [
+        [own.values for name, own in columns.items() if name.startswith(f"{cell}_")]
         for cell in counts.COUNTS
-    ]  # of all classes, each (C, S, N)
+    ]
+    cells = [np.sum(own, axis=0) for own in of_classes]  # of all classes, each (C, S, N)
     if metric == "accuracy":
         values = scores
-        weights = np.sum([columns[f"{cell}_1"].values for cell in counts.COUNTS], axis=0)
+        weights = np.sum([own[0] for own in of_classes], axis=0)  # the pixels, by any class
     else:
         part, weights = RATIOS[metric](*cells)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -99,8 +99,10 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.Series]:
             rows["object_size"] > 0, 1 + np.searchsorted(bounds, rows["object_size"]), 0
         )
         kinds["object size"] = pd.Series(np.array(names)[index], rows.index)
-    objects = rows["num_objects"].clip(upper=MANY_OBJECTS).astype(int)
-    kinds["objects"] = objects.astype(str).where(objects < MANY_OBJECTS, f"{MANY_OBJECTS} or more")
+    if rows["num_objects"].notna().all():  # else there is no background between objects
+        objects = rows["num_objects"].clip(upper=MANY_OBJECTS).astype(int)
+        many = f"{MANY_OBJECTS} or more"
+        kinds["objects"] = objects.astype(str).where(objects < MANY_OBJECTS, many)
     groups = rows.groupby("group")["mean"].mean().sort_values(kind="stable")
     if 1 < len(groups) < rows["id"].nunique():
         hardest = groups.index[:MOST_GROUPS]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from segbench.images import Pixels
+from segbench.labels import LabelScheme
 
 THUMBNAIL_SIZE = 32
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
@@ -23,7 +24,7 @@ class DatasetInfo:
 
     Attributes:
         name: as in params.yaml.
-        classes: names by class id; the first is the background.
+        classes: names by class id.
         licence: in words.
         redistributable: True where its pictures may be passed on, so that a report may embed them.
         citation: what to cite, empty if nothing.
@@ -32,6 +33,7 @@ class DatasetInfo:
         colours: `#rrggbb` by class id, in which pictures show the classes; empty: any.
         spacing: millimetres from a pixel to the one below it and to the one beside it; None: not
             known.
+        background: class id of what is no object; None: every class is one.
     """
 
     name: str
@@ -43,6 +45,17 @@ class DatasetInfo:
     published: int = 0
     colours: tuple[str, ...] = ()
     spacing: tuple[float, float] | None = None
+    background: int | None = 0
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """How many classes there are, and which is the background."""
+        return LabelScheme(len(self.classes), self.background)
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the classes that have scores, ascending by id."""
+        return tuple(self.classes[at] for at in self.scheme.scored)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+
+from segbench.datasets.canonical import DatasetInfo
 
 # Edges along the masks' outlines that are so much clearer in the other reading speak for it.
 BETTER = 1.1
@@ -16,12 +19,12 @@ INVERT_IGNORE = "are its files black where pixels count? set ignore: {pattern: .
 NAMED = 5
 
 
-def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+def reading_notes(measures: pd.DataFrame, info: DatasetInfo) -> list[str]:
     """What was done to images on the way in, beside what `reading_doubts` says.
 
     Args:
         measures: measures.csv of a canonical folder.
-        classes: names by class id.
+        info: of the dataset.
     """
     notes = []
     for done, rule in (("turned", "turn"), ("ignored", "ignore")):
@@ -38,11 +41,13 @@ def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
             f"{100 * measures['transparent'].max():.2g} %); the colours stored under them are "
             "used, whatever a viewer shows there"
         )
-    if 0 < (lost := _ignored_foreground(measures)) <= MOST_IGNORED:
+    if 0 < (lost := _ignored_foreground(measures, info)) <= MOST_IGNORED:
         notes.append(f"dataset.ignore leaves out {100 * lost:.2g} % of the foreground")
     missing = Counter(" ".join(measures["without_file"]).split())
     if missing:
-        counts = ", ".join(f"{classes[int(at)]} {missing[at]}" for at in sorted(missing, key=int))
+        counts = ", ".join(
+            f"{info.classes[int(at)]} {missing[at]}" for at in sorted(missing, key=int)
+        )
         notes.append(
             f"images without a mask file of a class, taken for images without that class: {counts} "
             f"(of {len(measures)})"
@@ -50,11 +55,12 @@ def reading_notes(measures: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     return notes
 
 
-def reading_doubts(measures: pd.DataFrame) -> list[str]:
+def reading_doubts(measures: pd.DataFrame, info: DatasetInfo) -> list[str]:
     """What was probably read wrongly: masks that fit unturned images, a narrow value_range.
 
     Args:
         measures: measures.csv of a canonical folder.
+        info: of the dataset.
     """
     doubts = []
     compared = measures["exif_other"][measures["exif_other"] > 0]
@@ -66,7 +72,7 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
         )
     if measures["clipped"].mean() > MOST_CLIPPED:
         doubts.append(f"{_clipped(measures)}; is it too narrow?")
-    if (lost := _ignored_foreground(measures)) > MOST_IGNORED:
+    if (lost := _ignored_foreground(measures, info)) > MOST_IGNORED:
         doubts.append(
             f"dataset.ignore leaves out {100 * lost:.0f} % of the foreground; {INVERT_IGNORE}"
         )
@@ -81,10 +87,11 @@ def reading_doubts(measures: pd.DataFrame) -> list[str]:
     return doubts
 
 
-def _ignored_foreground(measures: pd.DataFrame) -> float:
+def _ignored_foreground(measures: pd.DataFrame, info: DatasetInfo) -> float:
     """Share of the foreground that lies in pixels that are ignored by a file."""
     lost = int(measures["ignored_foreground"].sum())
-    left = sum(sum(map(int, counts.split()[1:])) for counts in measures["class_pixels"])
+    pixels = np.array([counts.split() for counts in measures["class_pixels"]], np.int64)
+    left = int(pixels[:, list(info.scheme.scored)].sum())
     return lost / (lost + left) if lost else 0.0
 
 

@@ -18,10 +18,10 @@ def check_external(dataset: Dataset, external: Mapping[str, Dataset]) -> None:
     Raises:
         InputError: for other classes or bands than those of `dataset`.
     """
-    ours = source_of(dataset.name).info(dataset).classes
+    ours = source_of(dataset.name).info(dataset)
     bands = dataset.num_bands if isinstance(dataset, Folder) else None
     for name, section in external.items():
-        check_classes(name, source_of(section.name).info(section).classes, ours)
+        check_classes(name, source_of(section.name).info(section), ours)
         found = section.num_bands if isinstance(section, Folder) else None
         if found != bands:
             raise InputError(

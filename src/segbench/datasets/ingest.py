@@ -32,6 +32,7 @@ from segbench.datasets.palettes import Palettes
 from segbench.errors import InputError
 from segbench.files import atomic_folder
 from segbench.images import BANDS_ENDING, IGNORE, Pixels, as_rgb, count_values, encode_mask
+from segbench.labels import LabelScheme
 from segbench.parallel import thread_map
 
 SAMPLE_COLUMNS = (
@@ -143,10 +144,10 @@ def ingest(
     of = f" of {info.published} published" if info.published not in (0, number) else ""
     left_out = f", {done.skipped} left out (see skipped.csv there)" if done.skipped else ""
     made = f"{number}{of} images with masks of {info.name}{left_out} in {folder}"
-    doubts = [f"WARNING: {text}" for text in reading_doubts(measures)]
+    doubts = [f"WARNING: {text}" for text in reading_doubts(measures, info)]
     if unmatched:
         doubts.append(f"WARNING: {describe_unmatched(unmatched)}")
-    return "\n".join([*doubts, *reading_notes(measures, info.classes), made])
+    return "\n".join([*doubts, *reading_notes(measures, info), made])
 
 
 def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
@@ -212,8 +213,8 @@ def _check_whole(done: _Done, info: DatasetInfo, lacks_classes: bool) -> None:
             f"{info.name}: found no samples ({done.skipped} skipped); at least one image with a "
             "mask is needed, check dataset.source and the patterns"
         )
-    absent = [name for at, name in enumerate(info.classes) if at > 0 and at not in done.classes]
-    if lacks_classes and len(absent) < len(info.classes) - 1:
+    absent = [info.classes[at] for at in info.scheme.scored if at not in done.classes]
+    if lacks_classes and len(absent) < len(info.scored):
         absent = []
     if absent and done.ignored_foreground:
         raise InputError(
@@ -262,7 +263,7 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
         "sha256": digest.hexdigest(),
     }
     thumbnail = make_thumbnail(sample.image)
-    measure = _measure(sample, counts, thumbnail, image_sha256)
+    measure = _measure(sample, counts, info.scheme, thumbnail, image_sha256)
     measure["class_pixels"] = " ".join(map(str, counts[: len(info.classes)].tolist()))
     return row, measure, thumbnail.tobytes(), present, sample.palette
 
@@ -285,11 +286,15 @@ def make_thumbnail(image: Pixels) -> Pixels:
 
 
 def _measure(
-    sample: Sample, counts: NDArray[np.int64], thumbnail: Pixels, image_sha256: str
+    sample: Sample,
+    counts: NDArray[np.int64],
+    scheme: LabelScheme,
+    thumbnail: Pixels,
+    image_sha256: str,
 ) -> CsvRow:
     ignored = float(counts[IGNORE])
     labelled = max(sample.mask.size - ignored, 1)
-    foreground = (sample.mask - 1 < IGNORE - 1).view(np.uint8)
+    foreground = scheme.is_foreground(sample.mask).view(np.uint8)
     border = np.concatenate(
         [foreground[0], foreground[-1], foreground[1:-1, 0], foreground[1:-1, -1]]
     )
@@ -298,7 +303,7 @@ def _measure(
         "id": sample.id,
         "file": plain_text(Path(sample.source).name),
         "image_sha256": image_sha256,
-        "foreground": round(float(counts[1:IGNORE].sum()) / labelled, 6),
+        "foreground": round(float(counts[list(scheme.scored)].sum()) / labelled, 6),
         "border": round(float(border.mean()), 6),
         "ignored": round(ignored / sample.mask.size, 6),
         "components": cv2.connectedComponents(foreground)[0] - 1,

@@ -36,6 +36,7 @@ class Reading:
         turn: images and masks upright, as the EXIF of each says; else as stored.
         invert_ignored: ignore masks are black where pixels count.
         class_ids: of which each image may have a mask file of its own; empty: files hold all.
+        background: class id of what is no object; None: every class is one.
     """
 
     encoding: MaskEncoding | Instances
@@ -45,6 +46,7 @@ class Reading:
     turn: bool = True
     invert_ignored: bool = False
     class_ids: Sequence[int] = ()
+    background: int | None = 0
 
 
 def read_pairs(pairs: list[Pair], reading: Reading) -> list[SampleReader]:
@@ -146,7 +148,7 @@ def _without_ignored(pair: Pair, mask: Pixels, reading: Reading) -> tuple[Pixels
     if off:
         nearest = cv2.INTER_NEAREST_EXACT
         ignored = cv2.resize(ignored.view(np.uint8), (width, height), interpolation=nearest) > 0
-    lost = int(np.count_nonzero(ignored & (mask > 0) & (mask < IGNORE)))
+    lost = int(np.count_nonzero(ignored & (mask != IGNORE) & (mask != reading.background)))
     return np.where(ignored, np.uint8(IGNORE), mask), lost
 
 

@@ -21,10 +21,10 @@ class Draft:
 
     Attributes:
         pred_mask: (H, W) class ids from the default rule.
-        probs_u8: (1, H, W), see `on_device.to_probs_u8`; None with several foreground classes,
-            whose masks no threshold changes.
-        enlarged: (H', W') most probable classes at the image's own size; None with one foreground
-            class, and where that is the network's size.
+        probs_u8: (1, H, W), see `on_device.to_probs_u8`; None without a threshold, which needs
+            one class against the background.
+        enlarged: (H', W') most probable classes at the image's own size; None with a
+            threshold, and where that is the network's size.
     """
 
     pred_mask: Pixels
@@ -74,7 +74,7 @@ class DraftFile:
 
     Args:
         folder: on the disk that is to hold it.
-        several: whether there are several foreground classes.
+        several: whether the most probable class is predicted, without a threshold.
     """
 
     def __init__(self, folder: Path, several: bool) -> None:

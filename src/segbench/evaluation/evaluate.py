@@ -41,6 +41,7 @@ from segbench.evaluation.results import (
 )
 from segbench.files import atomic_file, atomic_folder, sha256_of
 from segbench.images import Pixels, encode_mask
+from segbench.labels import LabelScheme
 from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS
 from segbench.metrics.probabilities import Histogram, histogram
 from segbench.models.export import export_network, load_exported
@@ -127,18 +128,22 @@ def evaluate(
                 networks,
                 splits,
                 Truths(dataset),
-                len(header.dataset.classes),
+                header.dataset.scheme,
                 out,
                 write,
                 overlap=resolved.device != "cpu",
             )
         chosen = choices[0][1]
-        tables = {name: image_table(stitched[name].samples, name, found[name]) for name in SPLITS}
+        class_ids = header.dataset.scheme.scored
+        tables = {
+            name: image_table(stitched[name].samples, name, found[name], class_ids)
+            for name in SPLITS
+        }
         summary = {
             f"{name}/{key}": value
             for name in SPLITS
             for key, value in summarise(
-                tables[name], found[name], header.dataset.classes, params.evaluate.batch_size
+                tables[name], found[name], header.dataset, params.evaluate.batch_size
             ).items()
         }
         write_choices(
@@ -231,7 +236,7 @@ def select_and_score(
     networks: Mapping[bool, nn.Module],
     splits: Mapping[str, Arrays],
     truths: Truths,
-    num_classes: int,
+    scheme: LabelScheme,
     scratch: Path,
     write: Write,
     overlap: bool,
@@ -248,7 +253,7 @@ def select_and_score(
         networks: without (False) and with (True) averaging over mirror images.
         splits: packed validation and test images.
         truths: their masks at their own size.
-        num_classes: with the background.
+        scheme: of the classes.
         scratch: folder of the disk for a temporary file.
         write: gets the default rule's masks, those of a split in order.
         overlap: score images while the network predicts the next ones.
@@ -261,13 +266,16 @@ def select_and_score(
     """
 
     def predict_split(name: str, flips: bool) -> Iterator[Prediction]:
-        return predict(networks[flips], splits[name], truths, params.batch_size, params.threshold)
+        return predict(
+            *(networks[flips], splits[name], truths, params.batch_size, params.threshold),
+            scheme.scored,
+        )
 
     default = default_rule(params)
     of_split = {
         name: Scorer(
-            *(num_classes, params.tolerance, default, default, params.extra_metrics),
-            absent_classes(StitchedImages(split).masks(), num_classes),
+            *(scheme, params.tolerance, default, default, params.extra_metrics),
+            absent_classes(StitchedImages(split).masks(), scheme),
             truths.spacing,
         )
         for name, split in splits.items()
@@ -275,7 +283,7 @@ def select_and_score(
     tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
     with oom_said(params), ExitStack() as opened:
         drafts = {
-            flips: opened.enter_context(DraftFile(scratch, num_classes > 2)) for flips in tried
+            flips: opened.enter_context(DraftFile(scratch, not scheme.is_binary)) for flips in tried
         }
         choices, val = _choose(
             params,
@@ -324,12 +332,16 @@ def _choose(
         write: gets id and default mask of each.
         overlap: work while the network predicts the next images.
     """
-    several, total = scorer.num_classes > 2, len(stitched)
+    scheme, total = scorer.scheme, len(stitched)
+    several = not scheme.is_binary
 
     def begin(
         found: tuple[Prediction, ...],
     ) -> tuple[ImageScores, list[list[bytes]], list[Histogram]]:
-        own = [histogram(each.probs_u8, each.mask) for each in found[: 1 if several else None]]
+        own = [
+            histogram(each.probs_u8, each.mask, scheme.scored)
+            for each in found[: 1 if several else None]
+        ]
         # Reading the mask for its size; of one class, what is kept has the network's.
         height, width = (found[0].original() if several else found[0].mask).shape
         made = [
@@ -355,8 +367,8 @@ def _choose(
         params.choose,
         {flips: Validated(file, histograms[flips]) for flips, file in drafts.items()},
         stitched.mask,
-        [at for at in range(1, scorer.num_classes) if at not in scorer.absent],
-        scorer.num_classes,
+        [at for at in scheme.scored if at not in scorer.absent],
+        scheme.background,
     )
     scorer = replace(scorer, chosen=choices[0][1])
 
@@ -454,7 +466,8 @@ def _predicted(
     return PredictedSplit(
         *(ids, stitched.image, stitched.mask, lambda index: read(ids[index])),
         info.classes,
-        class_colours(info.colours, len(info.classes)),
+        class_colours(info.colours, info.scheme),
+        info.background,
     )
 
 

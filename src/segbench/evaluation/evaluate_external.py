@@ -34,6 +34,7 @@ from segbench.evaluation.results import (
     write_images,
     write_scores,
 )
+from segbench.labels import LabelScheme
 from segbench.models.network import num_parameters
 from segbench.params import Params
 from segbench.params.evaluate import Evaluate
@@ -104,14 +105,16 @@ def evaluate_external(
             networks,
             split,
             Truths(dataset),
-            len(header.dataset.classes),
+            header.dataset.scheme,
             overlap=resolved.device != "cpu",
         )
-        table = image_table(StitchedImages(split).samples, EXTERNAL, found)
+        table = image_table(
+            StitchedImages(split).samples, EXTERNAL, found, header.dataset.scheme.scored
+        )
         summary = {
             f"{key}/{name}": value
             for name, value in summarise(
-                table, found, header.dataset.classes, params.evaluate.batch_size
+                table, found, header.dataset, params.evaluate.batch_size
             ).items()
         }
         hashes = {
@@ -133,7 +136,7 @@ def score_by(
     networks: dict[bool, nn.Module],
     split: Arrays,
     truths: Truths,
-    num_classes: int,
+    scheme: LabelScheme,
     overlap: bool,
 ) -> list[ImageScores]:
     """Score the images of a split by a mask rule that is given, and by the default one.
@@ -144,7 +147,7 @@ def score_by(
         networks: without (False) and with (True) averaging over mirror images.
         split: packed images.
         truths: their masks at their own size.
-        num_classes: with the background.
+        scheme: of the classes.
         overlap: score images while the network predicts the next ones.
 
     Raises:
@@ -152,12 +155,14 @@ def score_by(
     """
     default = default_rule(params)
     scorer = Scorer(
-        *(num_classes, params.tolerance, default, rule, params.extra_metrics),
-        absent_classes(StitchedImages(split).masks(), num_classes),
+        *(scheme, params.tolerance, default, rule, params.extra_metrics),
+        absent_classes(StitchedImages(split).masks(), scheme),
         truths.spacing,
     )
     first, *others = [
-        predict(networks[flips], split, truths, params.batch_size, params.threshold)
+        predict(
+            *(networks[flips], split, truths, params.batch_size, params.threshold), scheme.scored
+        )
         for flips in dict.fromkeys([default.flips, rule.flips])
     ]
     other = others[0] if others else None

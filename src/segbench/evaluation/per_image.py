@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.postprocessing import MaskRule, large_mask_by, mask_by
 from segbench.evaluation.predict import Prediction
-from segbench.images import IGNORE, Pixels
+from segbench.images import Pixels
+from segbench.labels import LabelScheme
 from segbench.metrics import boundary, counts
 from segbench.metrics.catalogue import (
     DISTANCES,
@@ -52,16 +54,16 @@ class Scorer:
     """Scores images, each on its own.
 
     Attributes:
-        num_classes: with the background.
+        scheme: of the classes.
         tolerance: of the surface dice; in pixels, or, at an image's own size, the spacing's unit.
         default, chosen: mask rules.
         extra: names in `OPTIONAL_METRICS` and `SHAPE_METRICS`.
-        absent: foreground classes that no image of the split holds, see `absent_classes`; they are
+        absent: scored classes that no image of the split holds, see `absent_classes`; they are
             in no mean over the classes of an image.
         spacing: of the pixels of an image at its own size.
     """
 
-    num_classes: int
+    scheme: LabelScheme
     tolerance: float
     default: MaskRule
     chosen: MaskRule
@@ -79,7 +81,7 @@ class Scorer:
         plain = ruled = Draft.of(default, *truth.shape)
         if chosen is not default:
             ruled = Draft.of(chosen, *truth.shape)
-        begun = self.begin(default, histogram(default.probs_u8, default.mask))
+        begun = self.begin(default, histogram(default.probs_u8, default.mask, self.scheme.scored))
         return self.finish(begun, plain, ruled, default.mask, truth)
 
     def begin(self, default: Prediction, own: Histogram) -> ImageScores:
@@ -90,11 +92,11 @@ class Scorer:
             own: its histogram (F, 2, 256).
         """
         row = {"average_precision": float(counts.mean_of_defined(average_precision(own)))}
-        evidence = Evidence(default.pred_mask, default.mask, own)
+        evidence = Evidence(default.pred_mask, default.mask, own, self.scheme.scored)
         for name in self.extra:
             if name in OPTIONAL_METRICS:
                 row |= OPTIONAL_METRICS[name](evidence)
-        cells, correct = counts.count_image(default.pred_mask, default.mask, self.num_classes)
+        cells, correct = counts.count_image(default.pred_mask, default.mask, self.scheme.scored)
         return ImageScores(row, cells, correct, default.soft)
 
     def finish(
@@ -111,67 +113,78 @@ class Scorer:
         ways, preds = [(default, self.default)], [default.pred_mask]
         if self.chosen != self.default:
             ways.append((chosen, self.chosen))
-            preds.append(mask_by(self.chosen, chosen))
+            preds.append(mask_by(self.chosen, chosen, self.scheme.background))
         at_network = at_original = self._of_masks(preds, mask, PIXELS)
         large = preds
         if truth.shape != mask.shape:
-            large = [large_mask_by(rule, draft, *truth.shape) for draft, rule in ways]
+            size, background = truth.shape, self.scheme.background
+            large = [large_mask_by(rule, draft, size, background) for draft, rule in ways]
         if truth.shape != mask.shape or self.spacing != PIXELS:
             at_original = self._of_masks(large, truth, self.spacing)
         found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
-        row = _of_truth(mask)
+        row = _of_truth(mask, self.scheme)
         for ending, scores in zip(VARIANTS, found, strict=True):
             row |= {f"{name}{ending}": value for name, value in scores.items()}
-        held = [at for at in range(1, self.num_classes) if at not in self.absent]
-        own = OwnSize(large[0], truth, held, self.spacing, self.tolerance)
+        own = OwnSize(large[0], truth, self._held, self.spacing, self.tolerance)
         for name in self.extra:
             if name in SHAPE_METRICS:
                 row |= SHAPE_METRICS[name](own)
         return replace(begun, row=row | begun.row)
 
+    @property
+    def _held(self) -> list[int]:
+        """Scored classes that the split holds."""
+        return [at for at in self.scheme.scored if at not in self.absent]
+
     def _of_masks(
         self, preds: list[Pixels], mask: Pixels, spacing: Spacing
     ) -> list[dict[str, float]]:
         """All metrics of masks (H, W) of one image."""
-        held = [at - 1 for at in range(1, self.num_classes) if at not in self.absent]
-        drawn = preds
-        if self.absent:
-            drawn = [
-                np.where(np.isin(pred, self.absent), 0, pred).astype(np.uint8) for pred in preds
-            ]
-        outlines = boundary.boundary_scores(drawn, mask, self.num_classes, self.tolerance, spacing)
+        outlines = boundary.boundary_scores(preds, mask, self._held, self.tolerance, spacing)
         found = []
         for pred, of_outline in zip(preds, outlines.tolist(), strict=True):
-            cells, correct = counts.count_image(pred, mask, self.num_classes)
+            cells, correct = counts.count_image(pred, mask, self._held)
             scores = counts.mean_of_defined(
-                np.stack([score(cells[held]) for score in counts.SCORES.values()])
+                np.stack([score(cells) for score in counts.SCORES.values()])
             )
             values = (*scores.tolist(), float(counts.accuracy(correct)), *of_outline)
             found.append(dict(zip(MASK_METRICS, values, strict=True)))
         return found
 
 
-def absent_classes(masks: Iterable[Pixels], num_classes: int) -> tuple[int, ...]:
-    """Foreground classes of which no mask (H, W) has a pixel."""
-    absent = set(range(1, num_classes))
+def absent_classes(masks: Iterable[Pixels], scheme: LabelScheme) -> tuple[int, ...]:
+    """Scored classes of which no mask (H, W) has a pixel."""
+    absent = set(scheme.scored)
     for mask in masks:
         if not absent:
             break
-        absent -= set(np.flatnonzero(np.bincount(mask.ravel(), minlength=num_classes)).tolist())
+        absent -= set(np.flatnonzero(np.bincount(mask.ravel())).tolist())
     return tuple(sorted(absent))
 
 
-def _of_truth(mask: Pixels) -> dict[str, float]:
-    there = ((mask > 0) & (mask != IGNORE)).view(np.uint8)
+def _of_truth(mask: Pixels, scheme: LabelScheme) -> dict[str, float]:
+    """Share and number of objects; NaN without a background, where nothing parts them."""
+    if scheme.background is None:
+        return dict.fromkeys(TRUTH_COLUMNS, np.nan)
+    there = scheme.is_foreground(mask).view(np.uint8)
     components, _ = cv2.connectedComponents(there, connectivity=8)
     return dict(zip(TRUTH_COLUMNS, (float(there.mean()), components - 1), strict=True))
 
 
-def image_table(samples: pd.DataFrame, name: str, found: list[ImageScores]) -> pd.DataFrame:
-    """One row per image: split, id, group, stratum, scores, and the counts of each class."""
+def image_table(
+    samples: pd.DataFrame, name: str, found: list[ImageScores], class_ids: Sequence[int]
+) -> pd.DataFrame:
+    """One row per image: split, id, group, stratum, scores, and the counts of each class.
+
+    Args:
+        samples: N rows.
+        name: of the split.
+        found: the scores of its images, in that order.
+        class_ids: F classes that are scored.
+    """
     rows = pd.DataFrame([image.row for image in found])
     cells = np.stack([image.counts for image in found])  # (N, F, 4)
-    columns = [f"{cell}_{at + 1}" for at in range(cells.shape[1]) for cell in counts.COUNTS]
+    columns = [f"{cell}_{at}" for at in class_ids for cell in counts.COUNTS]
     flat_cells = pd.DataFrame(cells.reshape(len(cells), -1), columns=columns)
     table = pd.concat([samples.reset_index(drop=True), rows, flat_cells], axis=1)
     table.insert(0, "split", name)
@@ -192,24 +205,25 @@ def class_keys(classes: tuple[str, ...]) -> list[str]:
 
 
 def summarise(
-    table: pd.DataFrame, found: list[ImageScores], classes: tuple[str, ...], batch_size: int
+    table: pd.DataFrame, found: list[ImageScores], info: DatasetInfo, batch_size: int
 ) -> dict[str, float]:
     """Scores of a split: pooled, per class, and means over images.
 
     Args:
         table: of `image_table`.
         found: the scores in the table's order.
-        classes: names, background first.
+        info: of the dataset.
         batch_size: images that the soft dice pools.
     """
     cells, correct = (
         np.stack([getattr(image, name) for image in found]) for name in ("counts", "correct")
     )
     summary = counts.summarise(cells, correct)
-    if len(classes) > 2:
+    if cells.shape[1] > 1:
+        keys = class_keys(info.classes)
         of_classes = np.where(counts.held_classes(cells), counts.dice(cells.sum(axis=0)), np.nan)
-        for key, value in zip(class_keys(classes)[1:], of_classes.tolist(), strict=True):
-            summary[f"dice_class_{key}"] = value
+        for at, value in zip(info.scheme.scored, of_classes.tolist(), strict=True):
+            summary[f"dice_class_{keys[at]}"] = value
     of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}
     told = {
         f"{name}{ending}": f"{name}_per_image{ending}"

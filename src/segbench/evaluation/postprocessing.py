@@ -22,7 +22,7 @@ class MaskRule:
     """How probabilities become masks.
 
     Attributes:
-        threshold: minimum foreground probability, if there is one foreground class.
+        threshold: minimum foreground probability, of one class against the background.
         min_size: smaller components become background; in pixels at the network's size.
         largest: keep only the largest component of each class.
         flips: average logits over an image and its three mirror images.
@@ -44,25 +44,27 @@ def binarise(probs_u8: Pixels | Floats, threshold: float) -> Pixels:
     return (probs_u8 >= threshold * LEVELS).astype(np.uint8)
 
 
-def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
+def remove_components(mask: Pixels, rule: MaskRule, scale: float, background: int | None) -> Pixels:
     """Turn the components that a rule removes into background.
 
     Args:
         mask: (H, W) class ids.
         rule: what to remove; components are 8-connected.
         scale: pixels of this mask per pixel of the network's; `min_size` is multiplied by it.
+        background: its class id; params without one have no rule that removes anything.
 
     Returns:
         (H, W) class ids; the same array if the rule removes nothing.
     """
     if not rule.removes_components:
         return mask
-    cleaned = np.zeros_like(mask)
-    for class_id in np.unique(mask[mask > 0]):
+    assert background is not None
+    cleaned = np.full_like(mask, background)
+    for class_id in np.unique(mask[mask != background]):
         own = (mask == class_id).view(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
         areas = stats[:, cv2.CC_STAT_AREA].copy()
-        areas[0] = 0  # the background
+        areas[0] = 0  # what is not of the class
         keeps = areas >= max(1.0, rule.min_size * scale)
         if rule.largest:
             keeps &= np.arange(len(areas)) == areas.argmax()
@@ -70,22 +72,31 @@ def remove_components(mask: Pixels, rule: MaskRule, scale: float) -> Pixels:
     return cleaned
 
 
-def mask_by(rule: MaskRule, draft: Draft) -> Pixels:
+def mask_by(rule: MaskRule, draft: Draft, background: int | None) -> Pixels:
     """Class ids (H, W) of an image at the network's size."""
     pred = draft.pred_mask
     if draft.probs_u8 is not None:
         pred = binarise(draft.probs_u8[0], rule.threshold)
-    return remove_components(pred, rule, 1.0)
+    return remove_components(pred, rule, 1.0, background)
 
 
-def large_mask_by(rule: MaskRule, draft: Draft, height: int, width: int) -> Pixels:
-    """Class ids (height, width) of an image at its own size, which is not the network's."""
+def large_mask_by(
+    rule: MaskRule, draft: Draft, size: tuple[int, int], background: int | None
+) -> Pixels:
+    """Class ids of an image at its own size (height, width), which is not the network's.
+
+    Args:
+        rule: how masks are made.
+        draft: what they are made of.
+        size: the image's own.
+        background: its class id, see `remove_components`.
+    """
     if draft.probs_u8 is not None:
-        pred = binarise(enlarge(draft.probs_u8[0], height, width), rule.threshold)
+        pred = binarise(enlarge(draft.probs_u8[0], *size), rule.threshold)
     else:
         assert draft.enlarged is not None
         pred = draft.enlarged
-    return remove_components(pred, rule, height * width / draft.pred_mask.size)
+    return remove_components(pred, rule, pred.size / draft.pred_mask.size, background)
 
 
 Choice = tuple[float, MaskRule]
@@ -98,8 +109,8 @@ class Validated:
 
     Attributes:
         drafts: (N,) what masks are made of.
-        histograms: (N,) of (1, 2, 256) for one foreground class, see `probabilities.histogram`;
-            none for several.
+        histograms: (N,) of (1, 2, 256), see `probabilities.histogram`, for one class against the
+            background; none for several.
     """
 
     drafts: Drafts
@@ -112,7 +123,7 @@ def select_rule(
     validated: Mapping[bool, Validated],
     masks: Callable[[int], Pixels],
     held: Sequence[int],
-    num_classes: int,
+    background: int | None,
 ) -> list[Choice]:
     """Try mask rules on validation images, best first.
 
@@ -124,8 +135,8 @@ def select_rule(
         options: what to try.
         validated: keyed by whether logits are averaged over flips.
         masks: reads the ground truth (H, W) of an image by its index.
-        held: foreground classes of which any image has pixels.
-        num_classes: with the background.
+        held: scored classes of which any image has pixels.
+        background: class id of what removed components become; None: there is none.
 
     Returns:
         All rules tried, best first. Ties go to the rule that changes least, and to the threshold
@@ -149,10 +160,10 @@ def select_rule(
         def score(index: int, rules: list[MaskRule] = rules, found: Validated = found) -> Floats:
             draft, mask = found.drafts[index], masks(index)
             cells = [
-                counts.count_image(mask_by(rule, draft), mask, num_classes)[0] for rule in rules
+                counts.count_image(mask_by(rule, draft, background), mask, held)[0]
+                for rule in rules
             ]
-            rows = [at - 1 for at in held]
-            return counts.per_image(np.stack(cells)[:, rows], counts.dice)
+            return counts.per_image(np.stack(cells), counts.dice)
 
         total = len(found.drafts)
         dice = np.stack([*thread_map(score, range(total), "choose a mask rule", total)])

@@ -1,6 +1,6 @@
 """Predictions of a network for the whole images of a split."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,12 @@ class Truths:
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, split: Arrays, truths: Truths, batch_size: int, threshold: float
+    network: nn.Module,
+    split: Arrays,
+    truths: Truths,
+    batch_size: int,
+    threshold: float,
+    class_ids: Sequence[int],
 ) -> Iterator[Prediction]:
     """Predict each whole image of a split, in order.
 
@@ -74,13 +79,14 @@ def predict(
         truths: masks at their original size.
         batch_size: of images or windows.
         threshold: of the default rule.
+        class_ids: F classes that are scored.
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
     ids = map(str, stitched.samples["id"])
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         parts = (to_probs_u8(logits), predict_classes(logits, threshold), truth)
-        soft = soft_sums(logits, truth).cpu().numpy()
+        soft = soft_sums(logits, truth, class_ids).cpu().numpy()
         for probs_u8, pred, mask, sums in zip(
             *(part.cpu().numpy() for part in parts), soft, strict=True
         ):

@@ -69,16 +69,16 @@ MARGIN = 0.02
 def boundary_scores(
     pred_masks: Sequence[Pixels],
     mask: Pixels,
-    num_classes: int,
+    class_ids: Sequence[int],
     tolerance: float,
     spacing: Spacing = PIXELS,
 ) -> NDArray[np.float64]:
-    """Boundary scores of masks of one image, averaged over the foreground classes that occur.
+    """Boundary scores of masks of one image, averaged over the classes that occur.
 
     Args:
         pred_masks: P masks (H, W) of class ids, which share the work on the truth's outline.
         mask: (H, W) class ids, 255 where ignored.
-        num_classes: with the background.
+        class_ids: F classes to score.
         tolerance: of the surface dice, in the unit of the spacing.
         spacing: of the pixels.
 
@@ -93,11 +93,11 @@ def boundary_scores(
             raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
     hidden = (mask == IGNORE).view(np.uint8)
     ignored = hidden if hidden.any() else None
-    scores = np.empty((len(pred_masks), num_classes - 1, len(NAMES)))
-    for class_id in range(1, num_classes):
+    scores = np.empty((len(pred_masks), len(class_ids), len(NAMES)))
+    for at, class_id in enumerate(class_ids):
         preds = [(pred_mask == class_id).view(np.uint8) for pred_mask in pred_masks]
         found = of_class(preds, (mask == class_id).view(np.uint8), tolerance, ignored, spacing)
-        scores[:, class_id - 1] = [astuple(one) for one in found]
+        scores[:, at] = [astuple(one) for one in found]
     return mean_of_defined(scores.swapaxes(1, 2))
 
 

@@ -5,11 +5,11 @@ provides `DEFINITIONS`, a `Definition` for each column that it adds, and their v
 `of_image(evidence)`, or, of masks at the image's own size alone, as `of_masks(own)`. It needs no
 other registration.
 
-Legend: N images, F foreground classes (all but class 0), H and W pixels. Ignored pixels (255) are
-never counted. A score that a class of an image does not define is NaN: left out of means, and
-reported as undefined. Each definition says where that is, and what holds for empty masks. A class
-that no image of a split holds has no score in that split, and is left out of its means over
-classes.
+Legend: N images, F classes that are scored (all but the background, if the dataset has one), H and
+W pixels. Ignored pixels (255) are never counted. A score that a class of an image does not define
+is NaN: left out of means, and reported as undefined. Each definition says where that is, and what
+holds for empty masks. A class that no image of a split holds has no score in that split, and is
+left out of its means over classes.
 """
 
 import pkgutil

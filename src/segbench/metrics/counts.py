@@ -1,6 +1,6 @@
 """Pixel counts (the confusion matrix of each class) and the scores that are ratios of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 Ratios = NDArray[np.float64]
 
 
-def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Counts, Counts]:
+def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tuple[Counts, Counts]:
     """`count` and `count_correct` for one image, on a single core.
 
     torch would split each of these small sums over all cores, and lose more time to
@@ -23,7 +23,7 @@ def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Coun
     Args:
         pred_mask: (H, W) class ids.
         mask: (H, W) class ids, 255 where ignored.
-        num_classes: with the background.
+        class_ids: F classes to count.
 
     Returns:
         (F, 4) and (2,).
@@ -32,8 +32,8 @@ def count_image(pred_mask: Pixels, mask: Pixels, num_classes: int) -> tuple[Coun
         raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
     counted = mask != IGNORE
     number = np.count_nonzero(counted)
-    cells = np.empty((num_classes - 1, 4), np.int64)
-    for class_id, row in enumerate(cells, start=1):
+    cells = np.empty((len(class_ids), 4), np.int64)
+    for class_id, row in zip(class_ids, cells, strict=True):
         pred, truth = (pred_mask == class_id) & counted, mask == class_id
         right, found, there = (np.count_nonzero(part) for part in (pred & truth, pred, truth))
         row[[TP, FP, FN, TN]] = right, found - right, there - right, number - found - there + right
@@ -120,7 +120,7 @@ def held_classes(counts: Counts) -> NDArray[np.bool_]:
 
 
 def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:
-    """Mean score over the foreground classes of each image: (N, F, 4) to (N,), NaN if none."""
+    """Mean score over the classes of each image: (N, F, 4) to (N,), NaN if none."""
     return mean_of_defined(score(counts))
 
 

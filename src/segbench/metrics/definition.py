@@ -53,8 +53,10 @@ class Evidence:
         pred_mask: (H, W) class ids.
         mask: (H, W) class ids, 255 where ignored.
         histogram: (F, 2, 256), see `probabilities.histogram`.
+        class_ids: the F classes that are scored.
     """
 
     pred_mask: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     histogram: NDArray[np.int64]
+    class_ids: Sequence[int]

@@ -1,5 +1,7 @@
 """Counts, probabilities and soft sums of a batch, computed on its device."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,13 +9,13 @@ from segbench.images import IGNORE
 from segbench.metrics.probabilities import LEVELS
 
 
-def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
-    """Count true and false positives and negatives of each foreground class.
+def count(pred_mask: Tensor, mask: Tensor, class_ids: Sequence[int]) -> Tensor:
+    """Count true and false positives and negatives of each of some classes.
 
     Args:
         pred_mask: (N, H, W) integer class ids.
         mask: (N, H, W) integer class ids, 255 where ignored.
-        num_classes: with the background.
+        class_ids: F of them.
 
     Returns:
         (N, F, 4) int64: TP, FP, FN, TN.
@@ -25,7 +27,7 @@ def count(pred_mask: Tensor, mask: Tensor, num_classes: int) -> Tensor:
         raise ValueError(f"masks differ in shape: {tuple(pred_mask.shape)}, {tuple(mask.shape)}")
     counted = mask != IGNORE
     classes = []
-    for class_id in range(1, num_classes):
+    for class_id in class_ids:
         pred, truth = pred_mask == class_id, mask == class_id
         cells = (pred & truth, pred & ~truth, ~pred & truth, ~pred & ~truth)
         classes.append(torch.stack([(cell & counted).sum((1, 2)) for cell in cells], dim=1))
@@ -49,18 +51,19 @@ def count_correct(pred_mask: Tensor, mask: Tensor) -> Tensor:
 def to_probs_u8(logits: Tensor) -> Tensor:
     """Probabilities of logits (N, C, H, W) as bytes of the same shape: floor(256 p), at most 255.
 
-    C is 1 for a single foreground class, else the number of classes, background first.
+    C is 1 for one class against the background, else the number of classes.
     """
     probs = logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
     return (probs * LEVELS).clamp_(max=LEVELS - 1).to(torch.uint8)
 
 
-def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
-    """The sums that make up the soft dice of each image and foreground class.
+def soft_sums(logits: Tensor, mask: Tensor, class_ids: Sequence[int]) -> Tensor:
+    """The sums that make up the soft dice of each image and class.
 
     Args:
         logits: (N, C, H, W), see `to_probs_u8`.
         mask: (N, H, W) integer class ids, 255 where ignored.
+        class_ids: F classes that are scored; the one that the logit is of, where C is 1.
 
     Returns:
         (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
@@ -68,8 +71,8 @@ def soft_sums(logits: Tensor, mask: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         probs = logits.float().sigmoid()
     else:
-        probs = logits.float().softmax(dim=1)[:, 1:]
-    ids = torch.arange(1, probs.shape[1] + 1, device=mask.device).view(1, -1, 1, 1)
+        probs = logits.float().softmax(dim=1)[:, list(class_ids)]
+    ids = torch.tensor(class_ids, device=mask.device).view(1, -1, 1, 1)
     truth = mask[:, None] == ids
     probs = probs * (mask != IGNORE)[:, None]
     both = probs.sum((2, 3)) + truth.sum((2, 3))

@@ -4,6 +4,8 @@ Probabilities are stored as bytes, floor(256 p): histograms over true foreground
 give exact counts at each of 256 thresholds, without the network.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,24 +34,21 @@ DEFINITIONS = {
 }
 
 
-def foreground(probs_u8: Pixels) -> Pixels:
-    """Probabilities (F, H, W) of the foreground classes, from (C, H, W)."""
-    return probs_u8 if len(probs_u8) == 1 else probs_u8[1:]
-
-
-def histogram(probs_u8: Pixels, mask: Pixels) -> Histogram:
+def histogram(probs_u8: Pixels, mask: Pixels, class_ids: Sequence[int]) -> Histogram:
     """Histograms of the probabilities of an image.
 
     Args:
         probs_u8: (C, H, W), see `on_device.to_probs_u8`.
         mask: (H, W) class ids, 255 where ignored.
+        class_ids: F classes that are scored; the one that the logit is of, where C is 1.
 
     Returns:
         (F, 2, 256).
     """
     counted = mask != IGNORE
     rows = []
-    for class_id, probs in enumerate(foreground(probs_u8), start=1):
+    for class_id in class_ids:
+        probs = probs_u8[0 if len(probs_u8) == 1 else class_id]
         own = np.bincount(probs[mask == class_id], minlength=LEVELS)
         of_all = probs.ravel() if counted.all() else probs[counted]
         rows.append([np.bincount(of_all, minlength=LEVELS) - own, own])

@@ -30,7 +30,7 @@ from segbench.onboarding.sample import SampleRead, read_sample
 from segbench.onboarding.sizes import NetworkSize
 from segbench.onboarding.tables import find_labels
 from segbench.parallel import thread_map
-from segbench.params.datasets import Folder
+from segbench.params.datasets import Folder, marks_objects
 from segbench.splits.near import find_near_duplicates
 
 # Headers, deep images and pairs that are looked at; of large images fewer, so many pixels in all.
@@ -42,6 +42,8 @@ UNPACKED_GIB, MOST_BANDS = 20, 16
 SMALL_DIFFERENCE = 8
 # Foreground that covers more may be the background; a field of view that leaves less is none.
 MOST_FOREGROUND, MOST_IGNORED = 0.5, 0.9
+# Of several classes, the first is background if it covers more.
+LEAST_BACKGROUND = 0.5
 
 
 @dataclass
@@ -159,6 +161,7 @@ class _Guessing:
         grouping = self._group(fields, near_duplicate)
         fields["group"] = grouping.label
         split = self._split(fields)
+        fields["background"] = self._background(fields, encoding, read)
         self._describe(fields, encoding, read, grouping)
         fields["source"] = written
         return Guess(
@@ -206,6 +209,7 @@ class _Guessing:
             "masks": self.layout.masks,
             "ignore": self.layout.ignore,
             "classes": encoding.classes,
+            "background": 0,
             "mask": encoding.mask,
             "bands": list(range(1, bands + 1)) if bands > 1 else None,
             "group": None,
@@ -333,6 +337,31 @@ class _Guessing:
             "merge_duplicates": False,
         }
 
+    def _background(
+        self, fields: dict[str, Any], encoding: Encoding, read: SampleRead
+    ) -> int | None:
+        """The class that has no score: 0, unless class 0 looks like one of many."""
+        number = len(encoding.classes)
+        if number == 2 or "instances" in encoding.mask or marks_objects(fields["masks"]):
+            self.comments["background"] = "the class without a score; null: every class counts"
+            return 0
+        share = 1 - read.foreground
+        named = (
+            f"class 0 ({encoding.marks.get(0, 'id 0')}) covers {100 * share:.0f} % of the pixels"
+        )
+        if share > LEAST_BACKGROUND:
+            self.comments["background"] = f"{named}: taken for background, which has no score"
+            self.asked.append(
+                ("background", f"{named}; is it background? if it is a class like others: null")
+            )
+            return 0
+        encoding.classes[0] = "class_0"
+        self.comments["background"] = f"{named}: taken for a class like others"
+        self.asked.append(
+            ("background", f"{named}; is it a class like others? if it is background: 0")
+        )
+        return None
+
     def _describe(
         self, fields: dict[str, Any], encoding: Encoding, read: SampleRead, grouping: Grouping
     ) -> None:
@@ -356,7 +385,8 @@ class _Guessing:
         comments["group"] = grouping.seen
         comments["licence"] = "in words; the report repeats it, and what to cite"
         if encoding.classes[1:2] == ["class_1"]:
-            names = " and ".join(encoding.classes[1:3])
+            first = 1 if encoding.classes[0] == "background" else 0
+            names = " and ".join(encoding.classes[first : first + 2])
             which = f"what are {names}" if len(encoding.classes) > 2 else f"what is {names}"
             self.asked.insert(0, ("classes", f"{which}? rename, in the order of the ids"))
         if read.foreground > MOST_FOREGROUND and len(encoding.classes) == 2:

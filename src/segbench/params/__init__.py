@@ -138,16 +138,28 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _lose_by_classes_that_are_there(self) -> Self:
-        if self.dataset.num_classes is None:
+        scheme = self.dataset.scheme
+        if scheme is None:
             return self
-        several = self.dataset.num_classes > 2
+        several = not scheme.is_binary
         for name in self.train.loss:
             if LOSSES[name] == ("one" if several else "several"):
                 raise ValueError(
                     f"train.loss: {name} is for {LOSSES[name]} foreground class"
-                    f"{'' if several else 'es'}, the dataset has {self.dataset.num_classes - 1}; "
+                    f"{'' if several else 'es'}, the dataset has {len(scheme.scored)}; "
                     f"use {'ce' if several else 'bce'}, or dice, jaccard, tversky, lovasz or focal"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _remove_into_a_background(self) -> Self:
+        scheme, chosen = self.dataset.scheme, self.evaluate.choose
+        removes = bool(chosen.min_sizes) or chosen.largest
+        if scheme and scheme.background is None and removes:
+            raise ValueError(
+                "evaluate.choose: min_sizes and largest turn components into background, and "
+                "dataset.background is null; set min_sizes: [] and largest: false"
+            )
         return self
 
     @model_validator(mode="after")

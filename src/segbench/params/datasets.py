@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from segbench.labels import LabelScheme
 from segbench.params.section import Section, did_you_mean, modules_of
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -88,9 +89,9 @@ class SyntheticPolyps(Section):
     """How much blobs differ from the wall: 1 is hard, 2 is learnt in a few epochs."""
 
     @property
-    def num_classes(self) -> int:
-        """With the background."""
-        return 2
+    def scheme(self) -> LabelScheme:
+        """Of its classes."""
+        return LabelScheme(2, 0)
 
 
 class Limits(Section):
@@ -122,8 +123,8 @@ class Published(Section):
     limits: Limits
 
     @property
-    def num_classes(self) -> int | None:
-        """With the background; None: known once the dataset is read."""
+    def scheme(self) -> LabelScheme | None:
+        """Of its classes; None: known once the dataset is read."""
         return None
 
     @model_validator(mode="before")
@@ -154,9 +155,9 @@ class OxfordIIITPet(Published):
     """What the border counts as in the binary task; null for trimaps."""
 
     @property
-    def num_classes(self) -> int:
-        """With the background."""
-        return 3 if self.task == "trimap" else 2
+    def scheme(self) -> LabelScheme:
+        """Of its classes."""
+        return LabelScheme(3 if self.task == "trimap" else 2, 0)
 
     @model_validator(mode="after")
     def _border_belongs_to_binary(self) -> Self:
@@ -281,6 +282,11 @@ Label = Annotated[
 ]
 
 
+def marks_objects(masks: str) -> bool:
+    """Whether files that such a pattern finds mark objects alone: the rest is of class 0."""
+    return "{class}" in masks or "{part}" in masks
+
+
 class Folder(Section):
     """The user's own images and masks."""
 
@@ -299,7 +305,11 @@ class Folder(Section):
     """Likewise, with the same names in braces; beside them `{class}` for one of the classes, which
     is the foreground of that file, and `{part}` for several masks of one image."""
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
-    """Names by class id, background first."""
+    """Names by class id."""
+    background: NonNegativeInt | None
+    """The id of the class that is no object: it has no score, is no foreground, and small
+    components that are removed become it. null: there is none, every class counts. Without this key
+    it is 0 of two classes, and where files mark objects alone ({class}, {part}, instances)."""
     mask: Mask
     ignore: Annotated[
         IgnoreMask | None,
@@ -332,7 +342,7 @@ class Folder(Section):
     they are in pixels."""
     foreground: tuple[float, float] | None
     """Plausible range of the foreground's share of all pixels; outside it, the audit suspects
-    inverted masks. null: 0 to 0.5."""
+    inverted masks. null: 0 to 0.5 of one class against the background, else any."""
     licence: str
     redistributable: bool
     """Whether its images may be redistributed, hence embedded in a report that is kept in git."""
@@ -343,9 +353,9 @@ class Folder(Section):
     limits: Limits
 
     @property
-    def num_classes(self) -> int:
-        """With the background."""
-        return len(self.classes)
+    def scheme(self) -> LabelScheme:
+        """Of its classes."""
+        return LabelScheme(len(self.classes), self.background)
 
     @property
     def num_bands(self) -> int | None:
@@ -357,6 +367,47 @@ class Folder(Section):
         twice = [name for name in self.classes if self.classes.count(name) > 1]
         if twice:
             raise ValueError(f"classes: '{twice[0]}' stands there more than once; rename one")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _say_what_is_background(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "background" in value:
+            return value
+        classes, mask = value.get("classes"), value.get("mask")
+        # Where files mark objects alone, the rest is class 0 and nothing else.
+        marked = _has(mask, "instances") or marks_objects(str(value.get("masks")))
+        if isinstance(classes, list) and len(classes) > 2 and not marked:
+            raise ValueError(
+                f"background: missing, and there are {len(classes)} classes; set the id of the one "
+                f"that has no score (0 for '{classes[0]}'), or null if every class counts"
+            )
+        return value | {"background": 0}
+
+    @model_validator(mode="after")
+    def _have_the_background_that_is_said(self) -> Self:
+        number, background = len(self.classes), self.background
+        if background is not None and background >= number:
+            raise ValueError(
+                f"background: {background} is none of the class ids 0 to {number - 1}; set one of "
+                "them, or null if every class counts"
+            )
+        if number == 2 and background == 1:
+            raise ValueError(
+                "background: of two classes it is 0; list it first in classes, swap the ids in "
+                "mask (or set invert), and set 0"
+            )
+        objects = isinstance(self.mask, MaskInstances) or marks_objects(self.masks)
+        if objects and background != 0:
+            raise ValueError(
+                f"background: {'null' if background is None else background}, but what no file "
+                "marks as an object becomes class 0; set 0"
+            )
+        if background is None and self.foreground:
+            raise ValueError(
+                f"foreground: {list(self.foreground)} is of all pixels where background is null; "
+                "set foreground: null"
+            )
         return self
 
     @model_validator(mode="after")

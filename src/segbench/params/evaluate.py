@@ -19,10 +19,10 @@ class Choose(Section):
     rule."""
 
     threshold: bool
-    """Try all 256 thresholds; only for datasets with one foreground class."""
+    """Try all 256 thresholds; only for one class against the background."""
     min_sizes: list[PositiveInt]
     """Minimum component sizes to try, in pixels at the network's size; smaller components become
-    background."""
+    background; only for datasets that have one."""
     largest: bool
     """Try keeping only the largest component of each class."""
     flips: bool
@@ -33,7 +33,7 @@ class Evaluate(Section):
     """How a finished model is scored."""
 
     threshold: Probability
-    """Minimum foreground probability; only for datasets with one foreground class."""
+    """Minimum foreground probability; only for one class against the background."""
     batch_size: PositiveInt
     flips: bool
     """Average logits over an image and its three mirror images, also in the exported model."""

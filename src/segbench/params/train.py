@@ -55,7 +55,7 @@ LOSSES: dict[str, Literal["any", "one", "several"]] = {
     **dict.fromkeys(("bce", "mcc"), "one"),
     "ce": "several",
 }
-"""Names of the losses, and how many foreground classes each is for."""
+"""Names of the losses, and whether each is for one class against the background."""
 
 
 class LossTerm(BaseModel):
@@ -109,7 +109,7 @@ class Train(Section):
     """Terms by name: dice, jaccard, tversky, lovasz, focal, mcc, and bce (one foreground class) or
     ce (several). A weight each, or `{weight: 1.0, smooth: 1.0}` with arguments of the loss of
     segmentation-models-pytorch; the smooth of dice is that of the formula with 2TP. bce, ce and
-    focal take `class_weights`: a number for each class, background first, or `auto`, from the
+    focal take `class_weights`: a number for each class, by id, or `auto`, from the
     training split: the mean number of pixels of a class over its own number."""
     optimizer: Optimizer
     schedule: Schedule

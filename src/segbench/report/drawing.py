@@ -8,12 +8,25 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from segbench.images import IGNORE, Pixels, as_rgb, resize_image
+from segbench.labels import LabelScheme
 
 # Distinct to colour-blind readers, and visible on tissue, aerial and grey images.
 TRUTH_COLOUR = (86, 222, 120)
 PRED_COLOUR = (255, 235, 60)
-# Of classes by id, where a dataset names none; distinct likewise.
-CLASS_COLOURS = ("#000000", "#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442")
+BACKGROUND_COLOUR, IGNORED_COLOUR = "#000000", "#808080"
+CLASS_COLOURS = (
+    *("#56de78", "#e69f00", "#56b4e9", "#cc79a7", "#d55e00", "#f0e442", "#0000ff", "#332288"),
+    *("#6677ff", "#443300", "#223355", "#aa6644", "#4466aa", "#3311bb", "#553333", "#66ddaa"),
+    *("#ccddff", "#99ff77", "#0055ff", "#555566", "#7799ff", "#994400", "#55aa77", "#4455bb"),
+    *("#ffeeaa", "#ff8855", "#66ddcc", "#775544", "#333377", "#44bbcc", "#006688", "#4444cc"),
+)
+"""Of classes in their order, where a dataset names none. Six after Okabe and Ito 2008 ("Color
+universal design"), continued by the rule of Glasbey et al. 2007 ("Colour displays for categorical
+images", Color Research and Application 32): each is the one farthest from all before it, from
+black, grey and white, in CIELAB, as seen by whoever sees them as most alike, of readers with normal
+sight, full deuteranopia and full protanopia (Machado, Oliveira and Fernandes 2009)."""
+DARKER = 0.7
+"""Of more classes than that: the same colours again, each time by so much darker."""
 SHOWN_SIZE = 512
 """Maximum length of a picture's longer side, in pixels."""
 GAP = 4
@@ -27,8 +40,10 @@ def outline(
     pred: Pixels | None = None,
     min_size: int = 160,
     colours: Sequence[str] = (),
+    *,
+    background: int | None,
 ) -> Pixels:
-    """Draw the outlines of foreground over an image: truth green, prediction yellow.
+    """Draw the outlines of classes over an image: truth green, prediction yellow.
 
     Args:
         image: (H, W, C) uint8, shown as `as_rgb` says.
@@ -36,6 +51,7 @@ def outline(
         pred: (H, W) class ids, or None.
         min_size: smaller pictures are enlarged by a whole factor, so that outlines stay thin.
         colours: `#rrggbb` of the truth's classes by id, in place of green.
+        background: class id that gets no outline; None: there is none.
 
     Returns:
         (kH, kW, 3) uint8.
@@ -48,7 +64,7 @@ def outline(
             continue
         large = cv2.resize(np.asarray(mask), size, interpolation=cv2.INTER_NEAREST_EXACT)
         for class_id in np.unique(large):
-            if class_id in (0, IGNORE):
+            if class_id in (background, IGNORE):
                 continue
             if colours and mask is truth:
                 colour = ImageColor.getrgb(colours[class_id])[:3]
@@ -73,7 +89,7 @@ def shrink(image: Pixels, *masks: Pixels, most: int = SHOWN_SIZE) -> list[Pixels
 
 def colourise(mask: Pixels, colours: Sequence[str]) -> Pixels:
     """A mask (H, W) of class ids as a picture (H, W, 3); ignored pixels are grey."""
-    table = np.full((256, 3), 128, np.uint8)
+    table = np.full((256, 3), ImageColor.getrgb(IGNORED_COLOUR), np.uint8)
     for class_id, colour in enumerate(colours):
         table[class_id] = ImageColor.getrgb(colour)[:3]
     return table[mask]
@@ -126,12 +142,20 @@ def save_image_grid(
     image_grid(rows, columns, labels).save(path, compress_level=4)
 
 
-def class_colours(colours: Sequence[str], num_classes: int) -> list[str]:
-    """A colour `#rrggbb` for each class: the dataset's own, or the default palette if it has none.
+def class_colours(colours: Sequence[str], scheme: LabelScheme) -> list[str]:
+    """A colour `#rrggbb` for each class by id: the dataset's own, or of the default palette.
 
     Args:
         colours: by class id; empty where the dataset names none.
-        num_classes: with the background.
+        scheme: of the classes.
     """
-    background, *others = colours or CLASS_COLOURS
-    return [background, *(others[at % len(others)] for at in range(num_classes - 1))]
+    if colours:
+        return list(colours)
+    found = dict(zip(scheme.scored, map(_palette_colour, range(scheme.num_classes)), strict=False))
+    return [found.get(at, BACKGROUND_COLOUR) for at in range(scheme.num_classes)]
+
+
+def _palette_colour(number: int) -> str:
+    again, at = divmod(number, len(CLASS_COLOURS))
+    levels = ImageColor.getrgb(CLASS_COLOURS[at])[:3]
+    return "#" + "".join(f"{round(level * DARKER**again):02x}" for level in levels)

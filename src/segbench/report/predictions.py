@@ -18,7 +18,6 @@ FIXED = 4
 """Fixed validation images whose predictions every run shows under the same names."""
 LEAST = 256
 """Pixels of the shorter side of these, so that a legend has room."""
-BACKGROUND = 0
 GRID_ROWS = 8
 TRIPTYCH = ("image", "ground truth", "prediction")
 
@@ -34,6 +33,7 @@ class PredictedSplit:
         pred_mask: reads what was predicted (H, W), class ids, likewise.
         classes: names by class id.
         colours: `#rrggbb` by class id.
+        background: class id that is not outlined; None: there is none.
     """
 
     ids: Sequence[str]
@@ -42,11 +42,22 @@ class PredictedSplit:
     pred_mask: Callable[[int], Pixels]
     classes: Sequence[str]
     colours: Sequence[str]
+    background: int | None
 
     def small(self, index: int) -> tuple[Pixels, Pixels, Pixels]:
         """Image, ground truth and prediction, shrunk to the same size for a page."""
         image, truth, pred = shrink(self.image(index), self.mask(index), self.pred_mask(index))
         return image, truth, pred
+
+    def outlined(self, index: int) -> list[Pixels]:
+        """Image, ground truth, and both it and the prediction, as outlines."""
+        image, truth, pred = self.small(index)
+        drawn: list[tuple[Pixels | None, Pixels | None]] = [
+            (None, None),
+            (truth, None),
+            (truth, pred),
+        ]
+        return [outline(image, *masks, background=self.background) for masks in drawn]
 
     def triptych(self, index: int) -> list[Pixels]:
         """Image, ground truth and prediction as pictures (H, W, 3), masks in their colours."""
@@ -77,8 +88,7 @@ def write_extremes(folder: Path, split: PredictedSplit, scores: NDArray[np.float
             continue  # no image has a score
         rows, labels = [], []
         for index in picked:
-            image, truth, pred = split.small(index)
-            rows.append([outline(image), outline(image, truth=truth), outline(image, truth, pred)])
+            rows.append(split.outlined(index))
             labels.append(f"{split.ids[index]}   dice {scores[index]:.3f}")
         columns = ["image", "ground truth", "prediction (yellow)"]
         save_image_grid(folder / f"{name}.png", rows, columns, labels)
@@ -120,8 +130,10 @@ def write_fixed_samples(place: Callable[[str], Path], split: PredictedSplit) -> 
     at = {id: index for index, id in enumerate(split.ids)}
     for id in fixed_samples(split.ids):
         image, truth, pred = split.small(at[id])
-        drawn = overlay(image, pred, split.colours, BACKGROUND, truth, LEAST)
-        seen = [int(one) for one in np.union1d(truth, pred) if one not in (BACKGROUND, IGNORE)]
+        drawn = overlay(image, pred, split.colours, split.background, truth, LEAST)
+        seen = [
+            int(one) for one in np.union1d(truth, pred) if one not in (split.background, IGNORE)
+        ]
         entries = [(split.classes[one], split.colours[one]) for one in seen]
         picture = with_legend(drawn, entries, "prediction; striped: wrong")
         picture.save(place(f"images/prediction~{id}.png"), compress_level=4)

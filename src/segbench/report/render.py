@@ -41,7 +41,7 @@ def write_page(
     environment.filters["signed"] = lambda value: f"{value:+.3f}"
     environment.filters |= filters or {}
     environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
-    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["percent"] = lambda value: "-" if value != value else f"{100 * value:.1f} %"
     text = environment.get_template(template).render(values)
     with atomic_file(path) as partial:
         partial.write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -1,11 +1,12 @@
 """What each split holds: images of each class, and colours that are like those trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segbench.datasets.canonical import DatasetInfo
 from segbench.splits.assign import SPLITS
 
 MOST_CLASSES = 12
@@ -18,7 +19,7 @@ COLOURS = ("red", "green", "blue")
 LEAST_LEVELS, LEAST_DEVIATIONS, LEAST_ERRORS = 10.0, 0.8, 4.0
 
 Holdings = dict[int, dict[str, dict[str, int]]]
-"""Images that hold each foreground class, by fold, split and class."""
+"""Images that hold each scored class, by fold, split and class."""
 
 
 def read_class_pixels(measures: pd.DataFrame) -> NDArray[np.int64]:
@@ -26,15 +27,16 @@ def read_class_pixels(measures: pd.DataFrame) -> NDArray[np.int64]:
     return np.array([row.split() for row in measures["class_pixels"]], np.int64)
 
 
-def holdings_of(table: pd.DataFrame, measures: pd.DataFrame, classes: Sequence[str]) -> Holdings:
-    """Count the images of each fold and split that hold each foreground class.
+def holdings_of(table: pd.DataFrame, measures: pd.DataFrame, info: DatasetInfo) -> Holdings:
+    """Count the images of each fold and split that hold each class that is scored.
 
     Args:
         table: a row for each sample and fold.
         measures: of the samples.
-        classes: names by class id, background first.
+        info: of the dataset.
     """
-    holds = pd.DataFrame(read_class_pixels(measures)[:, 1:] > 0, measures["id"], list(classes[1:]))
+    pixels = read_class_pixels(measures)[:, list(info.scheme.scored)]
+    holds = pd.DataFrame(pixels > 0, measures["id"], list(info.scored))
     found: Holdings = {}
     for fold, rows in table.groupby("fold"):
         found[int(str(fold))] = {

@@ -19,8 +19,7 @@ def suspicious_masks(info: DatasetInfo, measures: pd.DataFrame) -> dict[str, NDA
     """Rows of samples whose masks are odd, by what is odd."""
     usual = max(float(measures["components"].median()), 1)
     inverted = (measures["foreground"] > MOST_FOREGROUND) & (measures["border"] > MOST_BORDER)
-    # Of several classes, the first need not be a background that masks should show much of.
-    two = len(info.classes) == 2
+    two = info.scheme.is_binary
     odd = {
         "empty_masks": measures["foreground"] == 0,
         "full_masks": (measures["foreground"] == 1) & two,

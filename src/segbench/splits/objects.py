@@ -1,6 +1,5 @@
 """Objects that are lost where masks are resized to the networks' size."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segbench.images import IGNORE, Pixels, read_pixels
+from segbench.datasets.canonical import DatasetInfo
+from segbench.images import Pixels, read_pixels
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.windows import pixels_kept, tile_windows
@@ -23,26 +23,26 @@ class LostObjects:
 
     Attributes:
         params: the size, and the patches that images are cut into.
-        classes: names by class id, background first.
-        kept: for each mask and class, the share that is kept; NaN where there was none. The first
-            column stands for all foreground.
+        info: of the dataset.
+        kept: for each mask, the share that is kept of all foreground, and of each scored class; NaN
+            where there was none.
     """
 
     params: Augment
-    classes: Sequence[str]
+    info: DatasetInfo
     kept: list[NDArray[np.float64]] = field(default_factory=list)
 
     def share_kept(self, mask: Pixels, id: str) -> NDArray[np.float64]:
-        """(K,) of one mask (H, W), see `kept`."""
+        """(1 + F,) of one mask (H, W), see `kept`."""
         height, width = mask.shape
         windows = tile_windows(width, height, self.params.patches, id)
         before, after = pixels_kept(mask, windows, self.params.height, self.params.width)
-        before[0], after[0] = before[1:IGNORE].sum(), after[1:IGNORE].sum()
+        ids = list(self.info.scheme.scored)
+        before, after = (np.append(part[ids].sum(), part[ids]) for part in (before, after))
         covered = sum(window.height * window.width for window in windows)
         scale = covered / (len(windows) * self.params.height * self.params.width)
-        number = len(self.classes)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(scale * after[:number] / before[:number])
+            return np.asarray(scale * after / before)
 
     def masks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Numbers of the masks that lose all foreground, and of those that lose over half of it."""
@@ -50,16 +50,16 @@ class LostObjects:
         return np.flatnonzero(kept == 0), np.flatnonzero((kept > 0) & (kept < LEAST_KEPT))
 
     def by_class(self) -> dict[str, tuple[int, int, int]]:
-        """Of each foreground class: masks that lose all, over half of it, and that hold it."""
-        kept = np.array(self.kept).reshape(-1, len(self.classes))
+        """Of each scored class: masks that lose all, over half of it, and that hold it."""
+        names = self.info.scored
+        kept = np.array(self.kept).reshape(-1, 1 + len(names))
         return {
             name: (
                 int((kept[:, at] == 0).sum()),
                 int(((kept[:, at] > 0) & (kept[:, at] < LEAST_KEPT)).sum()),
                 int((~np.isnan(kept[:, at])).sum()),
             )
-            for at, name in enumerate(self.classes)
-            if at > 0
+            for at, name in enumerate(names, start=1)
         }
 
     def describe(self, looked_at: str = "") -> str:
@@ -80,7 +80,7 @@ class LostObjects:
             way_out = "raise augment.height and width, or lower augment.patches to that size"
         text = f"{none} masks{looked_at} lose all ({little} lose over half of) their foreground"
         parts = ""
-        if len(self.classes) > 2:
+        if len(self.info.scored) > 1:
             told = [f"{name} {a} ({b}) of {of}" for name, (a, b, of) in lost.items()]
             parts = f", by class {', '.join(told)}"
         return f"{text} {where}{parts}; {way_out}: what is lost is neither learnt nor scored"
@@ -90,20 +90,20 @@ class LostObjects:
 
 
 def lost_objects(
-    dataset: Path, samples: pd.DataFrame, classes: Sequence[str], params: Augment
+    dataset: Path, samples: pd.DataFrame, info: DatasetInfo, params: Augment
 ) -> LostObjects:
     """Resize all masks of a canonical dataset as the networks will see them.
 
     Args:
         dataset: its folder.
         samples: its samples.csv.
-        classes: names by class id.
+        info: of the dataset.
         params: the size and the patches.
 
     Raises:
         InputError: if an image is smaller than a patch.
     """
-    lost = LostObjects(params, classes)
+    lost = LostObjects(params, info)
 
     def work(row: tuple[str, str]) -> NDArray[np.float64]:
         id, mask = row

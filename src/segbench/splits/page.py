@@ -64,7 +64,7 @@ def write_audit(audit: Audit, path: Path) -> None:
     names = ["red", "green", "blue", "contrast", "foreground", "components"]
     size = audit.samples["width"].astype(str) + "x" + audit.samples["height"].astype(str)
     sizes = size.value_counts()
-    colours = class_colours(audit.info.colours, len(audit.info.classes))
+    colours = class_colours(audit.info.colours, audit.info.scheme)
     write_page(
         path,
         "splits/page.html.jinja",

@@ -76,7 +76,8 @@ class Drawing:
     ) -> None:
         self.dataset, self.samples, self.split = dataset, samples, split
         self.partial, self.folder, self.wanted = partial, folder, wanted
-        self.colours = class_colours(info.colours, len(info.classes))
+        self.colours = class_colours(info.colours, info.scheme)
+        self.background = info.background
 
     def shown(self, at: int, with_mask: bool) -> Shown:
         """A sample with its picture, at a size for a page."""
@@ -89,7 +90,9 @@ class Drawing:
             image, mask = resize(image, mask, height, width)
             image = image.reshape(height, width, -1)
             truth = mask if with_mask else None
-            picture = outline(image, truth, min_size=1, colours=self.colours)
+            picture = outline(
+                image, truth, min_size=1, colours=self.colours, background=self.background
+            )
             Image.fromarray(picture).save(self.partial / name, quality=85)
         return Shown(
             *(str(row["id"]), str(self.split[row["id"]]), str(row["group"])), self.folder / name

@@ -85,11 +85,11 @@ def split(dataset: Path, params: Split, report: Report, augment: Augment, paths:
     former = read_split(paths.split) if params.sticky and paths.split.exists() else None
     table = split_samples(samples, params, former)
     leaks = [leaks_of(fold, samples, duplicates) for _, fold in table.groupby("fold")]
-    lost = lost_objects(dataset, samples, info.classes, augment)
+    lost = lost_objects(dataset, samples, info, augment)
     suspicious = suspicious_masks(info, measures)
     suspicious["lost_masks"], suspicious["shrunken_masks"] = lost.masks()
     metrics = split_metrics(params, table, samples, measures, leaks, suspicious, len(skipped))
-    holdings = holdings_of(table, measures, info.classes)
+    holdings = holdings_of(table, measures, info)
     for fold, parts in holdings.items():
         for name, counts in parts.items():
             metrics[f"fold{fold}"][name]["classes"] = counts
@@ -304,14 +304,13 @@ def warnings_of(
                 f"{100 * asked:.1f} %; the groups are too large or too uneven for more"
             )
     mean, (low, high) = measures["foreground"].mean(), info.foreground
-    # Of several classes, the first need not be a background.
-    if len(info.classes) == 2 and not low <= mean <= high:
+    if info.background is not None and not low <= mean <= high:
         texts.append(
             f"foreground covers {100 * mean:.1f} % of the images, expected are {100 * low:g} to "
             f"{100 * high:g} %; are the masks inverted, or of another dataset? if "
             "not, set dataset.foreground"
         )
-    texts += reading_doubts(measures)
+    texts += reading_doubts(measures, info)
     if info.published and len(measures) != info.published:
         texts.append(
             f"{len(measures)} of the {info.published} published images are here; is that meant?"

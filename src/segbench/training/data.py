@@ -14,7 +14,8 @@ from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.transforms import augment_sample, load_pipeline
 from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
-from segbench.images import IGNORE, Pixels
+from segbench.images import IGNORE
+from segbench.labels import LabelScheme
 from segbench.params import Params
 from segbench.training.oversampling import classes_held, repeat_factors
 from segbench.training.shares import kept_rows
@@ -80,13 +81,14 @@ def open_data(
             "check dataset.mask, or what it marks as 255"
         )
     header, share = read_header(arrays), params.candidates[candidate].train_share
+    scheme = header.dataset.scheme
     kept = kept_rows(train_split.samples, share, fold, seed)
     rows = counted[kept[counted]]
     repeats, length = None, float(len(counted))
     if params.train.oversample is not None:
-        held = classes_held(train_split, len(header.dataset.classes))
-        repeats = repeat_factors(held[rows], params.train.oversample)
-        length = repeat_factors(held[counted], params.train.oversample).sum()
+        held = classes_held(train_split, scheme.num_classes)
+        repeats = repeat_factors(held[rows], params.train.oversample, scheme.scored)
+        length = repeat_factors(held[counted], params.train.oversample, scheme.scored).sum()
     num_steps = params.train.steps_per_epoch
     if num_steps is None and share < 1:
         num_steps = round(length) // params.train.batch_size
@@ -112,7 +114,7 @@ def open_data(
         batches=batches,
         val=val,
         held_out=held_out,
-        preview_index=_preview_index(held_out),
+        preview_index=_preview_index(held_out, scheme),
         num_ignored=int(kept.sum()) - len(rows),
         rows=rows,
         num_groups=train_split.samples["group"].iloc[rows].nunique(),
@@ -166,6 +168,7 @@ def check_shares(params: Params, candidate: str, fold: int, seed: int, arrays: P
     if not shared:
         return
     split = open_arrays(arrays / f"fold{fold}" / "train")
+    scheme = read_header(arrays).dataset.scheme
     counted, total = _counted(split), split.samples["group"].nunique()
     for alias, each in product(shared, sorted({seed, *params.comparison.seeds})):
         share = params.candidates[alias].train_share
@@ -182,19 +185,14 @@ def check_shares(params: Params, candidate: str, fold: int, seed: int, arrays: P
                 f"{where}, {len(rows)} images, fewer than train.batch_size: "
                 f"{params.train.batch_size}; raise the share, or lower the batch size for all"
             )
-        if not any(_holds_object(split.masks[row]) for row in rows):
+        if not any(scheme.is_foreground(split.masks[row]).any() for row in rows):
             raise InputError(f"{where}, and no object in them; raise the share")
 
 
-def _preview_index(arrays: Arrays) -> int:
+def _preview_index(arrays: Arrays, scheme: LabelScheme) -> int:
     """Index of the first sample with foreground from the middle on; the middle if none has any."""
     middle = len(arrays.masks) // 2
     for index in (*range(middle, len(arrays.masks)), *range(middle)):
-        if _holds_object(arrays.masks[index]):
+        if scheme.is_foreground(arrays.masks[index]).any():
             return index
     return middle
-
-
-def _holds_object(mask: Pixels) -> bool:
-    """Whether a mask has foreground."""
-    return not np.isin(mask, (0, IGNORE)).all()

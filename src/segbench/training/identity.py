@@ -17,7 +17,7 @@ from segbench.tracking.records import DatasetInput, Run, flatten, now_ms
 
 CODE = (
     *("arrays", "models", "metrics", "training"),
-    *("datasets/canonical.py", "devices.py", "images.py", "parallel.py"),
+    *("datasets/canonical.py", "devices.py", "images.py", "labels.py", "parallel.py"),
 )
 """Source code that determines a training; checkpoints of other code are not resumed."""
 
@@ -27,13 +27,14 @@ def checkpoint_key(
 ) -> str:
     """Hash of everything that determines a training, its code included."""
     parts = [arrays / f"fold{fold}" / name / "samples.csv" for name in ("train", "val")]
+    header = read_header(arrays)
     machine = {name: value for name, value in asdict(resolved).items() if name != "workers"}
     what = [
         params.candidates[alias].model_dump(mode="json"),
         *(getattr(params, name).model_dump(mode="json") for name in ("model", "train", "augment")),
         *(_tuning(params), params.evaluate.threshold, fold, seed, machine),
         *(provenance.versions(), sha256_of_code(*CODE)),
-        *(read_header(arrays).digest, *(sha256_of(part) for part in parts)),
+        *(header.digest, asdict(header.dataset.scheme), *(sha256_of(part) for part in parts)),
     ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

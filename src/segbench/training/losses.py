@@ -21,7 +21,8 @@ class WeightedLoss(nn.Module):
 
     Args:
         terms: by name, the weight of each loss, or its weight and arguments.
-        num_outputs: channels of the logits; 1 means one foreground class with a sigmoid.
+        num_outputs: channels of the logits; 1 means one class against the background, by a
+            sigmoid. With several, all classes are learnt alike, the background too.
 
     Raises:
         InputError: for a name that is unknown or does not fit `num_outputs`, and for arguments that
@@ -77,7 +78,7 @@ def with_class_weights(recipe: Train, pixels: Callable[[], NDArray[np.int64]]) -
 
     Args:
         recipe: the section `train`.
-        pixels: counts the training pixels of each class, background first; called if needed.
+        pixels: counts the training pixels of each class, by id; called if needed.
     """
     terms = dict(recipe.loss)
     for name, term in terms.items():
@@ -109,7 +110,7 @@ def _check_class_weights(name: str, weights: Any, num_classes: int) -> None:
     if not fits or not all(isinstance(one, int | float) and one > 0 for one in weights):
         raise InputError(
             f"train.loss.{name}.class_weights: {weights} are not {num_classes} positive numbers, "
-            "one for each class, background first; fix the list or set auto"
+            "one for each class in the order of their ids; fix the list or set auto"
         )
 
 

@@ -21,7 +21,7 @@ def save_preview(path: Path, data: TrainingData, state: TrainingState) -> None:
         state: final state.
     """
     info, index = data.header.dataset, data.preview_index
-    colours = class_colours(info.colours, len(info.classes))
+    colours = class_colours(info.colours, info.scheme)
     image, truth, *preds = shrink(
         data.held_out.images[index],
         data.held_out.masks[index],

@@ -225,7 +225,7 @@ class Trainer:
             self.learner.loss,
             self.data.val,
             self.threshold,
-            len(self.data.header.dataset.classes),
+            self.data.header.dataset.scheme.scored,
             self.data.preview_index,
             self._bar.remind,
         )

@@ -1,6 +1,6 @@
 """Validation: loss and scores of a network on a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,7 +47,7 @@ def validate(
     loss: nn.Module,
     batches: PlainBatches,
     threshold: float,
-    num_classes: int,
+    class_ids: Sequence[int],
     preview_index: int,
     after_batch: Callable[[], None] = lambda: None,
 ) -> Validation:
@@ -61,7 +61,7 @@ def validate(
         loss: of logits and masks.
         batches: of the split.
         threshold: minimum foreground probability.
-        num_classes: with the background.
+        class_ids: of the classes that are scored.
         preview_index: index of the sample whose prediction is returned.
         after_batch: is called after each.
     """
@@ -77,7 +77,7 @@ def validate(
             _Batch(
                 number,
                 loss(logits, masks),
-                count(pred, masks, num_classes),
+                count(pred, masks, class_ids),
                 count_correct(pred, masks),
                 pred[at].cpu() if 0 <= at < len(images) else None,
             )

@@ -47,9 +47,10 @@ def info(params: Folder) -> DatasetInfo:
         redistributable=params.redistributable,
         citation=params.citation,
         published=params.published,
-        foreground=params.foreground or (0.0, 0.5),
+        foreground=params.foreground or (0.0, 0.5 if params.scheme.is_binary else 1.0),
         colours=_colours(params),
         spacing=params.spacing,
+        background=params.background,
     )
 
 
@@ -111,6 +112,7 @@ def readers(params: Folder) -> list[SampleReader]:
         turn=params.exif == "turn",
         invert_ignored=params.ignore is not None and params.ignore.invert,
         class_ids=range(1, len(params.classes)) if "{class}" in params.masks else (),
+        background=params.background,
     )
     return read_pairs(named, reading)
 

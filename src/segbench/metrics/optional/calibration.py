@@ -19,7 +19,7 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Calibration error of an image, averaged over its foreground classes."""
+    """Calibration error of an image, averaged over the classes."""
     binned = evidence.histogram.reshape(len(evidence.histogram), 2, BINS, -1)
     number, positives = binned.sum(axis=(1, 3)), binned[:, 1].sum(axis=-1)
     said = (binned.sum(axis=1) * PROBABILITIES.reshape(BINS, -1)).sum(axis=-1)

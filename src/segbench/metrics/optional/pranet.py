@@ -21,7 +21,7 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Scores of an image, averaged over the foreground classes in its truth."""
+    """Scores of an image, averaged over the classes in its truth."""
     rows = []
     for histogram in evidence.histogram:
         if not histogram[1].any():

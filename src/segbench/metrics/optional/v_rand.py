@@ -22,10 +22,10 @@ DEFINITIONS = {
 
 
 def of_image(evidence: Evidence) -> dict[str, float]:
-    """Rand score of an image, averaged over the foreground classes in its truth."""
+    """Rand score of an image, averaged over the classes in its truth."""
     scores = []
     counted = evidence.mask != IGNORE
-    for class_id in range(1, len(evidence.histogram) + 1):
+    for class_id in evidence.class_ids:
         truth, pred = (
             cv2.connectedComponents(((mask == class_id) & counted).view(np.uint8), connectivity=4)
             for mask in (evidence.mask, evidence.pred_mask)
