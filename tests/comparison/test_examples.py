@@ -7,16 +7,12 @@ import numpy as np
 
 from segbench.arrays.store import open_arrays
 from segbench.comparison import examples
-from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.results import writing_predictions
 from segbench.files import sha256_of
 from segbench.images import encode_mask
 from segbench.params import Params
 from support.comparison import evaluated
-
-INFO = DatasetInfo(
-    "made", ("background", "polyp"), "own", False, "", colours=["#000000", "#56de78"]
-)
+from support.headers import HEADER
 
 
 def test_a_candidate_may_be_called_image_or_truth(
@@ -34,7 +30,7 @@ def test_a_candidate_may_be_called_image_or_truth(
     summary = {"sha256": {"predictions": sha256_of(tmp_path / "predictions.zip")}}
     runs = [replace(run, folder=tmp_path, summary=summary) for run in runs]
     arrays, out = packed / "arrays", tmp_path / "out"
-    gallery = examples.draw_gallery(params, runs, aliases, arrays, INFO, out)
+    gallery = examples.draw_gallery(params, runs, aliases, arrays, HEADER, out)
     for example in (one for kind in gallery.values() for one in kind):
         paths = [picture.path for picture in example.pictures]
         assert len({path.read_bytes() for path in paths}) >= 3  # image, truth, prediction

@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
+    confusion_matrix,
     f1_score,
     jaccard_score,
     precision_score,
@@ -14,7 +15,14 @@ from sklearn.metrics import (
 )
 
 from segbench.datasets.canonical import DatasetInfo
-from segbench.evaluation.per_image import Scorer, absent_classes, image_table, summarise
+from segbench.evaluation.per_image import (
+    ImageScores,
+    Scorer,
+    absent_classes,
+    image_table,
+    pooled_confusion,
+    summarise,
+)
 from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
@@ -47,7 +55,7 @@ def streets(seed: int, num_classes: int, ignored: bool) -> tuple[torch.Tensor, P
 
 def scored(
     scheme: LabelScheme, ignored: bool, number: int = 6
-) -> tuple[pd.DataFrame, dict[str, float], list[tuple[Pixels, Pixels]]]:
+) -> tuple[pd.DataFrame, dict[str, float], list[tuple[Pixels, Pixels]], list[ImageScores]]:
     """Rows and summary of some images, and the pixels (prediction, truth) of each that count."""
     info = DatasetInfo(
         "streets",
@@ -70,7 +78,7 @@ def scored(
     found = [scorer.score(image, image) for image in images]
     samples = pd.DataFrame({"id": range(number), "group": "g", "stratum": ""})
     table = image_table(samples, "test", found, scheme.scored)
-    return table, summarise(table, found, info, 4), pixels
+    return table, summarise(table, found, info, 4), pixels, found
 
 
 def defining(name: str, scheme: LabelScheme, pred: Pixels, truth: Pixels) -> list[int]:
@@ -81,7 +89,7 @@ def defining(name: str, scheme: LabelScheme, pred: Pixels, truth: Pixels) -> lis
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("scheme", [LabelScheme(5, None), LabelScheme(5, 3), LabelScheme(2, None)])
 def test_all_scores_are_scikit_learns(scheme: LabelScheme, ignored: bool) -> None:
-    table, summary, pixels = scored(scheme, ignored)
+    table, summary, pixels, found = scored(scheme, ignored)
     labels = list(scheme.scored)
     pooled = [np.concatenate(part) for part in zip(*pixels, strict=True)]
     for name, reference in REFERENCES.items():
@@ -92,17 +100,27 @@ def test_all_scores_are_scikit_learns(scheme: LabelScheme, ignored: bool) -> Non
         assert table[name].to_numpy() == pytest.approx(np.array(each), abs=1e-6)
         assert summary[f"{name}_per_image"] == pytest.approx(np.mean(each), abs=1e-6)
         whole = reference(pooled[1], pooled[0], labels=labels, average="macro")
-        assert summary[f"{name}_macro"] == pytest.approx(whole, abs=1e-6)
+        mean = counts.MEANS_OF_CLASSES.get(name, f"{name}_macro")
+        assert summary[mean] == pytest.approx(whole, abs=1e-6)
         whole = reference(pooled[1], pooled[0], labels=labels, average="micro")
         assert summary[f"{name}_micro"] == pytest.approx(whole, abs=1e-6)
     right = [accuracy_score(truth, pred) for pred, truth in pixels]
     assert table["accuracy"].to_numpy() == pytest.approx(np.array(right), abs=1e-6)
-    of_classes = f1_score(pooled[1], pooled[0], labels=labels, average=None)
-    for at, dice in zip(labels, of_classes, strict=True):
-        assert summary[f"dice_class_{'abcdefgh'[at]}"] == pytest.approx(dice, abs=1e-6)
+    for name in ("dice", "iou", "recall"):
+        of_classes = REFERENCES[name](pooled[1], pooled[0], labels=labels, average=None)
+        for at, value in zip(labels, of_classes, strict=True):
+            assert summary[f"{name}_class_{'abcdefgh'[at]}"] == pytest.approx(value, abs=1e-6)
+    assert summary["mean_class_accuracy"] == pytest.approx(np.mean(of_classes), abs=1e-6)
+    for at in labels:  # which every image holds
+        each = [f1_score(truth == at, pred == at) for pred, truth in pixels if at in truth]
+        dice = summary[f"dice_per_image_class_{'abcdefgh'[at]}"]
+        assert dice == pytest.approx(np.mean(each), abs=1e-6)
         cells = [table[f"{cell}_{at}"].sum() for cell in counts.COUNTS]
         assert sum(cells) == len(pooled[0])
         assert cells[counts.TP] + cells[counts.FN] == (pooled[1] == at).sum()
+    matrix = pooled_confusion(found, scheme.num_classes)
+    expected = confusion_matrix(pooled[1], pooled[0], labels=range(scheme.num_classes))
+    assert (matrix == expected).all()
 
 
 def test_sky_is_a_class_like_others() -> None:
@@ -150,3 +168,29 @@ def test_a_dataset_says_what_it_scores() -> None:
     mask = np.array([[0, 1, 2, IGNORE]], np.uint8)
     assert several.is_foreground(mask).tolist() == [[True, True, False, False]]
     assert none.is_foreground(mask).tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.slow  # seconds of imports
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("background", [None, 2])
+def test_means_over_classes_are_torchmetrics(background: int | None, ignored: bool) -> None:
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_confusion_matrix,
+        multiclass_f1_score,
+        multiclass_jaccard_index,
+    )
+
+    scheme = LabelScheme(5, background)
+    _, summary, pixels, found = scored(scheme, ignored)
+    pred, truth = (torch.from_numpy(np.concatenate(part)) for part in zip(*pixels, strict=True))
+    kept = list(scheme.scored)
+    for name, reference in (
+        ("mean_iou", multiclass_jaccard_index),
+        ("mean_class_accuracy", multiclass_accuracy),
+        ("dice_macro", multiclass_f1_score),
+    ):
+        each = reference(pred, truth, num_classes=5, average="none")[kept]
+        assert summary[name] == pytest.approx(each.mean().item(), abs=1e-6)
+    matrix = multiclass_confusion_matrix(pred, truth, num_classes=5)
+    assert (pooled_confusion(found, 5) == matrix.numpy()).all()

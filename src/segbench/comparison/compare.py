@@ -112,7 +112,7 @@ def compare(params: Params, paths: Paths) -> str:
                 rivals,
                 board.aliases,
                 paths.arrays,
-                header.dataset,
+                header,
                 paths.out / "pictures",
             ),
             single_images=spread_over_images(

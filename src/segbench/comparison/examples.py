@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from segbench.arrays.store import open_arrays
+from segbench.arrays.store import Header, open_arrays
 from segbench.arrays.tiling import StitchedImages
-from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.params import Params
@@ -56,7 +55,7 @@ def draw_gallery(
     runs: list[RunResult],
     aliases: Sequence[str],
     arrays: Path,
-    info: DatasetInfo,
+    header: Header,
     folder: Path,
 ) -> dict[str, list[Example]]:
     """Draw test images with the predictions of all candidates: those on which the candidates differ
@@ -69,7 +68,7 @@ def draw_gallery(
         runs: of all candidates.
         aliases: by rank; of many, those of the first are drawn, `MOST_DRAWN`.
         arrays: the folder that the augment stage wrote.
-        info: of the dataset.
+        header: of these arrays.
         folder: receives the pictures.
 
     Returns:
@@ -87,6 +86,7 @@ def draw_gallery(
     rows = first[aliases[0]].images
     of_image = rows[rows["split"] == "test"].set_index("id")
     group, size_of = of_image["group"].to_dict(), of_image["object_size"].to_dict()
+    info = header.dataset
     colours = class_colours(info.colours, info.scheme)
     filled = partial(overlay, colours=colours, background=info.background)
     with ExitStack() as opened, atomic_folder(folder) as made:

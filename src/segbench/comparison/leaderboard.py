@@ -29,6 +29,7 @@ from segbench.comparison.statistics.uncertainty import (
 )
 from segbench.evaluation.results import RunResult, score_array
 from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
+from segbench.metrics.counts import MEANS_OF_CLASSES
 from segbench.params import Params
 from segbench.params.compare import Comparison
 from segbench.params.model import Candidate
@@ -36,6 +37,7 @@ from segbench.params.model import Candidate
 POOLED = (
     *(f"{score}_micro" for score in ("dice", "iou", "precision", "recall")),
     "dice_soft_batch",
+    *MEANS_OF_CLASSES.values(),
 )
 RANDOM_SEED = 0
 """Seed of resampling and permutations, fixed so that results are reproducible."""
@@ -60,7 +62,8 @@ class LeaderboardRow:
         relation: what that difference says; None for the champion.
         p_not_worse: probability that it is not worse than the champion by as much as matters.
         scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`.
-        pooled: of the pixels of all test images, and the soft dice of batches; means over runs.
+        pooled: of the pixels of all test images, means over classes and `dice_class_<name>` too if
+            there are several, and the soft dice of batches; means over runs.
     """
 
     rank: int
@@ -266,10 +269,14 @@ def _scores_per_image(runs: list[RunResult]) -> dict[str, float]:
 
 def _pooled_scores(runs: list[RunResult]) -> dict[str, float]:
     """Means over runs; NaN where a run has no score, which JSON writes as null."""
+    keys = [f"test/{name}" for name in POOLED]
+    keys += [key for key in runs[0].summary if key.startswith("test/dice_class_")]
     return {
-        name: float(np.mean([np.nan if score is None else score for score in scores]))
-        for name in POOLED
-        if (scores := [run.summary[f"test/{name}"] for run in runs])
+        key.removeprefix("test/"): float(
+            np.mean([np.nan if score is None else score for score in scores])
+        )
+        for key in keys
+        if key in runs[0].summary and (scores := [run.summary[key] for run in runs])
     }
 
 

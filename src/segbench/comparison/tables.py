@@ -11,7 +11,8 @@ from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, per_ima
 from segbench.comparison.verdict import Verdict, interval_text, p_text
 from segbench.evaluation.costs import Cost
 from segbench.files import atomic_file, atomic_folder
-from segbench.metrics.catalogue import DVC_METRICS
+from segbench.metrics.catalogue import DVC_METRICS, MOST_CLASSES
+from segbench.metrics.counts import MEANS_OF_CLASSES
 from segbench.params.compare import Comparison
 
 
@@ -80,10 +81,18 @@ def to_metrics(row: LeaderboardRow, metric: str) -> dict[str, float | int | None
         f"test_{metric}_low": row.test.low,
         f"test_{metric}_high": row.test.high,
         **{f"test_{name}": row.scores[name] for name in DVC_METRICS},
+        **{f"test_{name}": value for name, value in _of_classes(row).items()},
     }
     # JSON knows no NaN.
     finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
     return {"rank": row.rank, **finite}
+
+
+def _of_classes(row: LeaderboardRow) -> dict[str, float]:
+    """Means over classes, and the score of each unless there are too many to read."""
+    each = [name for name in row.pooled if name.startswith("dice_class_")]
+    shown = [*MEANS_OF_CLASSES.values(), *(each if len(each) <= MOST_CLASSES else [])]
+    return {name: row.pooled[name] for name in shown if name in row.pooled}
 
 
 def text_table(params: Comparison, board: Leaderboard, verdict: Verdict) -> str:

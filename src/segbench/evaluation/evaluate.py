@@ -25,6 +25,7 @@ from segbench.evaluation.per_image import (
     Scorer,
     absent_classes,
     image_table,
+    pooled_confusion,
     summarise,
 )
 from segbench.evaluation.postprocessing import Choice, MaskRule, Validated, select_rule
@@ -34,6 +35,7 @@ from segbench.evaluation.results import (
     Write,
     read_run_file,
     write_choices,
+    write_confusion,
     write_images,
     write_scores,
     write_soft,
@@ -42,7 +44,8 @@ from segbench.evaluation.results import (
 from segbench.files import atomic_file, atomic_folder, sha256_of
 from segbench.images import Pixels, encode_mask
 from segbench.labels import LabelScheme
-from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS
+from segbench.metrics import counts
+from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS, MOST_CLASSES
 from segbench.metrics.probabilities import Histogram, histogram
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
@@ -97,8 +100,8 @@ def evaluate(
         dataset: canonical folder, which has the masks at their own size.
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
-        out: receives images.csv, soft.npz, predictions.zip and choices.csv (see `results`),
-            model.pt2, pictures/, triptychs/ and record/.
+        out: receives images.csv, soft.npz, confusion.npz, predictions.zip and choices.csv (see
+            `results`), model.pt2, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -151,6 +154,8 @@ def evaluate(
             [{"val_dice_per_image": dice, **asdict(rule)} for dice, rule in choices],
         )
         soft = {name: np.stack([image.soft for image in found[name]]) for name in SPLITS}
+        classes = len(header.dataset.classes)
+        confused = {name: pooled_confusion(found[name], classes) for name in SPLITS}
         hashes = {
             "weights": weights_sha256,
             "images": write_images(
@@ -158,6 +163,7 @@ def evaluate(
             ),
             "predictions": sha256_of(predictions),
             "soft": write_soft(out / "soft.npz", soft),
+            "confusion": write_confusion(out / "confusion.npz", confused),
             "dataset": header.digest,
         }
         with ThreadPoolExecutor(1) as pool:
@@ -419,7 +425,8 @@ def score(
 
 
 def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dict[str, float]:
-    """The scores that MLflow gets; what nothing defines is left out.
+    """The scores that MLflow gets; what nothing defines is left out, and so are scores of classes
+    where there are more than `MOST_CLASSES`.
 
     Args:
         summary: scores by `<split>/<name>`.
@@ -430,8 +437,12 @@ def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dic
         *(f"{name}_per_image_original" for name in DISTANCES),
         "dice_per_image_chosen",
         "dice_micro",
+        *counts.MEANS_OF_CLASSES.values(),
     ]
     keys = [f"{split}/{name}" for split in splits for name in told]
+    for split in splits:
+        of_classes = [key for key in summary if key.startswith(f"{split}/dice_class_")]
+        keys += of_classes if len(of_classes) <= MOST_CLASSES else []
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
 
 

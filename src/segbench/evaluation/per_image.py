@@ -41,12 +41,14 @@ class ImageScores:
         counts: (F, 4) of the default rule's mask, see `counts.count_image`.
         correct: (2,), see `counts.count_image`.
         soft: (F, 2), see `on_device.soft_sums`.
+        confused: (K, 3) true class, predicted class and number of pixels, where it is not 0.
     """
 
     row: dict[str, float]
     counts: NDArray[np.int64]
     correct: NDArray[np.int64]
     soft: NDArray[np.float32]
+    confused: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ class Scorer:
             if name in OPTIONAL_METRICS:
                 row |= OPTIONAL_METRICS[name](evidence)
         cells, correct = counts.count_image(default.pred_mask, default.mask, self.scheme.scored)
-        return ImageScores(row, cells, correct, default.soft)
+        matrix = counts.confusion(default.pred_mask, default.mask, self.scheme.num_classes)
+        where = np.nonzero(matrix)
+        confused = np.stack([*where, matrix[where]], axis=1).astype(np.uint32)
+        return ImageScores(row, cells, correct, default.soft, confused)
 
     def finish(
         self, begun: ImageScores, default: Draft, chosen: Draft, mask: Pixels, truth: Pixels
@@ -204,6 +209,32 @@ def class_keys(classes: tuple[str, ...]) -> list[str]:
     return keys
 
 
+def class_scores(cells: NDArray[np.int64], info: DatasetInfo) -> dict[str, float]:
+    """Scores of each class, pooled and as means over images; NaN for a class that no image holds.
+
+    Args:
+        cells: (N, F, 4) counts of the images.
+        info: of the dataset.
+    """
+    held, pooled, keys = counts.held_classes(cells), cells.sum(axis=0), class_keys(info.classes)
+    found = {name: counts.SCORES[name](pooled) for name in ("dice", "iou", "recall")}
+    found["dice_per_image"] = counts.mean_of_defined(counts.dice(cells).T)
+    return {
+        f"{name}_class_{keys[at]}": float(value) if there else np.nan
+        for name, values in found.items()
+        for at, value, there in zip(info.scheme.scored, values, held, strict=True)
+    }
+
+
+def pooled_confusion(found: Sequence[ImageScores], num_classes: int) -> NDArray[np.int64]:
+    """Pixels of all images by true and predicted class: (C, C), see `counts.confusion`."""
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    for image in found:
+        truth, pred, pixels = image.confused.T
+        matrix[truth, pred] += pixels
+    return matrix
+
+
 def summarise(
     table: pd.DataFrame, found: list[ImageScores], info: DatasetInfo, batch_size: int
 ) -> dict[str, float]:
@@ -220,10 +251,7 @@ def summarise(
     )
     summary = counts.summarise(cells, correct)
     if cells.shape[1] > 1:
-        keys = class_keys(info.classes)
-        of_classes = np.where(counts.held_classes(cells), counts.dice(cells.sum(axis=0)), np.nan)
-        for at, value in zip(info.scheme.scored, of_classes.tolist(), strict=True):
-            summary[f"dice_class_{keys[at]}"] = value
+        summary |= class_scores(cells, info)
     of_masks = {f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS}
     told = {
         f"{name}{ending}": f"{name}_per_image{ending}"

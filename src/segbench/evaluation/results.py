@@ -71,9 +71,18 @@ def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
 
 def write_soft(path: Path, sums: Mapping[str, NDArray[np.float32]]) -> str:
     """Write the sums (N, F, 2) of `on_device.soft_sums` of each split; sha256 of the content."""
+    return _write_archive(path, sums)
+
+
+def write_confusion(path: Path, matrices: Mapping[str, NDArray[np.int64]]) -> str:
+    """Write the pixels (C, C) by true and predicted class of each split; sha256 of the content."""
+    return _write_archive(path, matrices)
+
+
+def _write_archive(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
     with atomic_file(path) as file:
-        np.savez_compressed(file, **sums)  # type: ignore[arg-type]
-    return sha256_of_arrays(sums)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return sha256_of_arrays(arrays)
 
 
 def write_scores(
@@ -379,16 +388,27 @@ def read_predictions(run: RunResult) -> Predictions:
 def read_soft(run: RunResult) -> tuple[list[str], NDArray[np.float32]]:
     """Ids (N,) and sums (N, F, 2) of a run's test images, see `on_device.soft_sums`, in the order
     in which they were predicted, checked against its scores file."""
-    path = run.folder / "soft.npz"
+    sums = _read_archive(run, "soft")["test"]
+    images = read_images(run.folder / "images.csv")
+    return images.loc[images["split"] == "test", "id"].tolist(), sums
+
+
+def read_confusion(run: RunResult) -> NDArray[np.int64]:
+    """Pixels (C, C) of a run's test images, a row for each class of the truth and a column for each
+    predicted one, checked against its scores file."""
+    return _read_archive(run, "confusion")["test"]
+
+
+def _read_archive(run: RunResult, name: str) -> dict[str, NDArray[Any]]:
+    path = run.folder / f"{name}.npz"
     try:
         with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError):
         arrays = {}
-    if sha256_of_arrays(arrays) != run.summary["sha256"].get("soft"):
+    if sha256_of_arrays(arrays) != run.summary["sha256"].get(name):
         raise InputError(_changed(path))
-    images = read_images(run.folder / "images.csv")
-    return images.loc[images["split"] == "test", "id"].tolist(), arrays["test"]
+    return arrays
 
 
 def _changed(path: Path) -> str:

@@ -64,5 +64,8 @@ MLFLOW_METRICS = (
 )
 """Metrics whose means are logged to MLflow: few, so that its comparison view stays readable."""
 
+MOST_CLASSES = 12
+"""With more, MLflow and DVC get their means alone; the scores file and reports/ have each class."""
+
 DVC_METRICS = ("dice", "iou", "precision", "recall", "hausdorff95_original")
 """Columns whose means DVC shows for each candidate, whichever metric ranks them."""

@@ -40,6 +40,19 @@ def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tu
     return cells, np.array([np.count_nonzero((pred_mask == mask) & counted), number])
 
 
+def confusion(pred_mask: Pixels, mask: Pixels, num_classes: int) -> Counts:
+    """Pixels by true and predicted class: (C, C), a row for each class of the truth.
+
+    Args:
+        pred_mask: (H, W) class ids.
+        mask: (H, W) class ids, 255 where ignored, which is in no cell.
+        num_classes: C, with the background.
+    """
+    there = mask != IGNORE
+    cells = mask[there].astype(np.int64) * num_classes + pred_mask[there]
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
 def accuracy(correct: Counts) -> Ratios:
     """Share of correct pixels, (..., 2) to (...): float64 in [0, 1], NaN without pixels."""
     right, counted = correct[..., 0], correct[..., 1]
@@ -91,6 +104,9 @@ SCORES: dict[str, Callable[[Counts], Ratios]] = {
     "specificity": specificity,
 }
 
+MEANS_OF_CLASSES = {"iou": "mean_iou", "recall": "mean_class_accuracy"}
+"""What means over classes of pooled scores are called, if not `<score>_macro`."""
+
 _EMPTY = "left out where truth and prediction are both empty; 0 where one of them is"
 DEFINITIONS = {
     "dice": Definition("2TP / (2TP + FP + FN)", _EMPTY),
@@ -135,7 +151,8 @@ def summarise(counts: Counts, correct: Counts) -> dict[str, float]:
     """All scores of a set of images, and for how many images each is undefined.
 
     `<score>_micro` pools the counts of all images and classes before taking the ratio;
-    `<score>_macro` pools over images for each class, then averages over classes;
+    `<score>_macro` pools over images for each class, then averages over classes; that of IoU and
+    recall has its usual name, `mean_iou` and `mean_class_accuracy`;
     `<score>_per_image` averages over the classes of each image, then over images. With one
     foreground class macro equals micro and is left out. Accuracy pools all pixels.
 
@@ -148,7 +165,7 @@ def summarise(counts: Counts, correct: Counts) -> dict[str, float]:
     summary = {f"{name}_micro": float(score(of_all)) for name, score in SCORES.items()}
     if len(pooled) > 1:
         summary |= {
-            f"{name}_macro": float(mean_of_defined(score(pooled[held])))
+            MEANS_OF_CLASSES.get(name, f"{name}_macro"): float(mean_of_defined(score(pooled[held])))
             for name, score in SCORES.items()
         }
     counts = counts[:, held]
