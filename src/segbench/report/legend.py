@@ -19,6 +19,7 @@ def with_legend(picture: Pixels, entries: Sequence[tuple[str, str]], note: str) 
     """
     height, width = picture.shape[:2]
     step = max(18, width // 14)  # legible where the whole is shown small
+    inset = step // 8
     font = ImageFont.load_default(0.75 * step)
     places, x, y = [], 0, 0
     for name, colour in entries:
@@ -29,10 +30,9 @@ def with_legend(picture: Pixels, entries: Sequence[tuple[str, str]], note: str) 
         places.append((x, height + y, shown, colour))
         x += round(needed + 0.6 * step)
     bottom = height + (y + step if entries else 0)
-    page = Image.new("RGB", (width, bottom + step), "white")
+    page = Image.new("RGB", (width, bottom + step + inset), "white")  # letters reach below a line
     page.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(page)
-    inset = step // 8
     for left, top, shown, colour in places:
         square = (left + inset, top + inset, left + step - inset, top + step - inset)
         draw.rectangle(square, ImageColor.getrgb(colour), "black")
