@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from segbench.images import IGNORE, Pixels
+from segbench.images import IGNORE, Pixels, count_values
 from segbench.metrics.counts import mean_of_defined
 from segbench.metrics.definition import OwnSize
 
@@ -37,8 +37,9 @@ def mean_over_classes(
         score: of a class, in the order of the names.
     """
     hidden = (own.mask == IGNORE).view(np.uint8)
+    present = {*count_values(own.mask).nonzero()[0], *count_values(own.pred_mask).nonzero()[0]}
     rows = []
-    for class_id in own.class_ids:
+    for class_id in sorted(present.intersection(own.class_ids)):  # no other defines a score
         pred, truth = ((mask == class_id).view(np.uint8) for mask in (own.pred_mask, own.mask))
         left, top, width, height = cv2.boundingRect(pred | truth)
         box = np.s_[max(0, top - 1) : top + height + 1, max(0, left - 1) : left + width + 1]
