@@ -161,13 +161,15 @@ def server(folder: Path, port: int = 0) -> Iterator[str]:
     )
     uri = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(900):
             try:
                 urllib.request.urlopen(f"{uri}/health", timeout=1).close()
                 break
             except OSError:
                 assert process.poll() is None, "the server did not start"
                 time.sleep(0.2)
+        else:
+            raise AssertionError("the server does not answer")
         yield uri
     finally:
         os.killpg(process.pid, signal.SIGKILL)
