@@ -1,18 +1,15 @@
-"""Speed of training and evaluation as shipped, as ratios measured in one run.
+"""Speed of training as shipped, as ratios measured in one run.
 
     (a) a training epoch, with its checkpoint and its record, over the compute limit: the same
         network, loss and optimiser stepping on one batch that is already there, in the same
         precision and layout
     (b) over a plain loop in the style of the common examples, in a process of its own with torch as
         it comes: PNG files decoded for each sample, the same augmentation, float32, NCHW
-    (c) evaluation with all default metrics, boundaries and a chosen threshold included, over
-        forward only, on one batch that is already there
-    (e) peak memory of the training process, and of one on twenty times the data
+    (c) peak memory of the training process, and of one on twenty times the data
 
 All train the same network on the same images. Rounds alternate between them, and a ratio is the
 median over rounds, so that a machine that slows down for a while does not decide; on a CPU, steps
-of (a) and batches of (c) alternate with those of the limit that they are compared with. Needs
-neither DVC nor MLflow.
+of (a) alternate with those of the limit. Needs neither DVC nor MLflow.
 
     python benchmarks/training.py params.yaml [BATCH_SIZE]
 """
@@ -35,19 +32,12 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from segbench.arrays.batches import Batch, PlainBatches, TrainBatches
 from segbench.arrays.store import Arrays, ArrayWriter, Header, open_arrays
 from segbench.arrays.transforms import augment_sample, build_pipeline
 from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import ResolvedHardware, prepare, resolve
-from segbench.evaluation.evaluate import select_and_score
-from segbench.evaluation.predict import Truths
-from segbench.evaluation.results import writing_predictions
-from segbench.images import Pixels
-from segbench.labels import LabelScheme
-from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params import Params, load_params
 from segbench.params.model import Candidate
@@ -90,7 +80,6 @@ class Bench:
         self.batch = params.train.batch_size
         # Else what goes on beside the steps would go on during those of the limit too.
         self.alternates = self.resolved.device == "cpu" and self.resolved.workers == 0
-        self._trained: dict[str, torch.Tensor] = {}
 
     def network(self) -> SegmentationNetwork:
         torch.manual_seed(0)
@@ -126,7 +115,7 @@ class Bench:
             pinned=self.resolved.device == "cuda",
         )
         run = Run("a" * 32, "train", "bench", "bench", now_ms())
-        between = _Between(limit)
+        between = Between(limit)
         with TemporaryDirectory() as folder, Record(Path(folder) / "record", run) as record:
             few = Arrays(self.arrays.images[:8], self.arrays.masks[:8], self.arrays.samples[:8])
             header = Header(INFO, SIZE, SIZE, 3, "")
@@ -138,7 +127,6 @@ class Bench:
             trainer = _Timed(self.fabric, network, recipe, data, 0.5, progress, graphs)
             trainer.between = between
             trainer.run()
-            self._trained = trainer.network.state_dict()
         seconds = trainer.seconds - between.seconds
         return EPOCH * self.batch / seconds, between.rate * self.batch
 
@@ -201,41 +189,6 @@ class Bench:
 
         return step
 
-    @torch.no_grad()
-    def evaluated(self) -> tuple[float, float]:
-        """Evaluation of two splits, with the choice of a threshold and all default scores by it and
-        by a plain one; and forward only, in the same precision and layout.
-
-        By the network that was trained before: the outlines of what an untrained one says are those
-        of noise, and as long.
-        """
-        network = self.network()
-        network.load_state_dict(self._trained)
-        network = network.to(memory_format=torch.channels_last).eval()
-        parts = [slice(at * STEPS * self.batch, (at + 1) * STEPS * self.batch) for at in range(2)]
-        splits = {
-            name: Arrays(*(own[part] for own in (self.arrays.images, self.arrays.masks)), rows)
-            for name, part in zip(("val", "test"), parts, strict=True)
-            for rows in [self.arrays.samples[part].reset_index(drop=True)]
-        }
-        images, _ = self.resident()
-        between = _Between((lambda: network(images)) if self.alternates else None)
-        followed, scheme = _Followed(network, between), LabelScheme(2, 0)
-        # No level of 256, lest the best threshold be this one, and masks of one kind be scored.
-        plain = self.params.evaluate.model_copy(update={"threshold": 0.5 + 0.5 / LEVELS})
-        with TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            with writing_predictions(Path(folder) / "predictions.zip") as write:
-                select_and_score(
-                    *(plain, {False: followed}, splits, _Packed(self.arrays), scheme, Path(folder)),
-                    *(write, self.resolved.device != "cpu"),
-                )
-            seconds = time.perf_counter() - started - between.seconds
-        forward = between.rate * self.batch
-        if not self.alternates:
-            forward = self._per_second(lambda: network(images))
-        return sum(len(split.images) for split in splits.values()) / seconds, forward
-
     def _per_second(self, step: Callable[[], object]) -> float:
         """Time steps after two to warm up."""
         wait = torch.cuda.synchronize if self.resolved.device == "cuda" else lambda: None
@@ -249,7 +202,7 @@ class Bench:
         return STEPS * self.batch / (time.perf_counter() - started)
 
 
-class _Between:
+class Between:
     """Other work, done between the pieces of some work and timed apart; none if it is None."""
 
     def __init__(self, work: Callable[[], object] | None) -> None:
@@ -270,35 +223,11 @@ class _Between:
         return self.count / self.seconds if self.count else math.nan
 
 
-class _Followed(nn.Module):
-    """A network with other work after each of its batches."""
-
-    def __init__(self, network: nn.Module, between: _Between) -> None:
-        super().__init__()
-        self.network = network
-        self.between = between
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(images)
-        self.between()
-        return logits
-
-
-class _Packed(Truths):
-    """Masks at their own size, which is that of the network."""
-
-    def __init__(self, split: Arrays) -> None:
-        self._masks = dict(zip(split.samples["id"], split.masks, strict=True))
-
-    def read(self, id: str) -> Pixels:
-        return np.array(self._masks[id])
-
-
 class _Timed(Trainer):
     """All epochs but the last are short; notes how long that takes, less validation."""
 
     seconds = 0.0
-    between: _Between
+    between: Between
 
     def train_epoch(self) -> None:
         last = self.state.epoch == self.recipe.num_epochs - 1
@@ -354,13 +283,10 @@ def compare(bench: Bench) -> dict[str, float]:
     for _ in range(ROUNDS):
         shipped, limit = bench.trained()
         plain = apart(bench.params, "plain", bench.candidate.encoder, str(bench.root))
-        evaluated, forward = bench.evaluated()
         rounds.append(
             {
                 **{"shipped": shipped, "limit": limit, "over_limit": shipped / limit},
                 **{"plain": plain, "over_plain": shipped / plain},
-                **{"evaluated": evaluated, "forward": forward},
-                "evaluated_over_forward": evaluated / forward,
             }
         )
     return {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
@@ -397,10 +323,10 @@ def main(params: Params) -> None:
     # First, since a process counts as its own peak what the one that began it had in memory.
     few, many = (apart(params, "peak", str(number)) for number in (FEW, MANY))
     results["peak_mib"] = {FEW: few, MANY: many, "many_over_few": many / few}
-    print(f"(e) peak memory: {few:.0f} MiB for {FEW} pairs, {many:.0f} MiB for {MANY}", flush=True)
+    print(f"(c) peak memory: {few:.0f} MiB for {FEW} pairs, {many:.0f} MiB for {MANY}", flush=True)
     print(
         f"{'encoder':<20}{'shipped':>9}{'limit':>8}{'plain':>8}{'(a)':>7}{'(b)':>7}"
-        f"{'evaluated':>11}{'forward':>9}{'(c)':>7}   images/s and their ratios",
+        "   images/s and their ratios",
         flush=True,
     )
     with TemporaryDirectory() as temporary:
@@ -410,8 +336,7 @@ def main(params: Params) -> None:
             results[encoder] = row
             print(
                 f"{encoder:<20}{row['shipped']:>9.1f}{row['limit']:>8.1f}{row['plain']:>8.1f}"
-                f"{row['over_limit']:>7.2f}{row['over_plain']:>7.2f}{row['evaluated']:>11.1f}"
-                f"{row['forward']:>9.1f}{row['evaluated_over_forward']:>7.2f}",
+                f"{row['over_limit']:>7.2f}{row['over_plain']:>7.2f}",
                 flush=True,
             )
     print(json.dumps({"bench": results}))

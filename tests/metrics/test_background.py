@@ -28,7 +28,7 @@ from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.labels import LabelScheme
 from segbench.metrics import counts
-from segbench.metrics.on_device import count, count_correct, soft_sums, to_probs_u8
+from segbench.metrics.on_device import count, count_correct, soft_sums, to_probs, to_probs_u8
 from segbench.metrics.probabilities import average_precision, histogram
 
 REFERENCES = {
@@ -68,9 +68,9 @@ def scored(
     images, pixels = [], []
     for seed in range(number):
         logits, mask = streets(seed, scheme.num_classes, ignored)
-        probs_u8 = to_probs_u8(logits)[0].numpy()
+        probs_u8 = to_probs_u8(to_probs(logits))[0].numpy()
         pred = probs_u8.argmax(axis=0).astype(np.uint8)
-        soft = soft_sums(logits, torch.from_numpy(mask)[None], scheme.scored)[0].numpy()
+        soft = soft_sums(to_probs(logits), torch.from_numpy(mask)[None], scheme.scored)[0].numpy()
         images.append(Prediction(str(seed), probs_u8, pred, mask, soft, lambda mask=mask: mask))
         pixels.append((pred[mask != IGNORE], mask[mask != IGNORE]))
     absent = absent_classes([image.mask for image in images], scheme)
@@ -150,9 +150,9 @@ def test_batches_and_single_images_count_alike(scheme: LabelScheme) -> None:
 def test_probabilities_are_of_the_classes_that_are_scored(background: int | None) -> None:
     scheme = LabelScheme(4, background)
     logits, mask = streets(0, 4, ignored=True)
-    probs_u8, there = to_probs_u8(logits)[0].numpy(), mask != IGNORE
+    probs_u8, there = to_probs_u8(to_probs(logits))[0].numpy(), mask != IGNORE
     areas = average_precision(histogram(probs_u8, mask, scheme.scored))
-    sums = soft_sums(logits, torch.from_numpy(mask)[None], scheme.scored)[0].numpy()
+    sums = soft_sums(to_probs(logits), torch.from_numpy(mask)[None], scheme.scored)[0].numpy()
     for row, at in enumerate(scheme.scored):
         truth, probs = mask[there] == at, probs_u8[at][there]
         assert areas[row] == pytest.approx(average_precision_score(truth, probs), abs=1e-6)

@@ -7,7 +7,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score
 
 from segbench.metrics.definition import Evidence
-from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_probs_u8
+from segbench.metrics.on_device import count, soft_dice_batch, soft_sums, to_probs, to_probs_u8
 from segbench.metrics.optional import calibration, pranet
 from segbench.metrics.probabilities import average_precision, counts_at, histogram
 from segbench.models.network import predict_classes
@@ -26,7 +26,7 @@ def noisy(size: tuple[int, int] = (24, 20)) -> tuple[torch.Tensor, np.ndarray]:
 def test_counts_at_every_threshold() -> None:
     logits, mask = noisy()
     mask[:3, :4] = 255
-    found = counts_at(histogram(to_probs_u8(logits)[0].numpy(), mask, [1]))
+    found = counts_at(histogram(to_probs_u8(to_probs(logits))[0].numpy(), mask, [1]))
     assert found.shape == (1, 256, 4)
     for level in (0, 1, 64, 128, 200, 255):
         pred = predict_classes(logits, level / 256)
@@ -37,7 +37,7 @@ def test_counts_at_every_threshold() -> None:
 def test_each_class_against_the_rest() -> None:
     logits, mask = torch.randn(1, 3, 8, 8), RNG.integers(0, 3, (8, 8)).astype(np.uint8)
     mask[0] = 255
-    probs_u8 = to_probs_u8(logits)[0].numpy()
+    probs_u8 = to_probs_u8(to_probs(logits))[0].numpy()
     found = histogram(probs_u8, mask, [1, 2])
     assert found.shape == (2, 2, 256)
     for class_id in (1, 2):
@@ -48,13 +48,13 @@ def test_each_class_against_the_rest() -> None:
 
 
 def test_certainty_has_a_level() -> None:
-    probs_u8 = to_probs_u8(torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3))
+    probs_u8 = to_probs_u8(to_probs(torch.tensor([-100.0, 0.0, 100.0]).view(1, 1, 1, 3)))
     assert probs_u8.flatten().tolist() == [0, 128, 255]
 
 
 def test_average_precision_agrees_with_scikit_learn() -> None:
     logits, mask = noisy()
-    probs_u8 = to_probs_u8(logits)[0].numpy()
+    probs_u8 = to_probs_u8(to_probs(logits))[0].numpy()
     expected = average_precision_score(mask.ravel(), probs_u8.ravel())
     assert average_precision(histogram(probs_u8, mask, [1]))[0] == pytest.approx(expected)
     assert np.isnan(average_precision(histogram(probs_u8, np.zeros_like(mask), [1]))[0])
@@ -62,7 +62,7 @@ def test_average_precision_agrees_with_scikit_learn() -> None:
 
 def test_calibration_agrees_with_scikit_learn() -> None:
     logits, mask = noisy()
-    probs_u8 = to_probs_u8(logits)[0].numpy()
+    probs_u8 = to_probs_u8(to_probs(logits))[0].numpy()
     said = (probs_u8[0].ravel() + 0.5) / 256
     true, mean = calibration_curve(mask.ravel(), said, n_bins=16)
     pixels, _ = np.histogram(said, 16, (0, 1))
@@ -75,7 +75,7 @@ def test_calibration_agrees_with_scikit_learn() -> None:
 def test_pranet_by_its_own_definition() -> None:
     """Stretch the map to [0, 1], cut it at 256 thresholds, take the mean."""
     logits, mask = noisy()
-    probs_u8 = to_probs_u8(logits)[0].numpy()
+    probs_u8 = to_probs_u8(to_probs(logits))[0].numpy()
     stretched = (probs_u8[0] - probs_u8.min()) / np.ptp(probs_u8).astype(float)
     dices, ious = [], []
     for threshold in np.linspace(0, 1, 256):
@@ -104,7 +104,7 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
     logits, mask = torch.randn(5, 1, 6, 6), torch.randint(0, 2, (5, 6, 6))
     loss = WeightedLoss({"dice": 1.0}, num_outputs=1)
     expected = [1 - loss(logits[part], mask[part]).item() for part in (slice(0, 3), slice(3, 5))]
-    sums = soft_sums(logits, mask, [1])
+    sums = soft_sums(to_probs(logits), mask, [1])
     assert soft_dice_batch(sums, 3) == pytest.approx(sum(expected) / 2, rel=1e-5)
     several = torch.randn(4, 3, 6, 6)
     classes = torch.randint(0, 3, (4, 6, 6))
@@ -117,12 +117,13 @@ def test_soft_dice_of_batches_is_what_the_loss_sees() -> None:
         / ((probs[:, c] * kept).sum() + (classes == c).sum())
         for c in (1, 2)
     ]
-    found = soft_dice_batch(soft_sums(several, classes, [1, 2]), 4)
+    found = soft_dice_batch(soft_sums(to_probs(several), classes, [1, 2]), 4)
     assert found == pytest.approx(float(sum(dices)) / 2, rel=1e-5)
 
 
 def test_a_perfect_prediction_is_perfectly_calibrated() -> None:
     mask = (RNG.random((24, 20)) < 0.3).astype(np.uint8)
     sure = torch.from_numpy(40.0 * mask - 20.0).float()[None, None]
-    evidence = Evidence(mask, mask, histogram(to_probs_u8(sure)[0].numpy(), mask, [1]), [1])
+    probs_u8 = to_probs_u8(to_probs(sure))[0].numpy()
+    evidence = Evidence(mask, mask, histogram(probs_u8, mask, [1]), [1])
     assert calibration.of_image(evidence) == {"calibration_error": 0}

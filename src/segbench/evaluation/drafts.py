@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.evaluation.predict import Prediction
-from segbench.images import Pixels, decode_mask, encode_mask
+from segbench.images import Pixels, decode_mask, encode_mask, most_probable
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,7 @@ def enlarge(channel: Pixels, height: int, width: int) -> NDArray[np.float32]:
 
 def enlarged_classes(probs_u8: Pixels, height: int, width: int) -> Pixels:
     """Most probable classes (height, width) of probabilities (C, H, W), resized one at a time."""
-    most = enlarge(probs_u8[0], height, width)
-    ids = np.zeros((height, width), np.uint8)
-    for class_id, channel in enumerate(probs_u8[1:], start=1):
-        probs = enlarge(channel, height, width)
-        np.copyto(ids, class_id, where=probs > most)
-        np.maximum(most, probs, out=most)
-    return ids
+    return most_probable(enlarge(channel, height, width) for channel in probs_u8)
 
 
 class Drafts(Protocol):

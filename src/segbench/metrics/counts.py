@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import IGNORE, Pixels
+from segbench.images import IGNORE, Pixels, histogram
 from segbench.metrics.definition import Definition
 
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")
 Counts = NDArray[np.int64]
 Ratios = NDArray[np.float64]
+MOST_ONE_BY_ONE = 3
+"""Classes that are counted faster one after another."""
 
 
 def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tuple[Counts, Counts]:
@@ -31,13 +33,25 @@ def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tu
     if pred_mask.shape != mask.shape:
         raise ValueError(f"masks differ in shape: {pred_mask.shape}, {mask.shape}")
     counted = mask != IGNORE
-    number = np.count_nonzero(counted)
+    agree = (pred_mask == mask) & counted
+    correct = np.array([np.count_nonzero(agree), np.count_nonzero(counted)])
+    right, found, there = (
+        _count_classes(class_ids, *part)
+        for part in ((mask, agree), (pred_mask, counted), (mask, counted))
+    )
     cells = np.empty((len(class_ids), 4), np.int64)
-    for class_id, row in zip(class_ids, cells, strict=True):
-        pred, truth = (pred_mask == class_id) & counted, mask == class_id
-        right, found, there = (np.count_nonzero(part) for part in (pred & truth, pred, truth))
-        row[[TP, FP, FN, TN]] = right, found - right, there - right, number - found - there + right
-    return cells, np.array([np.count_nonzero((pred_mask == mask) & counted), number])
+    cells[:, TP], cells[:, FP], cells[:, FN] = right, found - right, there - right
+    cells[:, TN] = correct[1] - found - there + right
+    return cells, correct
+
+
+def _count_classes(
+    class_ids: Sequence[int], mask: Pixels, where: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """(F,): how many of the marked pixels are of each class."""
+    if len(class_ids) > MOST_ONE_BY_ONE:
+        return histogram(mask, where)[list(class_ids)]
+    return np.array([np.count_nonzero((mask == at) & where) for at in class_ids], np.int64)
 
 
 def confusion(pred_mask: Pixels, mask: Pixels, num_classes: int) -> Counts:

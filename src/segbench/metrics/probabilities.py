@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from segbench import images
 from segbench.images import IGNORE, Pixels
 from segbench.metrics.counts import FN, FP, TN, TP
 from segbench.metrics.definition import Definition
@@ -46,12 +47,12 @@ def histogram(probs_u8: Pixels, mask: Pixels, class_ids: Sequence[int]) -> Histo
         (F, 2, 256).
     """
     counted = mask != IGNORE
+    where = None if counted.all() else counted
     rows = []
     for class_id in class_ids:
-        probs = probs_u8[0 if len(probs_u8) == 1 else class_id]
-        own = np.bincount(probs[mask == class_id], minlength=LEVELS)
-        of_all = probs.ravel() if counted.all() else probs[counted]
-        rows.append([np.bincount(of_all, minlength=LEVELS) - own, own])
+        probs, truth = probs_u8[0 if len(probs_u8) == 1 else class_id], mask == class_id
+        own = images.histogram(probs, truth) if truth.any() else np.zeros(LEVELS, np.int64)
+        rows.append([images.histogram(probs, where) - own, own])
     return np.array(rows)
 
 
