@@ -17,6 +17,7 @@ nor MLflow.
 
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -78,7 +79,8 @@ def scene(rng: np.random.Generator, size: int, num_classes: int) -> tuple[Pixels
 def generate(root: Path, number: int, size: int, num_classes: int) -> None:
     """A canonical dataset of so many images in validation and in test, and its packed arrays."""
     names = tuple(f"class {at}" for at in range(num_classes))
-    header = Header(DatasetInfo("bench", names, "none", True, ""), size, size, 3, "0" * 64)
+    info = DatasetInfo("bench", names, "none", True, "", background=0)
+    header = Header(info, size, size, 3, "0" * 64)
     (root / "dataset/masks").mkdir(parents=True)
     rng, every = np.random.default_rng(0), []
     for split in SPLITS:
@@ -91,6 +93,7 @@ def generate(root: Path, number: int, size: int, num_classes: int) -> None:
                 (root / f"dataset/masks/{id}.png").write_bytes(encode_mask(mask))
         every += ids
     write_header(root / "arrays", header)
+    shutil.copy(root / "arrays/dataset.json", root / "dataset")
     table = pd.DataFrame({"id": every, "mask": [f"masks/{id}.png" for id in every]})
     table.to_csv(root / "dataset/samples.csv", index=False)
 

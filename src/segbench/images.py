@@ -110,7 +110,8 @@ def histogram(values: Pixels, where: NDArray[np.bool_] | None = None) -> NDArray
     for top in range(0, len(values), rows):
         part = slice(top, top + rows)
         own = None if where is None else np.ascontiguousarray(where[part]).view(np.uint8)
-        found = cv2.calcHist([np.ascontiguousarray(values[part])], [0], own, [256], [0, 256])
+        own_values = np.ascontiguousarray(values[part], np.uint8)
+        found = cv2.calcHist([own_values], [0], own, [256], [0, 256])
         counts += found.ravel().astype(np.int64)
     return counts
 

@@ -1,11 +1,15 @@
 """What is counted in one pass over an image of many classes is what each class alone gives."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from segbench.images import IGNORE, histogram, most_probable
+from segbench.metrics import distances
 from segbench.metrics.counts import count_image
+from segbench.metrics.distances import Nearest, Spacing
 from segbench.metrics.on_device import soft_sums, to_planes, to_probs
 
 CLASSES = 21
@@ -65,3 +69,19 @@ def test_soft_sums_are_those_of_each_class(ignored: float) -> None:
         own, truth = probs[:, class_id].double() * there, (mask == class_id).double()
         within, both = (own * truth).sum((1, 2)), (own + truth).sum((1, 2))
         torch.testing.assert_close(found[:, at].double(), torch.stack([within, both], 1))
+
+
+@pytest.mark.parametrize("step", [1.0, 0.7])
+def test_few_pixels_are_as_far_from_each_other_as_many(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From all pairs, and from the field of all distances: to the last bit."""
+    rng = np.random.default_rng(0)
+    for size, share in (((40, 31), 0.05), ((1, 70), 0.3), ((200, 3), 0.9), ((64, 64), 0.5)):
+        edge, pixels = rng.random(size) < share, rng.random(size) < share
+        found = []
+        for most in (0, math.inf):
+            monkeypatch.setattr(distances, "PAIRS_PER_PIXEL", most)
+            found.append(Nearest(edge, Spacing(step, step)).to(pixels))
+        assert len(found[0]) == pixels.sum()
+        assert (found[0] == found[1]).all()
