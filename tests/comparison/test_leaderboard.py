@@ -386,9 +386,7 @@ def test_images_without_score_are_counted_by_the_metric_that_ranks(
     runs[0].images.loc[test & (run.images["id"] == "i0002"), "dice"] = np.nan
     audit = {"fold0": {"leaks": {}}}
     facts = data_facts(params, HEADER, audit, runs)
-    assert (
-        "60 images in 30 groups, 1 without score (truth and prediction are empty)" in facts["Test"]
-    )
+    assert "60 images in 30 groups, 1 without score (truth and prediction empty)" in facts["Test"]
     assert "1 without score in some runs (the truth is empty" in facts["Test"]
     assert "without score" not in facts["Validation"]
     tree["comparison"].update(params.comparison.model_dump() | {"metric": "iou"})

@@ -74,6 +74,22 @@ def test_objects_of_monai(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_objects_of_torchmetrics(seed: int) -> None:
+    # Not in the dev extra: lightning-fabric imports it in every training where it is installed.
+    reference = pytest.importorskip("torchmetrics.functional.detection").panoptic_quality
+    pred, mask = blobs(seed)
+    of_class = []
+    for one in (pred, mask):
+        labels = torch.from_numpy(ndimage.label(one, np.ones((3, 3)))[0]).long()
+        of_class.append(torch.stack([(labels > 0).long(), labels], dim=-1)[None])
+    quality = reference(
+        *of_class, things={1}, stuffs={0}, return_per_class=True, allow_unknown_preds_category=True
+    )
+    found = objects.of_masks(own_size(pred, mask))
+    assert found["panoptic_quality"] == pytest.approx(quality[0, 0].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_centre_lines_are_nearly_those_of_scikit_image(seed: int) -> None:
     """Its table of what thinning removes differs from Zhang's and Suen's rules in some corners."""
     from skimage.morphology import skeletonize
