@@ -238,6 +238,17 @@ def test_several_classes_from_end_to_end(
     assert table["dice_per_image"].tolist() == [
         pytest.approx(external["external/again/dice_per_image"])
     ]
+    classes = pd.read_csv(paths.reports / "classes.csv").set_index("class")
+    assert list(classes.index) == ["low", "high"]
+    assert classes.loc["low", "iou"] == pytest.approx(found["test/iou_class_low"])
+    confusion = pd.read_csv(paths.reports / "confusion.csv").set_index(["truth", "predicted"])
+    hits, test = confusion["pixels"], rows[rows["split"] == "test"]
+    assert hits["low", "low"] == test["tp_1"].sum()
+    assert hits.sum() == test[[f"{cell}_1" for cell in ("tp", "fp", "fn", "tn")]].to_numpy().sum()
+    told = (paths.reports / "comparison.md").read_text()
+    assert "\n## Classes\n\n| class | test images | resnet18 |\n|---|--:|--:|\n| low | " in told
+    assert f"\n| mean IoU (mIoU) | | {found['test/mean_iou']:.3f} |\n" in told
+    assert "|\n\nDice of each class, mean over" in told
     # What is required and does not hold fails the stage, and the report says so.
     asked = params.comparison.model_copy(update={"require": ["test > 2"]})
     with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) not met"):

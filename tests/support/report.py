@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segbench.comparison.class_scores import find_class_scores
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import judge
@@ -89,6 +90,7 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
             )
         ],
         learning_curves=[],
+        class_scores=find_class_scores(runs, board.aliases, HEADER, 0.95),
         published=judge_published(params, LabelScheme(2, 0), audit, runs, board),
         subgroups=find_subgroups(runs, board.aliases, "dice", 0.95),
         single_images=spread_over_images(runs, board.aliases, "dice", 0.95),

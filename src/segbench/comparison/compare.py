@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from segbench.arrays.store import Header, read_header
+from segbench.comparison.class_scores import (
+    find_class_scores,
+    write_class_scores,
+    write_confusion_table,
+)
 from segbench.comparison.examples import draw_gallery
 from segbench.comparison.expenses import Expenses, gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
@@ -104,6 +109,9 @@ def compare(params: Params, paths: Paths) -> str:
             external=external,
             learning_curves=curves,
             published=published,
+            class_scores=find_class_scores(
+                rivals, board.aliases, header, params.comparison.confidence
+            ),
             subgroups=find_subgroups(
                 *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
             ),
@@ -124,6 +132,9 @@ def compare(params: Params, paths: Paths) -> str:
         )
         write_report(content, paths.reports)
         write_tables(board, expenses.predicting, params.comparison.metric, paths.reports)
+        champion = [run for run in rivals if run.alias == board.aliases[0]]
+        write_class_scores(content.class_scores, paths.reports / "classes.csv")
+        write_confusion_table(champion, header, paths.reports / "confusion.csv")
         write_external(external, params.comparison.metric, paths.reports / "external.csv")
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
@@ -259,7 +270,7 @@ def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
 
 
 def _fill_record(record: Record, content: Content, reports: Path) -> None:
-    names = ["comparison.csv", "comparison.md", "comparison.html"]
+    names = ["comparison.csv", "comparison.md", "comparison.html", "classes.csv", "confusion.csv"]
     for name in [*names, "external.csv"] if content.external else names:
         record.artifact(f"report/{name}").write_bytes((reports / name).read_bytes())
     preview = content.preview

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from segbench.arrays.store import Header
 from segbench.comparison import plots
 from segbench.comparison.cheapest import listed_cost
+from segbench.comparison.class_scores import ClassScore, table_of
 from segbench.comparison.coverage import describe
 from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import MOST_DRAWN, Example, Picture
@@ -74,6 +75,7 @@ class Content:
         external: what the candidates score on other test sets.
         learning_curves: over shares of the training groups, of candidates that have one.
         published: what others reached, beside the champion.
+        class_scores: of each class and candidate.
         subgroups: of the test images.
         single_images: how scores spread over test images.
         gallery: test images with predictions, by what they show.
@@ -94,6 +96,7 @@ class Content:
     external: list[ExternalSet]
     learning_curves: list[LearningCurve]
     published: list[PublishedRow]
+    class_scores: list[ClassScore]
     subgroups: list[Subgroup]
     single_images: SingleImages
     gallery: dict[str, list[Example]]
@@ -145,6 +148,7 @@ def write_report(content: Content, folder: Path) -> None:
         "own_ranks": ranks(np.array([row.test.mean for row in content.leaderboard.rows])),
         "rules": RULES,
         "rule_ranks": {rule: ranks(means) for rule, means in content.single_images.by_rule.items()},
+        "classes": table_of(content.class_scores),
         "legend": _legend(content.header),
         "drawn_of": content.leaderboard.aliases[:MOST_DRAWN],
         "variants": VARIANT_WORDS,

@@ -281,7 +281,7 @@ def measure(
         part, weights = RATIOS[metric](*cells)
         with np.errstate(invalid="ignore", divide="ignore"):
             values = part / weights
-    return Measured(values, _normalised(weights, folds), groups, folds, len(groups))
+    return Measured(values, normalised(weights, folds), groups, folds, len(groups))
 
 
 RATIOS: dict[str, Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]] = {
@@ -294,7 +294,7 @@ RATIOS: dict[str, Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Float
 """Numerator and denominator of each score of `counts.SCORES`."""
 
 
-def _normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
+def normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
     """Weights (C, S, N) that sum to 1 in each run, since a score is the mean over runs."""
     found = weights.astype(float)
     with np.errstate(invalid="ignore"):
