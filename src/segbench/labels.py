@@ -1,5 +1,6 @@
 """Class ids: how many there are, and which of them is the background. Nothing else decides it."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ if TYPE_CHECKING:  # numpy takes long to import, and params need none of it
 
 IGNORE = 255
 """Class id of pixels that neither train nor count."""
+CLASS_DICE = "dice_class_"
+"""Before the name of a class: its dice, as a column of the rows of images and as a key."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,16 @@ class LabelScheme:
         """Whether pixels, of masks of any shape, are of a class that has scores."""
         found = mask != IGNORE
         return found if self.background is None else found & (mask != self.background)
+
+
+def class_keys(classes: tuple[str, ...]) -> list[str]:
+    """Names of classes as parts of metric names, each its own.
+
+    Args:
+        classes: names by class id. Letters and digits of any script stay; where only other
+            characters tell two names apart, the class id follows.
+    """
+    keys = [re.sub(r"[^\w.-]", "_", name) for name in classes]
+    while len(set(keys)) < len(keys):
+        keys = [f"{key}_{at}" if keys.count(key) > 1 else key for at, key in enumerate(keys)]
+    return keys

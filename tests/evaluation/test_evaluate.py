@@ -249,6 +249,15 @@ def test_several_classes_from_end_to_end(
     assert "\n## Classes\n\n| class | test images | resnet18 |\n|---|--:|--:|\n| low | " in told
     assert f"\n| mean IoU (mIoU) | | {found['test/mean_iou']:.3f} |\n" in told
     assert "|\n\nDice of each class, mean over" in told
+    for metric, key in (("dice_class_low", "dice_per_image_class_low"), ("mean_iou", "mean_iou")):
+        ranked = params.comparison.model_copy(update={"metric": metric})
+        compare(params.model_copy(update={"comparison": ranked}), paths)
+        board = pd.read_csv(paths.reports / "comparison.csv")
+        assert board.loc[0, "test"] == pytest.approx(found[f"test/{key}"])
+        assert board.loc[0, "test_low"] < board.loc[0, "test"] < board.loc[0, "test_high"]
+        told = (paths.reports / "comparison.md").read_text()
+        assert f"best validation {metric} " in told
+        assert " nan " not in told
     # What is required and does not hold fails the stage, and the report says so.
     asked = params.comparison.model_copy(update={"require": ["test > 2"]})
     with pytest.raises(InputError, match=r"'test > 2' \(test is 0\.\d+\) not met"):

@@ -7,8 +7,8 @@ from mlflow.utils.validation import validate_param_and_metric_name
 
 from segbench.datasets.canonical import read_info
 from segbench.datasets.download import download
-from segbench.evaluation.per_image import class_keys
 from segbench.evaluation.predict import Truths
+from segbench.labels import class_keys
 from segbench.metrics.distances import Spacing
 from support.own_folder import make_source, own
 

@@ -225,7 +225,7 @@ def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:
     assert (held.row["dice"], held.row["boundary_iou"], held.row["hausdorff95"]) == (1, 1, 0)
     assert all_of.row["dice"] == all_of.row["boundary_iou"] == 0.5
     assert held.row["accuracy"] == all_of.row["accuracy"] < 1
-    table = image_table(pd.DataFrame({"id": ["a"]}), "test", [held], [1, 2])
+    table = image_table(pd.DataFrame({"id": ["a"]}), "test", [held], INFO)
     summary = summarise(table, [held], INFO, 1)
     assert np.isnan(summary["dice_class_spall"])
     assert summary["dice_class_crack"] == summary["dice_macro"] == 1

@@ -14,6 +14,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from segbench.comparison.statistics.panel import Panel, cluster_variance
 from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.per_image import (
     ImageScores,
@@ -77,7 +78,7 @@ def scored(
     scorer = Scorer(scheme, 1.0, PLAIN, PLAIN, ["calibration", "v_rand"], absent)
     found = [scorer.score(image, image) for image in images]
     samples = pd.DataFrame({"id": range(number), "group": "g", "stratum": ""})
-    table = image_table(samples, "test", found, scheme.scored)
+    table = image_table(samples, "test", found, info)
     return table, summarise(table, found, info, 4), pixels, found
 
 
@@ -118,6 +119,7 @@ def test_all_scores_are_scikit_learns(scheme: LabelScheme, ignored: bool) -> Non
         cells = [table[f"{cell}_{at}"].sum() for cell in counts.COUNTS]
         assert sum(cells) == len(pooled[0])
         assert cells[counts.TP] + cells[counts.FN] == (pooled[1] == at).sum()
+    assert table["mean_iou"].mean() == pytest.approx(summary["mean_iou"], abs=1e-12)
     matrix = pooled_confusion(found, scheme.num_classes)
     expected = confusion_matrix(pooled[1], pooled[0], labels=range(scheme.num_classes))
     assert (matrix == expected).all()
@@ -189,3 +191,24 @@ def test_means_over_classes_are_torchmetrics(background: int | None, ignored: bo
         assert summary[name] == pytest.approx(each.mean().item(), abs=1e-6)
     matrix = references.multiclass_confusion_matrix(pred, truth, num_classes=5)
     assert (pooled_confusion(found, 5) == matrix.numpy()).all()
+
+
+def test_the_interval_of_mean_iou_is_that_of_resampled_groups() -> None:
+    """Its parts vary over groups as the mean IoU itself does in a bootstrap of whole groups."""
+    rng = np.random.default_rng(0)
+    groups, hardness = np.repeat(np.arange(60), 3), rng.normal(0, 0.08, 60)
+    there = rng.integers(200, 900, (180, 3))
+    there[:, 2] *= rng.random(180) < 0.3  # a class that few images hold
+    share = np.clip(np.array([0.9, 0.7, 0.5]) + hardness[groups, None], 0.05, 1)
+    hits = np.rint(there * share).astype(np.int64)
+    cells = np.stack([hits, there - hits, there - hits, 9999 - there], axis=2)
+    parts = counts.mean_iou_parts(cells)
+    drawn = []
+    for _ in range(2000):
+        picked = rng.integers(0, 60, 60)
+        rows = (3 * picked[:, None] + np.arange(3)).ravel()
+        drawn.append(np.mean(counts.iou(cells[rows].sum(axis=0))))
+    assert parts.mean() == pytest.approx(np.mean(counts.iou(cells.sum(axis=0))), abs=1e-12)
+    panel = Panel(parts[None, None], groups.astype(str), np.zeros(180, np.int64))
+    variance, _ = cluster_variance(panel.groups, np.array([0]))
+    assert np.sqrt(variance[0]) == pytest.approx(np.std(drawn), rel=0.06)

@@ -96,3 +96,30 @@ def test_a_share_of_foreground_is_expected_where_it_means_something() -> None:
     assert info(own(Path("source"), **STREETS, background=1)).foreground == (0, 1)
     asked = own(Path("source"), **STREETS, background=1, foreground=[0.1, 0.2])
     assert info(asked).foreground == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("dice_class_cra", "no class with a score is called 'cra' (did you mean car?); take from "),
+        ("dice_class_road", "take from dice_class_sky, dice_class_car"),
+        ("jaccard", "comparison.metric: string should match pattern"),
+    ],
+)
+def test_a_class_that_cannot_rank(
+    metric: str, said: str, tree: dict[str, Any], tmp_path: Path
+) -> None:
+    tree["dataset"] = section(background=1)
+    tree["train"]["loss"] = {"dice": 1.0}
+    tree["comparison"]["metric"] = metric
+    assert said in problems(tree, tmp_path)
+    for right in ("mean_iou", "dice_class_car", "dice"):
+        tree["comparison"]["metric"] = right
+        Params.model_validate(tree)
+
+
+def test_one_class_is_ranked_by_its_dice(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["comparison"]["metric"] = "mean_iou"
+    assert "comparison.metric: mean_iou needs several classes with a score" in problems(
+        tree, tmp_path
+    )

@@ -141,8 +141,10 @@ def _rows(
     rows = []
     for alias in board.aliases:
         own = [run for run in there if run.alias == alias]
-        columns = [f"{metric}{ending}" for metric in MASK_METRICS for ending in VARIANTS]
-        means = pd.concat([run.images for run in own])[columns].mean()
+        names = dict.fromkeys([*MASK_METRICS, params.metric])
+        columns = [f"{metric}{ending}" for metric in names for ending in VARIANTS]
+        # Of a class and of mean IoU there are no scores of other masks: these are NaN.
+        means = pd.concat([run.images for run in own]).reindex(columns=columns).mean()
         pooled = {
             metric: [run.summary[f"{external_key(name)}/{metric}_micro"] for run in own]
             for metric in SHOWN

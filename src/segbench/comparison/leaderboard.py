@@ -178,7 +178,7 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
                 difference_to_champion=gap,
                 relation=relation_of(gap, chosen.confidence, matters) if gap else None,
                 p_not_worse=probability_not_worse(drawn, at, 0, matters),
-                scores=_scores_per_image(own),
+                scores=_scores_per_image(own, chosen.metric),
                 pooled=_pooled_scores(own),
             )
         )
@@ -253,17 +253,22 @@ def _shared_ranks(
 def per_image(column: str) -> str:
     """What a column of the rows of images is called as a mean over them, in tables and
     requirements: dice_per_image_chosen of dice_chosen."""
+    if column.startswith("mean_iou"):
+        return column  # which is none
     metric = next(
-        metric for metric in DEFINITIONS if re.fullmatch(f"{metric}({'|'.join(VARIANTS)})", column)
+        (name for name in DEFINITIONS if re.fullmatch(f"{name}({'|'.join(VARIANTS)})", column)),
+        re.sub(f"({'|'.join(sorted(VARIANTS[1:], key=len)[::-1])})$", "", column),
     )
     return f"{metric}_per_image{column.removeprefix(metric)}"
 
 
-def _scores_per_image(runs: list[RunResult]) -> dict[str, float]:
+def _scores_per_image(runs: list[RunResult], metric: str) -> dict[str, float]:
     rows = pd.concat([run.images for run in runs])
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     columns += [name for name in DEFINITIONS if name in rows and name not in columns]
-    means = rows[rows["split"] == "test"][columns].mean()
+    # Of a class and of mean IoU there are no scores of other masks: these are NaN.
+    columns += [f"{metric}{ending}" for ending in VARIANTS if f"{metric}{ending}" not in columns]
+    means = rows[rows["split"] == "test"].reindex(columns=columns).mean()
     return {str(name): float(value) for name, value in means.items()}
 
 

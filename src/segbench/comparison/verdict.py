@@ -235,7 +235,7 @@ def _about_choices(params: Comparison) -> list[str]:
 def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
     champion = board.rows[0]
     default, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
-    if chosen > default - RULE_LOSS:
+    if not chosen <= default - RULE_LOSS:  # also where the ranking score has no other masks
         return []
     return [
         f"The mask rule chosen on validation does not carry over: with it {champion.alias} reaches "

@@ -137,9 +137,8 @@ def evaluate(
                 overlap=resolved.device != "cpu",
             )
         chosen = choices[0][1]
-        class_ids = header.dataset.scheme.scored
         tables = {
-            name: image_table(stitched[name].samples, name, found[name], class_ids)
+            name: image_table(stitched[name].samples, name, found[name], header.dataset)
             for name in SPLITS
         }
         summary = {

@@ -108,9 +108,7 @@ def evaluate_external(
             header.dataset.scheme,
             overlap=resolved.device != "cpu",
         )
-        table = image_table(
-            StitchedImages(split).samples, EXTERNAL, found, header.dataset.scheme.scored
-        )
+        table = image_table(StitchedImages(split).samples, EXTERNAL, found, header.dataset)
         summary = {
             f"{key}/{name}": value
             for name, value in summarise(

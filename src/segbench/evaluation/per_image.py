@@ -1,6 +1,5 @@
 """Scores of single images, their table, and summaries of it."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from segbench.evaluation.drafts import Draft
 from segbench.evaluation.postprocessing import MaskRule, large_mask_by, mask_by
 from segbench.evaluation.predict import Prediction
 from segbench.images import Pixels
-from segbench.labels import LabelScheme
+from segbench.labels import CLASS_DICE, LabelScheme, class_keys
 from segbench.metrics import boundary, counts
 from segbench.metrics.catalogue import (
     DISTANCES,
@@ -177,36 +176,32 @@ def _of_truth(mask: Pixels, scheme: LabelScheme) -> dict[str, float]:
 
 
 def image_table(
-    samples: pd.DataFrame, name: str, found: list[ImageScores], class_ids: Sequence[int]
+    samples: pd.DataFrame, name: str, found: list[ImageScores], info: DatasetInfo
 ) -> pd.DataFrame:
     """One row per image: split, id, group, stratum, scores, and the counts of each class.
+
+    With several classes also the dice of each, and `mean_iou`, see `counts.mean_iou_parts`.
 
     Args:
         samples: N rows.
         name: of the split.
         found: the scores of its images, in that order.
-        class_ids: F classes that are scored.
+        info: of the dataset.
     """
     rows = pd.DataFrame([image.row for image in found])
     cells = np.stack([image.counts for image in found])  # (N, F, 4)
-    columns = [f"{cell}_{at}" for at in class_ids for cell in counts.COUNTS]
+    columns = [f"{cell}_{at}" for at in info.scheme.scored for cell in counts.COUNTS]
     flat_cells = pd.DataFrame(cells.reshape(len(cells), -1), columns=columns)
-    table = pd.concat([samples.reset_index(drop=True), rows, flat_cells], axis=1)
+    of_classes = pd.DataFrame(index=rows.index)
+    if cells.shape[1] > 1:
+        keys, held = class_keys(info.classes), counts.held_classes(cells)
+        dice = np.where(held, counts.dice(cells), np.nan)
+        names = [f"{CLASS_DICE}{keys[at]}" for at in info.scheme.scored]
+        of_classes = pd.DataFrame(dice, columns=names)
+        of_classes["mean_iou"] = counts.mean_iou_parts(cells)
+    table = pd.concat([samples.reset_index(drop=True), rows, of_classes, flat_cells], axis=1)
     table.insert(0, "split", name)
     return table
-
-
-def class_keys(classes: tuple[str, ...]) -> list[str]:
-    """Names of classes as parts of metric names, each its own.
-
-    Args:
-        classes: names by class id. Letters and digits of any script stay; where only other
-            characters tell two names apart, the class id follows.
-    """
-    keys = [re.sub(r"[^\w.-]", "_", name) for name in classes]
-    while len(set(keys)) < len(keys):
-        keys = [f"{key}_{at}" if keys.count(key) > 1 else key for at, key in enumerate(keys)]
-    return keys
 
 
 def class_scores(cells: NDArray[np.int64], info: DatasetInfo) -> dict[str, float]:

@@ -302,6 +302,11 @@ def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, colum
     Raises:
         InputError: if runs were not scored on the same images, or none has a score.
     """
+    if column not in runs[0].images:
+        raise InputError(
+            f"comparison.metric: {runs[0].name} has no {column}; name another metric, or run "
+            "'segbench repro' if an earlier version scored it"
+        )
     scores = column_arrays(runs, aliases, split, [column])[column]
     for alias, own in zip(aliases, scores.values, strict=True):
         if np.isnan(own).all():

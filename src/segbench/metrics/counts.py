@@ -149,6 +149,24 @@ def held_classes(counts: Counts) -> NDArray[np.bool_]:
     return np.asarray(counts[..., [TP, FN]].any(axis=(0, 2)))
 
 
+def mean_iou_parts(counts: Counts) -> Ratios:
+    """What each image says of the mean IoU: (N, F, 4) to (N,), whose mean it is.
+
+    A mean of ratios of sums is no mean over images. These are its linear approximation in the
+    images (the infinitesimal jackknife, Efron 1982): the mean IoU, and N times what an image adds
+    to it, so that intervals and tests over groups of images hold for it too. NaN if no image holds
+    any class.
+    """
+    counts = counts[:, held_classes(counts)]
+    if not counts.shape[1]:
+        return np.full(len(counts), np.nan)
+    tp, union = counts[..., TP], counts[..., [TP, FP, FN]].sum(axis=-1)
+    whole = union.sum(axis=0)
+    ratios = tp.sum(axis=0) / whole
+    added = ((tp - ratios * union) / whole).mean(axis=1)
+    return np.asarray(ratios.mean() + len(counts) * added)
+
+
 def per_image(counts: Counts, score: Callable[[Counts], Ratios]) -> Ratios:
     """Mean score over the classes of each image: (N, F, 4) to (N,), NaN if none."""
     return mean_of_defined(score(counts))

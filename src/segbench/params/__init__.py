@@ -20,6 +20,7 @@ from yaml import YAMLError as PyYamlError
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from segbench.errors import InputError
+from segbench.labels import CLASS_DICE, class_keys
 from segbench.params.augment import Augment
 from segbench.params.compare import Alias, Comparison
 from segbench.params.datasets import Dataset, Folder
@@ -148,6 +149,28 @@ class Params(Section):
                     f"train.loss: {name} is for {LOSSES[name]} foreground class"
                     f"{'' if several else 'es'}, the dataset has {len(scheme.scored)}; "
                     f"use {'ce' if several else 'bce'}, or dice, jaccard, tversky, lovasz or focal"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _rank_by_classes_that_are_there(self) -> Self:
+        metric, scheme = self.comparison.metric, self.dataset.scheme
+        name = metric.removeprefix(CLASS_DICE)
+        if name == metric != "mean_iou":
+            return self
+        if scheme is None or len(scheme.scored) < 2:
+            raise ValueError(
+                f"comparison.metric: {metric} needs several classes with a score, and the dataset "
+                "has one; set dice or iou"
+            )
+        if isinstance(self.dataset, Folder) and name != metric:
+            keys = class_keys(tuple(self.dataset.classes))
+            known = [keys[at] for at in scheme.scored]
+            if name not in known:
+                raise ValueError(
+                    f"comparison.metric: no class with a score is called '{name}'"
+                    f"{did_you_mean(name, known)}; take from "
+                    f"{', '.join(CLASS_DICE + key for key in known)}"
                 )
         return self
 

@@ -27,6 +27,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 MOST_THAT_MATTERS = 0.5
 
+RANKING = (
+    r"^(dice|iou|precision|recall|accuracy|boundary_iou|surface_dice|mean_iou|dice_class_[\w.-]+)$"
+)
+"""Metrics that rank."""
+
 LONGEST, MOST_PARTS, SHOWN = 500, 200, 60
 """Characters and parts of a requirement, and how many characters of it a message shows."""
 PARTS = (
@@ -115,10 +120,10 @@ class Comparison(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     tuning: Tuning | None
     """null: all candidates use the learning rate of `train`."""
-    metric: Literal[
-        "dice", "iou", "precision", "recall", "accuracy", "boundary_iou", "surface_dice"
-    ]
-    """Its mean over validation images ranks the candidates; the test set confirms or refutes it."""
+    metric: Annotated[str, StringConstraints(pattern=RANKING)]
+    """Its mean over validation images ranks the candidates; the test set confirms or refutes it.
+    dice, iou, precision, recall, accuracy, boundary_iou or surface_dice; with several classes also
+    mean_iou, over the pixels of all images, or dice_class_<name>, of one class."""
     smallest_that_matters: float
     """The smallest difference in `metric` that would make the team choose another candidate."""
     cost: Literal["parameters", "latency", "memory"]
