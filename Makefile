@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict
+.PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict gallery
 
 repro: $(READY)  ## run the pipeline, print the leaderboard and where the report is
 	@segbench repro
@@ -33,6 +33,9 @@ test-all: $(READY)  ## all tests but the exhaustive ones (25 minutes)
 
 test-exhaustive: $(READY)  ## every encoder there is, forward and backward (10 minutes)
 	@python -m pytest -m exhaustive
+
+gallery: $(READY)  ## reports of every kind, of made-up results, to look at: build/gallery
+	@PYTHONPATH=src:tests python -m support.gallery build/gallery
 
 check: $(READY)  ## style and types
 	ruff check . && ruff format --check . && mypy

@@ -19,6 +19,7 @@ from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.training_effort import TrainingEffort
 from segbench.comparison.verdict import reach_verdict
+from segbench.evaluation.results import RunResult
 from segbench.labels import LabelScheme
 from segbench.params import Params
 from segbench.params.compare import Tuning
@@ -44,13 +45,16 @@ PUBLISHED = [
 ]
 
 
-def content(params: Params, folder: Path, redistributable: bool) -> Content:
-    """A report of two candidates with one seed each, whose runs nobody trained."""
+def content(
+    params: Params, folder: Path, redistributable: bool, runs: list[RunResult] | None = None
+) -> Content:
+    """A report of candidates whose runs nobody trained; one seed each, unless there are `runs`."""
     aliases = params.comparison.candidates
     tuning = Tuning(learning_rates=[0.001, 0.01], share=0.5)
     chosen = params.comparison.model_copy(update={"tuning": tuning, "published": PUBLISHED})
     params = params.model_copy(update={"comparison": chosen})
-    runs = [evaluated(alias, 0, 0.8 - at / 10, 0.7) for at, alias in enumerate(aliases)]
+    given = bool(runs)
+    runs = runs or [evaluated(alias, 0, 0.8 - at / 10, 0.7) for at, alias in enumerate(aliases)]
     runs[1].trained["rollbacks"] = 2
     board = make_leaderboard(params, runs)
     assert board.variances is not None
@@ -60,11 +64,15 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
     picture = folder / "data" / "s1.jpg"
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(outline(noise, background=0)).save(picture)
+    leaks = 0 if given else 2
     audit = {
         "data": {"images": 20, "skipped": 1, "grey_masks": 3, "full_masks": 0},
-        "fold0": {
-            **{name: {"images": 5, "groups": 2} for name in SPLITS},
-            "leaks": {"groups": 0, "near_duplicates": 2},
+        **{
+            f"fold{fold}": {
+                **{name: {"images": 5, "groups": 2} for name in SPLITS},
+                "leaks": {"groups": 0, "near_duplicates": leaks},
+            }
+            for fold in params.comparison.folds
         },
     }
     return Content(
@@ -86,7 +94,10 @@ def content(params: Params, folder: Path, redistributable: bool) -> Content:
         external=[
             judge(
                 *(params.comparison, board, "clinic_b", {**FACTS, "name": "Clinic | <b>"}),
-                [elsewhere(run, "clinic_b", 0.5 + at / 10) for at, run in enumerate(runs)],
+                [
+                    elsewhere(run, "clinic_b", 0.5 + at / 10 / len(runs))
+                    for at, run in enumerate(runs)
+                ],
             )
         ],
         learning_curves=[],

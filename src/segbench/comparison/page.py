@@ -35,9 +35,15 @@ from segbench.evaluation.results import RunResult, leaders, trial_table
 from segbench.metrics.catalogue import DEFINITIONS, DISTANCES
 from segbench.params import Params
 from segbench.report.drawing import class_colours
-from segbench.report.links import link_to, picture_mode, picture_source
+from segbench.report.links import link_to, picture_mode, picture_size, picture_source
 from segbench.report.render import write_page
 from segbench.tracking.views import keys_of, lasting_address
+
+MOST_FIRST = 15
+"""Rows of the leaderboard that are not folded away."""
+MOST_PLOTTED = 20
+"""Candidates in plots that give each a row or a line, and in the matrix of pairs: the first of the
+leaderboard. Tables list all."""
 
 CLAIMS: dict[Design, str] = {
     "one training": "All this is said of these trained networks: a permutation test swaps two "
@@ -146,6 +152,12 @@ def write_report(content: Content, folder: Path) -> None:
         "undefined": _undefined(content.leaderboard.rows),
         "metric_ranks": _metric_ranks(content.leaderboard, columns),
         "own_ranks": ranks(np.array([row.test.mean for row in content.leaderboard.rows])),
+        "cut": f" Of {len(board.rows)} candidates, the first {MOST_PLOTTED} are shown."
+        if len(board.rows) > MOST_PLOTTED
+        else "",
+        "first_rows": MOST_FIRST,
+        "plotted": content.leaderboard.aliases[:MOST_PLOTTED],
+        "pairwise": [line[:MOST_PLOTTED] for line in board.pairwise[:MOST_PLOTTED]],
         "rules": RULES,
         "rule_ranks": {rule: ranks(means) for rule, means in content.single_images.by_rule.items()},
         "classes": table_of(content.class_scores),
@@ -166,6 +178,7 @@ def write_report(content: Content, folder: Path) -> None:
         },
         "pictures": pictures,
         "source": source,
+        "size_of": lambda picture: picture_size(picture.path),
         "preview_path": link_to(content.preview, folder),
         "progress": {run: link_to(path, folder) for run, path in animations.items()},
         "params_yaml": _as_yaml(params.model_dump(mode="json", exclude={"report", "tracking"})),
@@ -255,18 +268,23 @@ def _draw_plots(content: Content) -> dict[str, str]:
     """The report's plots, as SVG."""
     chosen, board = content.params.comparison, content.leaderboard
     scores = {row.alias: row.test for row in board.rows}
-    rivals = [run for run in content.runs if run.alias in board.aliases]
+    first = board.aliases[:MOST_PLOTTED]
+    plotted = [run for run in content.runs if run.alias in first]
     label = (
         f"test {chosen.metric} per image: mean (diamond), {100 * chosen.confidence:g} % interval, "
         "seeds (dots)"
     )
-    of_images = dict(zip(board.aliases, content.single_images.scores, strict=True))
+    of_images = dict(zip(first, content.single_images.scores, strict=False))
     return {
-        "means": plots.means(scores, [row.seeds for row in board.rows], label),
+        "means": plots.means(
+            {alias: scores[alias] for alias in first},
+            [row.seeds for row in board.rows[:MOST_PLOTTED]],
+            label,
+        ),
         "pareto": plots.pareto(
             scores, content.expenses.by_kind(board.aliases), f"test {chosen.metric}"
         ),
-        "curves": plots.curves(board.aliases, [(run.alias, run.history) for run in rivals]),
+        "curves": plots.curves(first, [(run.alias, run.history) for run in plotted]),
         "gains": plots.gains(
             board.aliases,
             {

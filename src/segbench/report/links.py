@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image
+
 
 def picture_mode(asked: str, redistributable: bool) -> str:
     """embed, link or none; what `auto` comes to depends on the dataset's licence."""
@@ -24,6 +26,12 @@ def picture_source(path: Path, mode: str, folder: Path) -> str:
     if mode == "embed":
         return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return link_to(path, folder)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture in pixels, so that a page keeps room for it."""
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def link_to(path: Path, folder: Path) -> str:

@@ -5,7 +5,7 @@ const FILTERED_FROM = 9; // rows: fewer are seen at a glance
 
 /** What a cell sorts by: its number if it starts with one, else its text. */
 function keyOf(cell) {
-  const text = (cell?.dataset.sort ?? cell?.innerText ?? "").trim();
+  const text = (cell?.textContent ?? "").trim();
   const number = parseFloat(text.replace(/^(p|over) ?[=<]? ?/, "").replace("−", "-"));
   return Number.isNaN(number) ? text.toLowerCase() : number;
 }
@@ -51,7 +51,7 @@ function makeFilterable(table) {
   const count = document.createElement("span");
   count.className = "note";
   count.setAttribute("role", "status");
-  const texts = new Map(rows.map((row) => [row, row.innerText.toLowerCase()]));
+  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/);
     let shown = 0;

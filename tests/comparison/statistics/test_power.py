@@ -8,7 +8,7 @@ from statsmodels.stats.power import TTestPower
 
 from segbench.comparison.statistics.differences import compare
 from segbench.comparison.statistics.panel import Panel
-from segbench.comparison.statistics.power import resolvable
+from segbench.comparison.statistics.power import found_mostly, resolvable
 from support.simulation import Case, simulated
 
 
@@ -63,3 +63,8 @@ def test_one_pair_of_networks_is_resolved_as_students_t_resolves_it() -> None:
     (one,) = compare(panel, np.array([(1, 0)]), 0.95, 20_000, 0)
     expected = TTestPower().solve_power(nobs=40, alpha=0.05, power=0.8) * effects.std(ddof=1)
     assert resolvable(one) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("error", [1e-6, 1e-9, 1e-17])
+def test_where_the_error_vanishes_what_chance_reaches_decides(error: float) -> None:
+    assert found_mostly(error, 3.2, 0.04) == pytest.approx(0.04, rel=0.01)

@@ -7,6 +7,9 @@ from scipy.special import nctdtr
 from segbench.comparison.statistics.differences import Difference
 
 POWER = 0.8
+STEADY = 1e4
+"""Reach in units of the error from which the error no longer matters, as of differences that are
+the same in all groups."""
 
 
 def resolvable(difference: Difference) -> float:
@@ -37,6 +40,8 @@ def found_mostly(error: float, degrees: float, reach: float) -> float:
     if not error > 0:
         return 0.0
     critical = reach / error
+    if critical > STEADY:
+        return reach
 
     def misses(shift: float) -> float:
         return float(nctdtr(degrees, shift, critical)) - (1 - POWER)
