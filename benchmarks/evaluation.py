@@ -54,9 +54,9 @@ from training import SIZE, Between, configured
 ROUNDS = 3
 SPEED_CLASSES = (2, 21)
 """One foreground class, and twenty."""
-NUM_TIMED = 80
+NUM_TIMED = 64
 """Images of a split."""
-TRAINING_STEPS = 60
+TRAINING_STEPS = 40
 MEMORY_CLASSES = (2, 20)
 FEW, MANY = 200, 2_000
 SPLITS = ("val", "test")
