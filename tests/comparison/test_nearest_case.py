@@ -43,6 +43,16 @@ def test_a_design_that_is_far_from_all_is_said_to_be() -> None:
     assert "which is not very near" in describe(nearest_case(far, False, False))
 
 
+@pytest.mark.parametrize(("misses", "wide"), [(True, True), (False, False)])
+def test_intervals_that_hold_too_often_are_not_called_what_they_are_not(
+    misses: bool, wide: bool
+) -> None:
+    panel = simulated(Case(), np.random.default_rng(0))
+    case = nearest_case(panel, False, misses)
+    assert (case.covered > 0.99) is wide
+    assert ('"undecided" says little' in describe(case)) is wide
+
+
 def test_misses_are_scores_far_below_most() -> None:
     scores = np.full((2, 1, 20), 0.8)
     assert not has_misses(scores)
