@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from segbench.comparison.class_scores import (
+    confusion_of,
     find_class_scores,
     table_of,
     write_class_scores,
@@ -92,7 +93,8 @@ def test_which_class_is_taken_for_which(runs: list[RunResult], tmp_path: Path) -
         digest = write_confusion(folder / "confusion.npz", {"test": pixels, "val": pixels})
         sha256 = {**run.summary["sha256"], "confusion": digest}
         champion.append(replace(run, folder=folder, summary={**run.summary, "sha256": sha256}))
-    write_confusion_table(champion, STREETS, tmp_path / "confusion.csv")
+    found = confusion_of(champion)
+    write_confusion_table(found, STREETS.dataset.classes, tmp_path / "confusion.csv")
     table = pd.read_csv(tmp_path / "confusion.csv").set_index(["truth", "predicted"])
     assert table.loc[("sky", "road"), "pixels"] == 4
     assert table.loc[("sky", "road"), "share"] == 0.2

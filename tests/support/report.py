@@ -101,6 +101,7 @@ def content(
             )
         ],
         learning_curves=[],
+        confusion=np.array([[900, 10], [20, 70]]),
         class_scores=find_class_scores(runs, board.aliases, HEADER, 0.95),
         published=judge_published(params, LabelScheme(2, 0), audit, runs, board),
         subgroups=find_subgroups(runs, board.aliases, "dice", 0.95),

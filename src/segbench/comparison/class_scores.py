@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segbench.arrays.store import Header
 from segbench.comparison.published import RATIOS, normalised
@@ -121,26 +122,33 @@ def _interval(name: str, value: Interval) -> dict[str, float]:
     return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def write_confusion_table(champion: Sequence[RunResult], header: Header, path: Path) -> None:
-    """Write how the pixels of each class are predicted by a candidate, all its runs together.
+def confusion_of(runs: Sequence[RunResult]) -> NDArray[np.int64]:
+    """Test pixels (K, K) by true and predicted class id, of all runs together."""
+    pixels: NDArray[np.int64] = np.sum([read_confusion(run) for run in runs], axis=0)
+    return pixels
 
-    A CSV row for each true and predicted class: test pixels, and their share of the true class.
 
-    Args:
-        champion: runs of the candidate.
-        header: of the arrays.
-        path: of the file.
-    """
-    names = header.dataset.classes
-    pixels = np.sum([read_confusion(run) for run in champion], axis=0)
+def confusion_shares(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(K, K): shares of each true class; NaN where no pixel is of it."""
     shares = pixels / np.maximum(pixels.sum(axis=1, keepdims=True), 1)
     shares[pixels.sum(axis=1) == 0] = np.nan
+    return shares
+
+
+def write_confusion_table(pixels: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
+    """Write a CSV row for each true and predicted class: pixels, and their share of the true class.
+
+    Args:
+        pixels: see `confusion_of`.
+        names: of the classes by id.
+        path: of the file.
+    """
     table = pd.DataFrame(
         {
             "truth": np.repeat(names, len(names)),
             "predicted": np.tile(names, len(names)),
             "pixels": pixels.ravel(),
-            "share": shares.ravel().round(6),
+            "share": confusion_shares(pixels).ravel().round(6),
         }
     )
     with atomic_file(path) as partial:

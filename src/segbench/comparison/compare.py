@@ -11,6 +11,7 @@ import numpy as np
 
 from segbench.arrays.store import Header, read_header
 from segbench.comparison.class_scores import (
+    confusion_of,
     find_class_scores,
     write_class_scores,
     write_confusion_table,
@@ -112,6 +113,7 @@ def compare(params: Params, paths: Paths) -> str:
             class_scores=find_class_scores(
                 rivals, board.aliases, header, params.comparison.confidence
             ),
+            confusion=confusion_of([run for run in rivals if run.alias == board.aliases[0]]),
             subgroups=find_subgroups(
                 *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
             ),
@@ -132,9 +134,10 @@ def compare(params: Params, paths: Paths) -> str:
         )
         write_report(content, paths.reports)
         write_tables(board, expenses.predicting, params.comparison.metric, paths.reports)
-        champion = [run for run in rivals if run.alias == board.aliases[0]]
         write_class_scores(content.class_scores, paths.reports / "classes.csv")
-        write_confusion_table(champion, header, paths.reports / "confusion.csv")
+        write_confusion_table(
+            content.confusion, header.dataset.classes, paths.reports / "confusion.csv"
+        )
         write_external(external, params.comparison.metric, paths.reports / "external.csv")
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"

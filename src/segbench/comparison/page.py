@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from segbench.arrays.store import Header
 from segbench.comparison import plots
 from segbench.comparison.cheapest import listed_cost
-from segbench.comparison.class_scores import ClassScore, table_of
+from segbench.comparison.class_scores import ClassScore, confusion_shares, table_of
 from segbench.comparison.coverage import describe
 from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import MOST_DRAWN, Example, Picture
@@ -82,6 +83,7 @@ class Content:
         learning_curves: over shares of the training groups, of candidates that have one.
         published: what others reached, beside the champion.
         class_scores: of each class and candidate.
+        confusion: (K, K) test pixels of the champion by true and predicted class id.
         subgroups: of the test images.
         single_images: how scores spread over test images.
         gallery: test images with predictions, by what they show.
@@ -103,6 +105,7 @@ class Content:
     learning_curves: list[LearningCurve]
     published: list[PublishedRow]
     class_scores: list[ClassScore]
+    confusion: NDArray[np.int64]
     subgroups: list[Subgroup]
     single_images: SingleImages
     gallery: dict[str, list[Example]]
@@ -161,6 +164,9 @@ def write_report(content: Content, folder: Path) -> None:
         "rules": RULES,
         "rule_ranks": {rule: ranks(means) for rule, means in content.single_images.by_rule.items()},
         "classes": table_of(content.class_scores),
+        "has_classes": len(content.header.dataset.scheme.scored) > 1,
+        "confused": confusion_shares(content.confusion),
+        "class_names": dataset.classes,
         "legend": _legend(content.header),
         "drawn_of": content.leaderboard.aliases[:MOST_DRAWN],
         "variants": VARIANT_WORDS,
@@ -197,9 +203,11 @@ def write_report(content: Content, folder: Path) -> None:
 
 def _contents(content: Content) -> dict[str, str]:
     """The sections of the page by id, in the order in which a reviewer asks."""
+    classes = len(content.header.dataset.scheme.scored)
     elsewhere = content.external or content.published or content.learning_curves
     return {
         "certainty": "How sure is that?",
+        **({"classes": "How good is each class?"} if classes > 1 else {}),
         "cost": "What does each cost?",
         "failures": "Where do they fail?",
         **({"elsewhere": "Does it hold elsewhere?"} if elsewhere else {}),
