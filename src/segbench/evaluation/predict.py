@@ -1,5 +1,6 @@
 """Predictions of a network for the whole images of a split."""
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,9 @@ from segbench.images import Pixels, most_probable, read_pixels
 from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_sums, to_planes, to_probs, to_probs_u8
 from segbench.models.network import predict_classes
+
+TRIM_EVERY = 32
+"""Images between two returns of freed memory."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,17 @@ class Truths:
         return np.array(read_pixels(self._paths[id]))  # torch wants a writable array
 
 
+def give_back_memory() -> None:
+    """Return freed memory to the system, where its C library is glibc.
+
+    Rows of scores, which stay, lie between arrays that come and go, so that the heap would grow by
+    an array for every image, though nothing holds it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @torch.no_grad()
 def predict(
     network: nn.Module,
@@ -83,7 +98,7 @@ def predict(
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
-    ids = map(str, stitched.samples["id"])
+    ids = enumerate(map(str, stitched.samples["id"]))
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         # Several classes are faster one image after another, which a core's cache holds.
         one_by_one = logits.shape[1] > 1 and logits.device.type == "cpu"
@@ -98,7 +113,9 @@ def predict(
             soft = soft_sums(probs, own_truth, class_ids)
             parts = (part.cpu().numpy() for part in (to_probs_u8(probs), own_truth, soft))
             for probs_u8, mask, sums, pred in zip(*parts, pred_masks, strict=True):
-                id = next(ids)
+                done, id = next(ids)
+                if done % TRIM_EVERY == 0:
+                    give_back_memory()
                 yield Prediction(id, probs_u8, pred, mask, sums, partial(truths.read, id))
 
 
