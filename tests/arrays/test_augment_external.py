@@ -87,7 +87,7 @@ def test_large_images_are_cut_as_those_of_the_training_set(
 def test_other_classes_are_told_before_any_file_is_opened(
     classes: list[str], said: str, tree: dict[str, Any], packed: Path, tmp_path: Path
 ) -> None:
-    params = with_clinic(tree, tmp_path / "nowhere", classes=classes)
+    params = with_clinic(tree, tmp_path / "nowhere", classes=classes, background=0)
     with pytest.raises(InputError, match=f"^comparison.external.clinic: .*{said}"):
         check_external(params.dataset, params.comparison.external)
     make_source(tmp_path / "nowhere", ["a"])  # of three classes one is in no mask, as may be

@@ -657,7 +657,7 @@ def test_masks_by_values_and_by_colours(one: Path, tmp_path: Path) -> None:
     truth = np.tile(np.array([0, 1, 2, 255, 1], np.uint8), (HEIGHT, WIDTH // 5))
     Image.fromarray(values).save(one / "masks" / "a_mask.png")
     decode = {"values": {7: 0, 100: 1, 200: 2, 50: 255, 99: 2}}
-    _, _, mask = ingested(own(one, mask=decode, classes=CLASSES), tmp_path / "out")
+    _, _, mask = ingested(own(one, mask=decode, classes=CLASSES, background=0), tmp_path / "out")
     assert (mask == truth).all()
     measured = read_table(tmp_path / "out" / "measures.csv").iloc[0]
     assert measured["ignored"] == pytest.approx(0.2)
@@ -667,7 +667,7 @@ def test_masks_by_values_and_by_colours(one: Path, tmp_path: Path) -> None:
     palette[[7, 100, 200, 50]] = [[0, 0, 1], [255, 0, 0], [0, 255, 0], [255, 255, 255]]
     Image.fromarray(palette[values]).save(one / "masks" / "a_mask.png")
     colours = {"#000001": 0, "#ff0000": 1, "#00ff00": 2, "#ffffff": 255}
-    params = own(one, mask={"colours": colours}, classes=CLASSES)
+    params = own(one, mask={"colours": colours}, classes=CLASSES, background=0)
     _, _, mask = ingested(params, tmp_path / "out")
     assert (mask == truth).all()
     del colours["#00ff00"]
@@ -789,7 +789,10 @@ def test_a_mask_of_nearly_the_size_keeps_its_classes_and_its_place(
         every = np.resize(np.array([1, 2, 3], np.uint8), (HEIGHT, WIDTH))
         Image.fromarray(every).save(source / "masks" / f"{id}_mask.png")
     values["values"][2] = 2
-    download(own(source, {"size_difference": 3}, mask=values, classes=classes), tmp_path / "out")
+    download(
+        own(source, {"size_difference": 3}, mask=values, classes=classes, background=0),
+        tmp_path / "out",
+    )
     found = read_pixels(tmp_path / "out" / "masks" / "p1_b.png")
     assert (found == nearest(mask, HEIGHT, WIDTH)).all()
 

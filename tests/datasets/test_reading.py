@@ -94,12 +94,12 @@ def test_three_classes_in_the_order_of_their_appearance(source: Path, tmp_path: 
     usual, other = palette(truth, BLACK, RED, GREEN), palette(swapped, BLACK, GREEN, RED)
     put_masks(source, [usual, usual, other], ".png")
     classes = ["background", "red", "green"]
-    params = own(source, mask={"values": {0: 0, 1: 1, 2: 2}}, classes=classes)
+    params = own(source, mask={"values": {0: 0, 1: 1, 2: 2}}, classes=classes, background=0)
     assert "c.png: in its mask the palette index 1 shows #00ff00" in refused(
         params, tmp_path / "out"
     )
     colours = {"colours": {"#000000": 0, "#ff0000": 1, "#00ff00": 2}}
-    download(own(source, mask=colours, classes=classes), tmp_path / "out")
+    download(own(source, mask=colours, classes=classes, background=0), tmp_path / "out")
     assert all((mask == truth).all() for mask in masks_of(tmp_path / "out"))
 
 
@@ -182,7 +182,10 @@ def test_equal_palettes_in_plain_order(source: Path, tmp_path: Path) -> None:
     truth[4, 5:20] = 3
     put_masks(source, [palette(mask, *colours) for mask in (truth, TRUTH * 2, TRUTH)], ".png")
     values = {"values": {0: 0, 1: 1, 2: 2, 3: 255}}
-    download(own(source, mask=values, classes=["background", "one", "two"]), tmp_path / "out")
+    download(
+        own(source, mask=values, classes=["background", "one", "two"], background=0),
+        tmp_path / "out",
+    )
     assert set(np.unique(masks_of(tmp_path / "out")[0])) == {0, 1, 255}
 
 

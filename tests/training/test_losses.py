@@ -144,7 +144,7 @@ def test_class_weights_of_several_classes() -> None:
     ("name", "outputs", "weights", "said"),
     [
         ("bce", 1, [1.0, 2.0, 3.0], "are not 2 positive numbers"),
-        ("ce", 3, [1.0, 2.0, -3.0], "are not 3 positive numbers, one for each class, backgr"),
+        ("ce", 3, [1.0, 2.0, -3.0], "are not 3 positive numbers, one for each class in the ord"),
         ("ce", 3, "balanced", "are not 3 positive numbers, .*; fix the list or set auto"),
         ("dice", 1, [1.0, 2.0], r"train\.loss\.dice: .*class_weights"),
     ],

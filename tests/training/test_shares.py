@@ -1,6 +1,7 @@
 """A point of a learning curve trains on whole groups, in as many steps as from all of them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ def test_a_share_that_is_too_small_is_refused_before_any_is_trained(
     table = open_arrays(packed / "arrays/fold0/train").samples
     folder = tmp_path / "arrays/fold0/train"
     folder.mkdir(parents=True)
+    for name in ("header.json", "dataset.json"):
+        shutil.copy(packed / "arrays" / name, tmp_path / "arrays")
     masks = np.load(packed / "arrays/fold0/train/masks.npy")
     np.save(folder / "images.npy", np.load(packed / "arrays/fold0/train/images.npy"))
     table.to_csv(folder / "samples.csv", index=False)

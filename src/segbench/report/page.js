@@ -80,7 +80,7 @@ function showLarge(dialog, row, at) {
   pictures.forEach((picture, index) => {
     const tab = document.createElement("button");
     tab.type = "button";
-    tab.textContent = picture.dataset.shows;
+    tab.textContent = picture.dataset.shows ?? picture.alt;
     tab.addEventListener("click", () => show(index));
     tabs.append(tab);
   });
