@@ -249,7 +249,7 @@ def main(params: Params) -> None:
             **{"evaluated": evaluated, "forward": forward, "evaluated_over_forward": ratio}
         }
         print(
-            f"(a) {num_classes - 1} foreground classes: {evaluated:.1f} images/s, "
+            f"(a) foreground classes: {num_classes - 1}, {evaluated:.1f} images/s, "
             f"forward only {forward:.1f}: {ratio:.2f}",
             flush=True,
         )
