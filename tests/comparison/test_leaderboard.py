@@ -273,6 +273,15 @@ def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     assert len([part for part in found if part.kind == "hardest groups"]) == 10
 
 
+def test_a_subgroup_without_any_score_has_no_mean() -> None:
+    runs = [evaluated(alias, 0, 0.7, 0.6) for alias in ("a", "b")]
+    for run in runs:
+        run.images.loc[run.images["stratum"] == "near", "dice"] = np.nan
+    found = find_subgroups(runs, ["a", "b"], "dice", 0.95)
+    near = next(part for part in found if part.label == "near")
+    assert all(np.isnan([one.mean, one.low, one.high]).all() for one in near.scores)
+
+
 @pytest.mark.parametrize(
     ("asked", "free", "mode"),
     [
