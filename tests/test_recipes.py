@@ -157,7 +157,8 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     copy = workspace.path("runs/flood-vgg19")
     assert "runs/flood-vgg19/reports/comparison.html" in said
     report = (copy / "reports/comparison.html").read_text()
-    assert "<h1>flood-vgg19: 1 candidate on flood-area</h1>" in report
+    assert "flood-vgg19: 1 candidate on flood-area" in report
+    assert re.search(r"<h1>vgg19 reaches dice \d\.\d{3}</h1>", report)
     assert (
         'href="flood-vgg19/reports/comparison.html"'
         in workspace.path("runs/index.html").read_text()
