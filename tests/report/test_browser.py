@@ -1,9 +1,6 @@
 """The report and MLflow's pages in a real browser."""
 
-import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +12,13 @@ from selenium.webdriver.common.keys import Keys
 
 from segbench.comparison import plots
 from segbench.comparison.page import write_report
-from segbench.datasets.canonical import read_table
 from segbench.params import Params
-from segbench.splits.split import split
 from segbench.tracking.replay import replay
 from support.gallery import CASES, made_up
 from support.mlflow_server import pages, server, write_comparison, write_record
-from support.pipeline import audit_paths, pack
 from support.report import content
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("needs Chromium and its driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    profile = tmp_path_factory.mktemp("profile")
-    for argument in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-quic"),
-        *("--window-size=1300,1000", f"--user-data-dir={profile}"),
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def test_curves_of_many_runs_stay_small() -> None:
@@ -197,40 +170,6 @@ def test_a_report_of_100_candidates_stays_small(
     (summary,) = browser.find_elements(By.XPATH, "//summary[.='85 more candidates']")
     summary.click()
     assert len(browser.find_elements(By.CSS_SELECTOR, ".lead tbody tr")) == 100
-
-
-@pytest.mark.parametrize("redistributable", [True, False])
-def test_the_audit_shows_what_leaks(
-    redistributable: bool, browser: webdriver.Chrome, params: Params, tmp_path: Path
-) -> None:
-    pack(params, tmp_path)
-    info = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
-    info["redistributable"] = redistributable
-    (tmp_path / "dataset" / "dataset.json").write_text(json.dumps(info))
-    measures = read_table(tmp_path / "dataset" / "measures.csv")
-    measures["image_sha256"] = "the same everywhere"
-    measures.to_csv(tmp_path / "dataset" / "measures.csv", index=False)
-    loose = params.split.model_copy(update={"by": "random", "on_leak": "warn"})
-    said = split(
-        *(tmp_path / "dataset", loose, params.report, params.augment, audit_paths(tmp_path))
-    )
-    browser.get((tmp_path / "audit.html").as_uri())
-    verdict = browser.find_element(By.CSS_SELECTOR, ".verdict").text
-    assert verdict.startswith("The split leaks: ")
-    assert (
-        verdict.removeprefix("The ").removesuffix(": scores on this split are optimistic.") in said
-    )
-    sources = browser.execute_script(
-        "return [...document.images].map(i => { i.loading = 'eager'; return i.src })"
-    )
-    prefix = "data:image/jpeg" if redistributable else "file://"
-    assert len(sources) >= 2
-    assert all(source.startswith(prefix) for source in sources)
-    time.sleep(0.5)
-    assert browser.execute_script("return [...document.images].every(i => i.naturalWidth > 0)")
-    assert len(browser.find_elements(By.TAG_NAME, "svg")) == 3
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 1300
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_mlflow_lists_runs(browser: webdriver.Chrome, tmp_path: Path) -> None:

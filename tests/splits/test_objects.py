@@ -75,14 +75,16 @@ def test_lost_and_shrunken_masks_are_counted_by_class() -> None:
     half[4, :100] = 1
     lost.kept += [lost.share_kept(mask, "x") for mask in [*masks, half]]
     gone, shrunken = lost.masks()
-    assert gone.tolist() == [0]
+    assert gone.tolist() == [0, 3]
     assert lost.by_class()["spall"] == (1, 0, 2)
     assert lost.by_class()["crack"][0] == 1
     assert set(shrunken.tolist()).isdisjoint(gone.tolist())
     said = lost.describe()
-    assert said.startswith(f"1 masks lose all ({len(shrunken)} lose over half of) their foreground")
-    assert "at 64x64, by class crack 1 (" in said
-    assert "spall 1 (0) of 2" in said
+    assert said.startswith("2 masks lose all of a class at 64x64 (crack all in 1 of 5, spall all ")
+    lost.kept[2][1] = 0.3
+    said = lost.describe()
+    assert said.startswith("2 masks lose all of a class and 1 mask loses over half of a class at")
+    assert "(crack all in 1 and over half in 1 of 5, spall all in 1 of 2); raise" in said
     assert "raise augment.height and width, or use augment.patches" in said
 
 

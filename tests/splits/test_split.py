@@ -16,104 +16,29 @@ import numpy as np
 import pytest
 
 from segbench.datasets import download as datasets
-from segbench.datasets.canonical import DatasetInfo, Sample, SampleReader
-from segbench.datasets.ingest import ingest
+from segbench.datasets.canonical import Sample
 from segbench.errors import InputError
 from segbench.images import IGNORE, Pixels, read_pixels
-from segbench.params.augment import Augment
 from segbench.params.datasets import Limits, Published
-from segbench.params.report import Report
-from segbench.params.split import Split
 from segbench.splits.assign import SPLITS
-from segbench.splits.split import split
-from support.params import SHARED, read_params
-from support.pipeline import audit_paths
-
-HEIGHT, WIDTH = 48, 64
-INFO = DatasetInfo(
-    name="hand-made",
-    classes=("background", "thing"),
-    licence="none <b>needed</b>",
-    redistributable=True,
-    citation="A & B",
-    foreground=(0.01, 0.5),
+from support.audits import (
+    HEIGHT,
+    INFO,
+    WIDTH,
+    audit,
+    box,
+    jpeg,
+    leaking,
+    make_samples,
+    params,
+    published,
+    scene,
+    write,
 )
-STRATA = ("plain", "a <b> & c")
+from support.params import SHARED
+
 KINDS = ("groups", "exact_duplicates", "near_duplicates", "annotated_copies", "neighbours")
 REAL = SHARED / "datasets" / "cvc-clinicdb"
-
-
-def params(**changes: Any) -> Split:
-    return Split.model_validate(read_params()["split"] | changes)
-
-
-def scene(seed: int) -> Pixels:
-    """A smooth random texture."""
-    coarse = np.random.default_rng(seed).uniform(0, 255, (5, 7, 3)).astype(np.float32)
-    large = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(large), 0, 255).astype(np.uint8)
-
-
-def jpeg(image: Pixels) -> Pixels:
-    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-
-
-def box(height: int, width: int = 20) -> Pixels:
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[10 : 10 + height, 10 : 10 + width] = 1
-    return mask
-
-
-def make_samples(number: int = 40, per_group: int = 2) -> list[Sample]:
-    """Different scenes with boxes of different heights; two strata."""
-    return [
-        Sample(
-            id=f"s{at:02d}",
-            image=scene(at),
-            mask=box(4 + at % 20),
-            group=f"g{at // per_group:02d}",
-            stratum=STRATA[at // per_group % 3 == 0],
-            source=f"s{at:02d}.png",
-        )
-        for at in range(number)
-    ]
-
-
-def published(samples: list[Sample]) -> list[Sample]:
-    """The first and second tenth tests and validates, the rest trains."""
-    tenth = len(samples) // 10
-    names = ["test"] * tenth + ["val"] * tenth + ["train"] * (len(samples) - 2 * tenth)
-    return [replace(one, split=name) for one, name in zip(samples, names, strict=True)]
-
-
-def leaking() -> list[Sample]:
-    """As published, with one near duplicate in test and train, and one within train."""
-    samples = published(make_samples())
-    samples[30] = replace(samples[30], image=jpeg(samples[0].image))
-    samples[31] = replace(samples[31], image=jpeg(samples[20].image))
-    return samples
-
-
-def write(
-    folder: Path, samples: list[Sample], info: DatasetInfo = INFO, bad: tuple[str, ...] = ()
-) -> Path:
-    """A dataset of the samples, with a pair left out for each reason in `bad`."""
-
-    def fail(reason: str) -> list[Sample]:
-        raise InputError(reason)
-
-    tasks = [SampleReader(1, lambda one=one: [one]) for one in samples]  # type: ignore[misc]
-    tasks += [SampleReader(1, lambda reason=reason: fail(reason)) for reason in bad]  # type: ignore[misc]
-    ingest(tasks, info, "skip", folder / "dataset")
-    return folder
-
-
-def audit(folder: Path, asked: Split, pictures: str = "none", out: str = "out") -> str:
-    (folder / out).mkdir(exist_ok=True)
-    report = Report(pictures=pictures, num_samples=1)  # type: ignore[arg-type]
-    size = Augment.model_validate(read_params()["augment"])
-    return split(folder / "dataset", asked, report, size, audit_paths(folder / out))
 
 
 def read_scores(path: Path) -> dict[str, Any]:
@@ -148,9 +73,21 @@ def sources(page: str) -> list[str]:
     return [unescape(one) for one in found if one[0] != "#" and one != LEAK_LIST]
 
 
+def headline_of(page: str) -> str:
+    found = re.search("<h1>(.*?)</h1>", page)
+    assert found
+    return unescape(found[1])
+
+
+def findings(page: str) -> list[tuple[str, str]]:
+    """Severity and text of each finding of the first screen."""
+    rows = re.findall(r'<td role="cell">(\w+)</td><td role="cell">(.*?)</td></tr>', page)
+    return [(severity, unescape(re.sub("<[^>]*>", "", text))) for severity, text in rows]
+
+
 def below(page: str, title: str) -> str:
     """What stands below a heading."""
-    found = re.search(rf"<h3>{title}</h3>(.*?)(?:<h[23]|<details)", page, re.DOTALL)
+    found = re.search(rf"<h3[^>]*>{title}</h3>(.*?)(?:<h[23]|<details)", page, re.DOTALL)
     assert found, title
     return found[1]
 
@@ -175,16 +112,24 @@ def test_a_leak_is_an_error_once_the_page_shows_it(former: str | None, tmp_path:
     leaks = read_scores(out / "split.json")["fold0"]["leaks"]
     assert leaks == dict.fromkeys(KINDS, 0) | {"near_duplicates": 1}
     page = (out / "audit.html").read_text()
-    assert 'class="verdict bad"' in page
-    assert "1 near-duplicate pair" in page
+    assert headline_of(page) == (
+        "Do not use this split yet: the same content lies on both sides of it."
+    )
+    assert findings(page)[0] == (
+        "error",
+        "The split leaks: 1 near-duplicate pair on both sides of it. What to do: set split.by: "
+        "group, and name the groups in dataset.group or set split.merge_duplicates: true; if the "
+        "pairs are different all the same, raise split.near_duplicate above their likeness, or "
+        "set split.on_leak: warn. Leaks",
+    )
     assert [path.name for path in out.glob(".partial*")] == []
     # The pair on both sides is shown first, with the splits it lies in; then what does not leak.
     captions = re.findall(r"<figcaption>(\w+) <b>(\w+)</b>", below(page, "Near duplicates"))
     assert captions[:2] == [("s00", "test"), ("s30", "train")]
     assert captions[2:] == [("s20", "train"), ("s31", "train")]
-    notes = re.findall(r'<p class="note" style[^>]*>([^<]*)</p>', below(page, "Near duplicates"))
-    assert re.fullmatch(r"likeness [01]\.\d\d; on both sides of the split", notes[0])
-    assert re.fullmatch(r"likeness [01]\.\d\d", notes[1])
+    notes = re.findall(r'<p class="note">([^<]*)</p>', below(page, "Near duplicates"))
+    assert re.fullmatch(r"likeness [01]\.\d\d; on both sides of the split", notes[1])
+    assert re.fullmatch(r"likeness [01]\.\d\d", notes[2])
 
 
 def test_a_leak_may_be_a_warning(tmp_path: Path) -> None:
@@ -193,7 +138,10 @@ def test_a_leak_may_be_a_warning(tmp_path: Path) -> None:
     assert line.startswith("WARNING: the split leaks: 1 near-duplicate pair")
     rows = read_rows(tmp_path / "out" / "split.csv")
     assert {row["id"]: row["split"] for row in rows} == {one.id: one.split for one in leaking()}
-    assert 'class="verdict bad"' in (tmp_path / "out" / "audit.html").read_text()
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert headline_of(page).startswith("Scores on this split will be too good: the same content")
+    assert [severity for severity, _ in findings(page)] == ["warning", "note"]
+    assert "on_leak" not in findings(page)[0][1]
 
 
 def test_no_leak_no_warning(tmp_path: Path) -> None:
@@ -204,10 +152,9 @@ def test_no_leak_no_warning(tmp_path: Path) -> None:
     for name in SPLITS:
         assert f"{name} {numbers[name]} (" in line
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert "Nothing was found that leaks" in page
-    assert "verdict bad" not in page
-    assert "verdict odd" not in page
-    assert "Nothing needs a decision" in page
+    assert headline_of(page).startswith("These data may be used: nothing leaks")
+    assert findings(page) == []
+    assert "Looked for and not found: exact duplicates, near duplicates" in page
 
 
 def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
@@ -230,7 +177,8 @@ def test_every_kind_of_leak_is_counted(tmp_path: Path) -> None:
         "1 annotated copy, 1 pair of neighbours on both sides of it"
     )
     page = (tmp_path / "out" / "audit.html").read_text()
-    found = re.findall(r'<tr><td class="text">([\w ]+)</td><td>(\d+)</td><td>(\d+)</td>', page)
+    row = r'<th scope="row" class="text">([\w ]+)</th><td>(\d+)</td><td>(\d+)</td>'
+    found = re.findall(row, page)
     rows = {name: (int(all_of), int(some)) for name, all_of, some in found}
     assert rows["exact duplicates"] == (2, 2)
     assert rows["near duplicates"] == (2, 1)
@@ -262,7 +210,11 @@ def test_neighbours_by_group_are_left_out_not_leaked(tmp_path: Path) -> None:
     assert scores["unused"] == numbers["unused"] > 0
     assert scores["leaks"] == dict.fromkeys(KINDS, 0)
     assert f"unused {numbers['unused']}" in line
-    assert "continue a sample of another split" in (tmp_path / "out" / "audit.html").read_text()
+    page = (tmp_path / "out" / "audit.html").read_text()
+    unused = numbers["unused"]
+    assert any(
+        text.startswith(f"{unused} image") and "in no split" in text for _, text in findings(page)
+    )
 
 
 def test_what_is_alike_is_joined(tmp_path: Path) -> None:
@@ -391,12 +343,12 @@ def test_all_folds_are_shown(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "audit.html").read_text()
     scores = read_scores(tmp_path / "out" / "split.json")
     for fold in range(3):
-        assert f"on both sides, fold {fold}</th>" in page
+        assert f">fold {fold}</th>" in page
         part = scores[f"fold{fold}"]["train"]
         cells = f"<td>{part['images']}</td><td>{100 * part['share']:.1f} %</td>"
-        assert f'<td class="text">{fold}</td><td class="text">train</td>{cells}' in page
+        assert f'<td class="text">{fold}</td><th scope="row" class="text">train</th>{cells}' in page
     near = "".join(f"<td>{scores[f'fold{at}']['leaks']['near_duplicates']}</td>" for at in range(3))
-    assert f'<td class="text">near duplicates</td><td>2</td>{near}' in page
+    assert f'<th scope="row" class="text">near duplicates</th><td>2</td>{near}' in page
     groups = [scores[f"fold{fold}"]["leaks"]["groups"] for fold in range(3)]
     worst = max(range(3), key=lambda fold: sum(scores[f"fold{fold}"]["leaks"].values()))
     assert f"fold {worst} (the worst): {groups[worst]} groups" in line
@@ -480,7 +432,8 @@ def test_classes_by_split(tmp_path: Path) -> None:
     scores = read_scores(tmp_path / "out" / "split.json")["fold0"]
     assert scores["test"]["classes"] == {"crack": 1, "spall": 0, "rust": 2}
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert '<td class="text">test</td><td>1</td><td>0</td><td>2</td>' in page
+    assert re.search(r"</span> spall</th><td>[\d.]+ %</td><td>3</td><td>0</td><td>0</td>", page)
+    assert re.search(r"</span> rust</th><td>[\d.]+ %</td><td>1</td><td>1</td><td>2</td>", page)
 
 
 def test_classes_by_fold(tmp_path: Path) -> None:
@@ -538,9 +491,14 @@ def test_warnings(tmp_path: Path) -> None:
     assert warnings[1].startswith("40 of the 50 published images are here")
     assert warnings[2].startswith("2 images were left out")
     assert warnings[3].startswith("40 masks look inverted")
-    page = unescape((tmp_path / "out" / "audit.html").read_text())
-    for text in warnings:
-        assert f'<p class="verdict odd">{text}</p>' in page
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert headline_of(page) == (
+        "Nothing leaks through this split, but 4 points need a decision before it is used."
+    )
+    told = findings(page)
+    assert [severity for severity, _ in told] == ["warning"] * 4
+    for text, (_, said) in zip(warnings, told, strict=True):
+        assert text[1:] in said
     assert "x.png: too dark" in page
     assert "y.png: torn" in page
     scores = read_scores(tmp_path / "out" / "split.json")["data"]
@@ -560,7 +518,7 @@ def test_several_classes_need_no_background(tmp_path: Path) -> None:
     data = read_scores(tmp_path / "out" / "split.json")["data"]
     assert not any(count for name, count in data.items() if name.endswith("_masks"))
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert "Nothing needs a decision" in page
+    assert "nothing needs a decision" in headline_of(page)
     assert "expected 0" not in page
     assert "<dt>Foreground</dt><dd>no background, every class counts" in page
     held = read_scores(tmp_path / "out" / "split.json")["fold0"]["train"]["classes"]
@@ -577,12 +535,9 @@ def test_lost_objects_are_said_first(tmp_path: Path) -> None:
         image = np.asarray(cv2.resize(samples[at].image, (512, 512)), np.uint8)
         samples[at] = replace(samples[at], image=image, mask=mask)
     line = audit(write(tmp_path, samples), params(), "link")
-    assert (
-        "WARNING: 3 masks lose all (0 lose over half of) their foreground at 64x64; raise" in line
-    )
+    assert "WARNING: 3 masks lose all of the foreground at 64x64; raise augment.height" in line
     page = (tmp_path / "out" / "audit.html").read_text()
-    at = [page.index(text) for text in ("What needs a decision", "3 masks lose all", 'id="split"')]
-    assert at == sorted(at)
+    assert findings(page)[0][1].startswith("3 masks lose all")
     captions = re.findall(r"<figcaption>(\w+)", below(page, "Lost masks"))
     assert captions == ["s03", "s07", "s11"]
     assert read_scores(tmp_path / "out" / "split.json")["data"]["lost_masks"] == 3
@@ -654,7 +609,10 @@ def test_suspects(tmp_path: Path) -> None:
         title = name.replace("_", " ").capitalize()
         captions = re.findall(r"<figcaption>(\w+)", below(page, title))
         assert captions == [f"s{at:02d}" for at in changes]
-    assert "1 masks were of another size" in page
+    told = [text for severity, text in findings(page) if severity == "note"]
+    assert "1 mask was of another size than the image." in told
+    assert "2 empty masks: no foreground at all. Empty masks" in told
+    assert not any("inverted" in text for text in told), "a warning says that"
 
 
 def test_how_files_were_read_is_doubted(tmp_path: Path) -> None:
@@ -752,7 +710,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert page.count("<script") == 1  # the page's own
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &#34;more&#34;" in page
-    assert '<td class="text">a &lt;b&gt; &amp; c</td>' in page
+    assert '<th scope="row" class="text">a &lt;b&gt; &amp; c</th>' in page
     assert "a <b>" not in page
     assert "none &lt;b&gt;needed&lt;/b&gt;" in page
     assert "A &amp; B" in page

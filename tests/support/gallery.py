@@ -2,7 +2,8 @@
 
 PYTHONPATH=src:tests python -m support.gallery FOLDER
 
-writes FOLDER/<case>/reports/comparison.html and .md of each case.
+writes FOLDER/<case>/reports/comparison.html and .md of each case, and FOLDER/audits/<case>/out/
+audit.html.
 """
 
 import sys
@@ -23,15 +24,11 @@ from segbench.labels import LabelScheme
 from segbench.params import Params
 from segbench.report.drawing import class_colours, outline
 from segbench.report.overlay import overlay
+from support.audits import write_audits
 from support.comparison import evaluated
 from support.params import read_params, shrink
 from support.report import content
-
-STREET = (
-    *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
-    *("pedestrian", "bicyclist"),
-)
-"""The classes of CamVid, in its own order; none is background."""
+from support.streets import CLASSES
 
 
 @dataclass(frozen=True)
@@ -55,11 +52,11 @@ class Case:
 
 CASES = {
     "binary": Case(),
-    "multi-class": Case(classes=STREET, background=None),
+    "multi-class": Case(classes=CLASSES, background=None),
     "folds": Case(seeds=1, folds=5),
     "one-seed": Case(candidates=3, seeds=1),
-    "12-candidates": Case(12, classes=("background", *STREET)),
-    "100-candidates": Case(100, classes=("background", *STREET)),
+    "12-candidates": Case(12, classes=("background", *CLASSES)),
+    "100-candidates": Case(100, classes=("background", *CLASSES)),
 }
 
 
@@ -174,6 +171,7 @@ def main(folder: Path) -> None:
         write_report(made_up(case, folder / name), reports)
         page = reports / "comparison.html"
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
+    write_audits(folder / "audits")
 
 
 if __name__ == "__main__":

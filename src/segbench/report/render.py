@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from segbench.files import atomic_file
+from segbench.report.words import as_sentence, counted
 
 MARKDOWN = re.compile(r"[\\`*|<>&\[\]~$]|(?<![^\W_])_|_(?![^\W_])")
 """What means something in Markdown; a `_` within a word does not."""
@@ -39,6 +40,8 @@ def write_page(
     )
     environment.filters["score"] = lambda value: "-" if np.isnan(value) else f"{value:.3f}"
     environment.filters["signed"] = lambda value: f"{value:+.3f}"
+    environment.filters["counted"] = counted
+    environment.filters["sentence"] = as_sentence
     environment.filters |= filters or {}
     environment.filters["millions"] = lambda value: f"{value / 1e6:.2f} M"
     environment.filters["percent"] = lambda value: "-" if value != value else f"{100 * value:.1f} %"

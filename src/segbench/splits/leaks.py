@@ -8,9 +8,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segbench.report.words import counted
 from segbench.splits.assign import UNUSED
 from segbench.splits.candidates import Pairs
 from segbench.splits.duplicates import Duplicates
+
+PAIRS = {
+    "exact_duplicates": ("exact duplicate", "exact duplicates"),
+    "near_duplicates": ("near-duplicate pair", "near-duplicate pairs"),
+    "annotated_copies": ("annotated copy", "annotated copies"),
+    "neighbours": ("pair of neighbours", "pairs of neighbours"),
+}
+"""What one and several pairs of a kind are called."""
 
 
 def equals_cross_splits(exact: Pairs, split: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -135,18 +144,8 @@ def write_pairs(
 def describe_leaks(leaks: Sequence[Leaks]) -> str:
     """The worst fold's leaks in a few words; empty if nothing is on both sides of a split."""
     worst = worst_fold(leaks)
-    names = {
-        "groups": ("group", "groups"),
-        "exact_duplicates": ("exact duplicate", "exact duplicates"),
-        "near_duplicates": ("near-duplicate pair", "near-duplicate pairs"),
-        "annotated_copies": ("annotated copy", "annotated copies"),
-        "neighbours": ("pair of neighbours", "pairs of neighbours"),
-    }
-    parts = [
-        f"{count} {names[kind][count > 1]}"
-        for kind, count in leaks[worst].counts().items()
-        if count
-    ]
+    names = {"groups": ("group", "groups"), **PAIRS}
+    parts = [counted(count, *names[kind]) for kind, count in leaks[worst].counts().items() if count]
     if not parts:
         return ""
     where = f"fold {worst} (the worst): " if len(leaks) > 1 else ""

@@ -11,6 +11,7 @@ from segbench.datasets.canonical import DatasetInfo
 from segbench.images import Pixels, read_pixels
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
+from segbench.report.words import counted
 from segbench.windows import pixels_kept, tile_windows
 
 LEAST_KEPT = 0.5
@@ -45,8 +46,11 @@ class LostObjects:
             return np.asarray(scale * after / before)
 
     def masks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of the masks that lose all foreground, and of those that lose over half of it."""
-        kept = self._of_masks()
+        """Numbers of the masks that lose all of a scored class, and of those that lose over half.
+
+        A mask counts by the class of which it loses most.
+        """
+        kept = np.array([np.nan_to_num(one[1:], nan=1.0).min() for one in self.kept], np.float64)
         return np.flatnonzero(kept == 0), np.flatnonzero((kept > 0) & (kept < LEAST_KEPT))
 
     def by_class(self) -> dict[str, tuple[int, int, int]]:
@@ -78,15 +82,24 @@ class LostObjects:
         if self.params.patches:
             where = f"in patches resized to {size}"
             way_out = "raise augment.height and width, or lower augment.patches to that size"
-        text = f"{none} masks{looked_at} lose all ({little} lose over half of) their foreground"
-        parts = ""
+        of = "a class" if len(self.info.scored) > 1 else "the foreground"
+        said = [
+            f"{counted(number, 'mask')}{looked_at} lose{'s' * (number == 1)} {much} of {of}"
+            for number, much in ((none, "all"), (little, "over half"))
+            if number
+        ]
+        told = ""
         if len(self.info.scored) > 1:
-            told = [f"{name} {a} ({b}) of {of}" for name, (a, b, of) in lost.items()]
-            parts = f", by class {', '.join(told)}"
-        return f"{text} {where}{parts}; {way_out}: what is lost is neither learnt nor scored"
-
-    def _of_masks(self) -> NDArray[np.float64]:
-        return np.array([kept[0] for kept in self.kept], np.float64)
+            by_class = [
+                f"{name}{f' all in {a}' if a else ''}{' and' if a and b else ''}"
+                f"{f' over half in {b}' if b else ''} of {held}"
+                for name, (a, b, held) in lost.items()
+            ]
+            told = f" ({', '.join(by_class)})"
+        return (
+            f"{' and '.join(said)} {where}{told}; {way_out}: what is lost is neither learnt "
+            "nor scored"
+        )
 
 
 def lost_objects(

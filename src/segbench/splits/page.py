@@ -14,6 +14,8 @@ from segbench.report.links import link_to, picture_source
 from segbench.report.render import write_page
 from segbench.report.svg import boxes, to_svg
 from segbench.splits.assign import SPLITS
+from segbench.splits.balance import read_class_pixels
+from segbench.splits.concerns import Concern, headline
 from segbench.splits.likeness import Background
 from segbench.splits.pictures import Finding, Shown
 
@@ -25,8 +27,8 @@ MOST_STRATA = 12
 class Audit:
     """All that the page shows.
 
-    `verdict` says what leaks, empty if nothing does, and `way_out` what to do; `worst` is the fold
-    whose pairs are shown, and `leak_list` the table of all pairs.
+    `concerns` are in the order of their severity; `worst` is the fold whose pairs are shown, and
+    `leak_list` the table of all pairs.
     """
 
     info: DatasetInfo
@@ -35,8 +37,7 @@ class Audit:
     table: pd.DataFrame
     samples: pd.DataFrame
     measures: pd.DataFrame
-    verdict: str
-    way_out: str
+    concerns: list[Concern]
     leaks: list[Finding]
     runners_up: Finding
     limit: float
@@ -45,7 +46,6 @@ class Audit:
     leak_list: Path
     masks: list[Finding]
     examples: list[Shown]
-    warnings: list[str]
     skipped: list[str]
     pictures: str
 
@@ -55,13 +55,17 @@ def write_audit(audit: Audit, path: Path) -> None:
     first = audit.table[audit.table["fold"] == 0].set_index("id")["split"]
     measures = audit.measures.assign(split=first.loc[audit.measures["id"]].to_numpy())
     measures["brightness"] = measures[["red", "green", "blue"]].mean(axis=1)
+    has_background = audit.info.background is not None
     columns = {
         "brightness": "brightness (mean of all pixels, 0 to 255)",
         "contrast": "contrast (standard deviation of the thumbnail, 0 to 255)",
-        "foreground": "share of foreground",
+        **({"foreground": "share of foreground"} if has_background else {}),
     }
     by_split = measures.groupby("split")
-    names = ["red", "green", "blue", "contrast", "foreground", "components"]
+    names = ["red", "green", "blue", "contrast"]
+    names += ["foreground", "components"] if has_background else []
+    numbers = audit.table["fold"].unique()
+    pixels = read_class_pixels(audit.measures).sum(axis=0)
     size = audit.samples["width"].astype(str) + "x" + audit.samples["height"].astype(str)
     sizes = size.value_counts()
     colours = class_colours(audit.info.colours, audit.info.scheme)
@@ -70,21 +74,34 @@ def write_audit(audit: Audit, path: Path) -> None:
         "splits/page.html.jinja",
         {
             "audit": audit,
-            "folds": [
-                (number, audit.scores[f"fold{number}"]) for number in audit.table["fold"].unique()
+            "headline": headline(audit.concerns),
+            "absent": [
+                *(f.name for f in audit.leaks if not f.count),
+                *(f.name for f in audit.masks if not f.count),
             ],
+            "folds": [(number, audit.scores[f"fold{number}"]) for number in numbers],
+            "sides": [f"fold {number}" for number in numbers]
+            if len(numbers) > 1
+            else ["on both sides of the split"],
+            "has_background": has_background,
             "splits": SPLITS,
-            "classes": list(zip(audit.info.classes, colours, strict=True)),
+            "legend": {
+                name: colours[at]
+                for at, name in enumerate(audit.info.classes)
+                if at != audit.info.background
+            },
+            "class_shares": dict(zip(audit.info.classes, pixels / pixels.sum(), strict=True)),
             "strata": sorted(set(audit.samples["stratum"]) - {""}),
             "most_strata": MOST_STRATA,
-            "statistics": [
-                (name, by_split.get_group(name)[names].agg(["mean", "std"]).fillna(0))
+            "statistics": {
+                name: by_split.get_group(name)[names].agg(["mean", "std"]).fillna(0)
                 for name in SPLITS
-            ],
-            "names": names,
-            "plots": [
-                plot_by_split(measures, column, label, SPLITS) for column, label in columns.items()
-            ],
+            },
+            "measures": names,
+            "plots": {
+                label: plot_by_split(measures, column, label, SPLITS)
+                for column, label in columns.items()
+            },
             "sizes": list(sizes[:8].items()),
             "num_sizes": len(sizes),
             "values": audit.measures["mask_values"],

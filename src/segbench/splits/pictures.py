@@ -12,6 +12,7 @@ from PIL import Image
 from segbench.datasets.canonical import DatasetInfo
 from segbench.images import read_pixels, resize
 from segbench.report.drawing import class_colours, outline
+from segbench.report.overlay import overlay
 from segbench.splits.duplicates import Duplicates
 from segbench.splits.leaks import Leaks, pairs_by_kind
 from segbench.splits.masks import LEAST_BETWEEN, MANY_COMPONENTS, MOST_BORDER, MOST_FOREGROUND
@@ -50,6 +51,11 @@ class Finding:
     rows: list[list[Shown]]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def place(self) -> str:
+        """Id of its part of the page."""
+        return self.name.replace(" ", "-")
+
 
 class Drawing:
     """Draws samples into a folder, each once.
@@ -77,7 +83,7 @@ class Drawing:
         self.dataset, self.samples, self.split = dataset, samples, split
         self.partial, self.folder, self.wanted = partial, folder, wanted
         self.colours = class_colours(info.colours, info.scheme)
-        self.background = info.background
+        self.background, self.fills = info.background, len(info.scored) > 1
 
     def shown(self, at: int, with_mask: bool) -> Shown:
         """A sample with its picture, at a size for a page."""
@@ -89,10 +95,13 @@ class Drawing:
             height, width = (max(1, round(side * scale)) for side in mask.shape)
             image, mask = resize(image, mask, height, width)
             image = image.reshape(height, width, -1)
-            truth = mask if with_mask else None
-            picture = outline(
-                image, truth, min_size=1, colours=self.colours, background=self.background
-            )
+            if with_mask and self.fills:
+                picture = overlay(image, mask, self.colours, self.background, min_size=1)
+            else:
+                truth = mask if with_mask else None
+                picture = outline(
+                    image, truth, min_size=1, colours=self.colours, background=self.background
+                )
             Image.fromarray(picture).save(self.partial / name, quality=85)
         return Shown(
             *(str(row["id"]), str(self.split[row["id"]]), str(row["group"])), self.folder / name
@@ -168,6 +177,7 @@ class Drawing:
 
     def masks(self, suspicious: dict[str, NDArray[np.int64]]) -> list[Finding]:
         """Each kind of suspicious mask: how many there are, and some of them."""
+        what = "a class" if self.fills else "the foreground"
         texts = {
             "empty_masks": "no foreground at all",
             "full_masks": "nothing but foreground",
@@ -176,8 +186,8 @@ class Drawing:
                 "rim are foreground"
             ),
             "grey_masks": f"over {100 * LEAST_BETWEEN:g} % of the file's pixels are grey",
-            "lost_masks": "no foreground is left at the networks' size",
-            "shrunken_masks": "over half of the foreground is lost at the networks' size",
+            "lost_masks": f"nothing of {what} is left at the networks' size",
+            "shrunken_masks": f"over half of {what} is lost at the networks' size",
             "speckled_masks": f"over {MANY_COMPONENTS} times the usual number of components",
         }
         return [
