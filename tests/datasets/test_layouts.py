@@ -196,7 +196,7 @@ def test_equal_images_with_different_masks(tmp_path: Path) -> None:
     download(own(source), tmp_path / "out")
     said = split_of(tmp_path, on_leak="warn")
     share = 100 * (1 - 10 / TRUTH.size)
-    assert f"1 pairs of equal images have different masks: a and b ({share:.1f} % alike)" in said
+    assert f"1 pair of equal images has different masks: a and b ({share:.1f} % alike)" in said
 
 
 def test_the_way_out_of_a_leak_is_accepted(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_way_out_of_a_leak_is_accepted(tmp_path: Path) -> None:
     for name in "bcde":
         put(source / "images" / f"{name}.png", noise(0))
     download(own(source), tmp_path / "out")
-    with pytest.raises(InputError, match=r"set split.by: group and .*merge_duplicates: true"):
+    with pytest.raises(InputError, match=r"set split.by: group, and .*merge_duplicates: true"):
         split_of(tmp_path)
     said = split_of(tmp_path, by="group", merge_duplicates=True)
     assert "the split leaks" not in said
