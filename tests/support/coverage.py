@@ -14,7 +14,7 @@ import pandas as pd
 
 from segbench.comparison.coverage import TABLE
 from segbench.comparison.statistics.differences import compare
-from segbench.comparison.statistics.panel import design_of
+from segbench.comparison.statistics.panel import FEWEST_SEEDS, Design, Floats, Panel, design_of
 from segbench.comparison.statistics.uncertainty import (
     best_probabilities,
     drawn_means,
@@ -23,7 +23,7 @@ from segbench.comparison.statistics.uncertainty import (
 from support.simulation import TRUTH, Case, simulated
 
 ONE = Case(seeds=1, of_seeds=0)
-"""One training: the claim is about its networks, which are equally good here."""
+"""The claim is about the trained networks, which are equally good here."""
 FOLDS = Case(folds=5, seeds=1)
 CASES = {
     "1 seed, 4 groups": replace(ONE, groups=4),
@@ -43,10 +43,10 @@ CASES = {
     "3 seeds, 25 groups": Case(),
     "5 seeds, 25 groups": Case(seeds=5),
     "3 seeds, 100 groups": Case(groups=100),
-    "3 seeds, 4 groups": Case(groups=4, sizes="equal"),
+    "3 seeds, 4 groups": replace(ONE, seeds=3, groups=4, sizes="equal"),
     "3 seeds, 9 groups": Case(groups=9, sizes="equal"),
     "3 seeds, 9 groups, unequal": Case(groups=9, sizes="lognormal"),
-    "3 seeds, 12 groups, one holds half": Case(groups=12, sizes="one holds half"),
+    "3 seeds, 12 groups, one holds half": replace(ONE, seeds=3, groups=12, sizes="one holds half"),
     "3 seeds that dominate": Case(of_seeds=0.05),
     "3 seeds, one unstable": Case(unstable=True),
     "5 seeds, one unstable": Case(seeds=5, unstable=True),
@@ -55,8 +55,9 @@ CASES = {
     "3 seeds, 2 candidates": Case(candidates=2),
     "3 seeds, 12 candidates": Case(candidates=12),
     "3 seeds, 30 candidates": Case(candidates=30),
-    "3 seeds, 9 groups, found or missed": Case(groups=9, bimodal=True),
-    "3 seeds, 25 groups, found or missed": Case(sizes="lognormal", bimodal=True),
+    "3 seeds, 9 groups, found or missed": replace(ONE, seeds=3, groups=9, bimodal=True),
+    "3 seeds, 25 groups, found or missed": replace(ONE, seeds=3, sizes="lognormal", bimodal=True),
+    "3 seeds, 100 groups, found or missed": Case(groups=100, bimodal=True),
     "3 seeds, 9 scored and 16 empty groups": Case(without_score=16),
     "3 seeds, shared by all": Case(shared=0.7),
     "3 folds": Case(folds=3, seeds=1),
@@ -89,7 +90,7 @@ class Measured:
             there are, and in how many it is; candidates differ by 0.02 there.
     """
 
-    design: str
+    design: Design
     together: float
     means: float
     alarms: float
@@ -98,29 +99,42 @@ class Measured:
     right: float
 
 
+def claimed(case: Case) -> Design:
+    """What the reports that are counted claim."""
+    if case.folds > 1:
+        return "folds"
+    return "seeds" if case.seeds >= FEWEST_SEEDS and case.of_seeds else "one training"
+
+
 def measure(case: Case, experiments: int, seed: int = 0) -> Measured:
-    """Simulate a case again and again."""
-    rng = np.random.default_rng(seed)
+    """Simulate a case again and again, those experiments aside that make another claim."""
+    rng, claim = np.random.default_rng(seed), claimed(case)
+
+    def simulate(case: Case, true: Floats | None = None) -> Panel:
+        while design_of(panel := simulated(case, rng, true)) != claim:
+            pass
+        return panel
+
     pairs = np.array([(at, 0) for at in range(1, case.candidates)])
     together = means = alarms = sure = right = 0
     found_true: list[float] = []
     for trial in range(experiments):
-        panel = simulated(case, rng)
+        panel = simulate(case)
         found = compare(panel, pairs, 0.95, 600, trial)
         together += all(one.interval.low <= 0 <= one.interval.high for one in found)
         alarms += any(one.p < 0.05 for one in found)
         mean = intervals(panel, 0.95)[0]
         means += mean.low <= TRUTH <= mean.high
-        leading = compare(simulated(replace(case, lead=LEAD), rng), pairs, 0.95, 600, trial)
+        leading = compare(simulate(replace(case, lead=LEAD)), pairs, 0.95, 600, trial)
         found_true.append(float(np.mean([one.p < 0.05 for one in leading])))
         true = rng.normal(0, 0.02, case.candidates)
-        chances = best_probabilities(drawn_means(simulated(case, rng, true), 600, trial))
+        chances = best_probabilities(drawn_means(simulate(case, true), 600, trial))
         if chances.max() >= 0.95:
             sure += 1
             right += int(chances.argmax() == true.argmax())
     number = experiments
     return Measured(
-        design_of(panel),
+        claim,
         together / number,
         np.nan if case.bimodal else means / number,
         alarms / number,
@@ -167,9 +181,10 @@ def main(experiments: int) -> None:
 
 def typical_groups(case: Case) -> float:
     """How many groups of equal size would weigh as evenly, the median of 200 experiments."""
-    rng = np.random.default_rng(0)
-    few = replace(case, candidates=1, seeds=1)
-    return float(np.median([simulated(few, rng).groups.effective[0] for _ in range(200)]))
+    rng, claim = np.random.default_rng(0), claimed(case)
+    few = replace(case, candidates=1)
+    drawn = (simulated(few, rng) for _ in range(200))
+    return float(np.median([one.groups.effective[0] for one in drawn if design_of(one) == claim]))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.statistics.panel import Design, Floats, Panel, design_of
+from segbench.comparison.statistics.panel import Design, Panel, design_of
 
 TABLE = Path(__file__).with_name("coverage.csv")
-MISSED, OFTEN = 0.5, 0.05
-"""A score below this share of a candidate's median is a miss; a design has misses if they are more
-than this share of scores."""
 OTHER_KIND = 1.0
 """How far off a case is that has misses or an unstable candidate where this design has none, or the
 other way round; in the same units as a factor e in the number of groups."""
@@ -53,7 +50,7 @@ def _table() -> pd.DataFrame:
     return pd.read_csv(TABLE)
 
 
-def nearest_case(panel: Panel, unstable: bool, misses: bool) -> SimulatedCase:
+def nearest_case(panel: Panel, unstable: bool) -> SimulatedCase:
     """The simulated case that is most like a comparison, among those that make the same claim.
 
     Of several that are equally near, the one with most false alarms.
@@ -61,7 +58,6 @@ def nearest_case(panel: Panel, unstable: bool, misses: bool) -> SimulatedCase:
     Args:
         panel: its test scores.
         unstable: a candidate's seeds differ more than those of the others.
-        misses: see `has_misses`.
     """
     design: Design = design_of(panel)
     table = _table()
@@ -74,7 +70,7 @@ def nearest_case(panel: Panel, unstable: bool, misses: bool) -> SimulatedCase:
     }
     apart = sum(np.abs(np.log(table[name] / number)) for name, number in own.items())
     apart = apart + OTHER_KIND * (
-        (table["unstable"] != unstable).astype(float) + (table["misses"] != misses)
+        (table["unstable"] != unstable).astype(float) + (table["misses"] != panel.has_misses)
     )
     table = table.assign(distance=apart.round(9))
     ordered = table.sort_values(["distance", "false_alarms"], ascending=[True, False])
@@ -82,22 +78,9 @@ def nearest_case(panel: Panel, unstable: bool, misses: bool) -> SimulatedCase:
     return SimulatedCase(**ordered.astype(object)[[*SimulatedCase.__annotations__]].iloc[0])
 
 
-def has_misses(scores: Floats) -> bool:
-    """Whether many images are all but missed, while most are found.
-
-    Args:
-        scores: (C, S, N), NaN where an image has none.
-    """
-    medians = np.nanmedian(scores, axis=(1, 2), keepdims=True)
-    missed = (scores < MISSED * medians) & ~np.isnan(scores)
-    return bool(missed.sum() > OFTEN * (~np.isnan(scores)).sum())
-
-
 FAR = 1.2
 """Distance from which the nearest case is said not to be near: 30 groups for 9, or twice the
 candidates and twice the groups."""
-WIDE = 0.99
-"""Share of experiments in which all intervals hold from which they are not what they are called."""
 
 
 def describe(case: SimulatedCase) -> str:
@@ -114,13 +97,9 @@ def describe(case: SimulatedCase) -> str:
     ]
     like = ", ".join([trainings, f"{case.candidates} candidates", *kinds])
     far = ", which is not very near" * (case.distance > FAR)
-    wide = (
-        " So the intervals here are wider than stated: too few groups decide for these trainings "
-        'to bound a difference more closely, and "undecided" says little.'
-    ) * (case.covered > WIDE)
     return (
         f"Checked by simulation: of experiments with {like} and test groups that weigh as "
         f"{case.groups:.0f} of equal size (the nearest case of docs/coverage.md{far}), all "
         f"intervals of differences held the truth in {100 * case.covered:.1f} %, and a false "
-        f"difference was declared in {100 * case.false_alarms:.1f} %.{wide}"
+        f"difference was declared in {100 * case.false_alarms:.1f} %."
     )

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.coverage import SimulatedCase, has_misses, nearest_case
+from segbench.comparison.coverage import SimulatedCase, nearest_case
 from segbench.comparison.statistics.decisions import (
     Relation,
     probability_not_worse,
     relation_of,
 )
 from segbench.comparison.statistics.differences import Difference, Interval, compare
-from segbench.comparison.statistics.panel import Design, Panel, design_of
+from segbench.comparison.statistics.panel import Design, GroupLimit, Panel, design_of, group_limit
 from segbench.comparison.statistics.planning import Variances, variances_of
 from segbench.comparison.statistics.power import resolvable
 from segbench.comparison.statistics.seeds import Stability, stability, unstable
@@ -92,6 +92,7 @@ class Leaderboard:
         differences: on test, by pair of numbers of rows (i, j), i < j; those to the champion are a
             family of their own.
         design: what lets trainings vary, and so what can be claimed.
+        group_limit: why seeds cannot speak of trainings; None if they can.
         num_groups, num_seeds, num_folds: of the test images, and of each candidate.
         resolvable: the smallest true difference to the champion that is found in 80 of 100 such
             experiments, the median over candidates; infinite where none is; NaN with one candidate.
@@ -108,6 +109,7 @@ class Leaderboard:
     rows: list[LeaderboardRow]
     differences: dict[tuple[int, int], Difference]
     design: Design
+    group_limit: GroupLimit | None
     num_groups: int
     num_seeds: int
     num_folds: int
@@ -187,6 +189,7 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
         rows=rows,
         differences=pairs,
         design=design_of(test),
+        group_limit=group_limit(test),
         num_groups=test.num_groups,
         num_seeds=test.num_seeds,
         num_folds=test.num_folds,
@@ -200,9 +203,7 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
         stability=stability(test.seed_means),
         unstable=[aliases[at] for at in unsteady],
         variances=variances_of(test) if is_tested else None,
-        simulated=nearest_case(test, bool(unsteady), has_misses(of_test.values))
-        if is_tested
-        else None,
+        simulated=nearest_case(test, bool(unsteady)) if is_tested else None,
     )
 
 

@@ -169,8 +169,9 @@ def sentence_of(
         "worse": "the groups that the smaller share leaves out did not help; see whether their "
         "masks are as good as the others.",
     }
+    seeds = f"{FEWEST_SEEDS} seeds or " * (not board.group_limit)
     limit = (
         " This holds for these trained networks; how much of it is chance in training takes "
-        f"{FEWEST_SEEDS} seeds or {FEWEST_FOLDS} folds to say."
+        f"{seeds}{FEWEST_FOLDS} folds to say."
     )
     return f"{said}: {conclusions[relation]}{limit if once and relation != 'undecided' else ''}"

@@ -7,8 +7,9 @@ from itertools import product
 from pathlib import Path
 
 from segbench.comparison.planning import make_plan
-from segbench.comparison.statistics.panel import FEWEST_FOLDS, Panel
+from segbench.comparison.statistics.panel import FEWEST_FOLDS, Panel, group_limit
 from segbench.comparison.statistics.planning import foreseen
+from segbench.comparison.verdict import seeds_cannot
 from segbench.errors import InputError
 from segbench.evaluation.results import RunResult, read_result, score_array
 from segbench.params import Params
@@ -105,12 +106,15 @@ def describe_pilot(params: Params, pilot: Pilot | None, seconds: Mapping[str, fl
     found = foreseen(panel, is_pair, number, len(chosen.seeds), len(chosen.folds))
     plan = make_plan(chosen, found, number, seconds)
     now = found.resolvable(1.0, found.trainings_now, number - 1, chosen.confidence)
+    limit = group_limit(panel) if len(chosen.folds) == 1 and len(chosen.seeds) > 1 else None
+    refused = " It would speak of networks as trained here, not of encoders trained anew. "
     return [
         f"certainty, from the finished runs of {whose} ({_count(pilot.folds, 'fold')}, "
         f"{_count(pilot.seeds, 'seed')}): with {number} candidates, "
         f"{_count(chosen.folds, 'fold')}, {_count(chosen.seeds, 'seed')} and {found.groups} groups "
         f"of test images a true difference of {_at_least(chosen, pilot)}{now:.3f} {chosen.metric} "
         f"to the champion is found in 80 of 100 comparisons. {plan.sentence}"
+        + (refused + seeds_cannot(limit) if limit else "")
     ]
 
 

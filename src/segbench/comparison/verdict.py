@@ -12,7 +12,7 @@ from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow
 from segbench.comparison.planning import Plan
 from segbench.comparison.statistics.decisions import Relation
 from segbench.comparison.statistics.differences import Interval
-from segbench.comparison.statistics.panel import FEWEST_FOLDS, FEWEST_SEEDS
+from segbench.comparison.statistics.panel import FEWEST_FOLDS, FEWEST_SEEDS, GroupLimit
 from segbench.evaluation.costs import Cost
 from segbench.evaluation.results import RunResult
 from segbench.params.compare import Comparison
@@ -161,12 +161,25 @@ def _relations(params: Comparison, board: Leaderboard) -> list[str]:
         text.format(_all(by_relation[name])) for name, text in words.items() if name in by_relation
     ]
     if board.design == "one training":
-        said.append(
-            "This holds for these trained networks; whether the encoders would compare alike if "
-            f"they were trained anew takes {FEWEST_SEEDS} seeds to say, and on other images "
-            f"{FEWEST_FOLDS} folds."
-        )
+        said.append(f"This holds for these trained networks. {_if_trained_anew(board)}")
     return said
+
+
+def _if_trained_anew(board: Leaderboard) -> str:
+    question = "How the encoders would compare if they were trained anew"
+    if board.group_limit:
+        return f"{question} takes {FEWEST_FOLDS} folds to say. {seeds_cannot(board.group_limit)}"
+    on_others = f"on other images {FEWEST_FOLDS} folds"
+    return f"{question} takes {FEWEST_SEEDS} seeds to say, and {on_others}."
+
+
+def seeds_cannot(limit: GroupLimit) -> str:
+    """Why no number of seeds lets a comparison speak of encoders that are trained anew."""
+    few = "many test images are missed altogether, so that few groups decide, and " * limit.misses
+    return (
+        f"Seeds alone cannot: {few}the test images weigh as {limit.has:.1f} groups of equal size, "
+        f"where it takes {limit.needs}."
+    )
 
 
 def _cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Cost]) -> str:

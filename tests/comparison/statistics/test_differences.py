@@ -1,5 +1,6 @@
 """Differences: p and interval agree, and a claim is made only where the design can show it."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from segbench.comparison.statistics.differences import Difference, compare
-from segbench.comparison.statistics.panel import Panel, design_of
+from segbench.comparison.statistics.panel import GroupLimit, Panel, design_of, group_limit
 from support.simulation import Case, simulated
 
 DRAWS = 2000
@@ -131,6 +132,38 @@ def test_what_a_design_can_claim(seeds: int, folds: int, design: str) -> None:
         assert (one.p == one.p_of_networks) or design != "one training"
         assert ("its seeds" in one.components) is (design == "seeds")
         assert ("folds" in one.components) is (design == "folds")
+
+
+@pytest.mark.parametrize(
+    ("case", "limit"),
+    [
+        (Case(groups=6, sizes="equal"), None),
+        (Case(groups=5, sizes="equal"), GroupLimit(5.0, 6, False)),
+        (Case(groups=50, sizes="one", bimodal=True), None),
+        (Case(groups=49, sizes="one", bimodal=True), GroupLimit(49.0, 50, True)),
+        (Case(seeds=8, groups=5, sizes="equal"), GroupLimit(5.0, 6, False)),
+    ],
+)
+def test_seeds_on_few_groups_do_not_speak_of_trainings(
+    case: Case, limit: GroupLimit | None
+) -> None:
+    found = simulated(case, np.random.default_rng(0))
+    assert group_limit(found) == limit
+    assert design_of(found) == ("one training" if limit else "seeds")
+    assert all((one.p == one.p_of_networks) or not limit for one in to_first(found))
+    folds = simulated(replace(case, folds=3), np.random.default_rng(0))
+    assert design_of(folds) == "folds"
+
+
+def test_misses_are_scores_far_below_most() -> None:
+    scores = np.full((2, 1, 20), 0.8)
+    assert not panel(scores).has_misses
+    scores[:, :, :3] = 0.1
+    assert panel(scores).has_misses
+    scores[:, :, :12] = 0.1  # most are missed
+    assert panel(scores).has_misses
+    scores[:, :, :12] = np.nan
+    assert not panel(scores).has_misses
 
 
 def test_seeds_that_differ_take_away_what_images_show() -> None:

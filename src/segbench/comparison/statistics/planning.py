@@ -15,6 +15,7 @@ from segbench.comparison.statistics.panel import (
     Panel,
     cluster_variance,
     design_of,
+    group_limit,
     paired_variances,
 )
 from segbench.comparison.statistics.power import found_mostly
@@ -124,7 +125,7 @@ def foreseen(pilot: Panel, is_pair: bool, candidates: int, seeds: int, folds: in
     if folds >= FEWEST_FOLDS:
         design: Design = "folds"
         trainings = _apart(pilot, is_pair, seeds) / folds, folds - 1.0
-    elif folds == 1 and seeds >= FEWEST_SEEDS:
+    elif folds == 1 and seeds >= FEWEST_SEEDS and not group_limit(pilot):
         design = "seeds"
         larger, degrees = _as_tested(candidates, seeds)
         trainings = larger * _apart(pilot, is_pair, seeds), degrees
