@@ -115,8 +115,24 @@ def test_one_seed_claims_nothing_of_encoders(params: Params, tree: dict[str, Any
         one = Params.model_validate(tree)
         said = judged(one, {"regnetx_002": (0.6, 0.6), "resnet18": (0.8, 0.8)})
         assert "As trained here, it is better than regnetx_002 (p = 0.002)." in said
-        assert "whether the encoders would compare alike if they were trained anew" in said
+        assert "would compare if they were trained anew takes 3 seeds to say, and on other" in said
         assert "confirms" not in said
+
+
+def test_seeds_on_groups_of_which_one_decides_claim_nothing_of_encoders(params: Params) -> None:
+    runs = [
+        evaluated(alias, seed, mean, mean, 12)
+        for alias, mean in (("regnetx_002", 0.6), ("resnet18", 0.8))
+        for seed in params.comparison.seeds
+    ]
+    for run in runs:
+        number = run.images.groupby("split").cumcount()
+        run.images["group"] = number.where(number >= len(runs[0].images) // 4, -1).astype(str)
+    found = make_leaderboard(params, runs)
+    said = verdict_sentence(params.comparison, found, COSTS, leaky=False)
+    assert "As trained here, it is better than regnetx_002 (p" in said
+    assert "if they were trained anew takes 3 folds to say. Seeds alone cannot: the test" in said
+    assert "weigh as 3.7 groups of equal size, where it takes 6." in said
 
 
 def test_folds_claim_most(params: Params, tree: dict[str, Any]) -> None:

@@ -63,6 +63,15 @@ def test_a_pilot_that_shows_too_little_gives_a_lower_bound(
     assert "a true difference of at least 0." in said(params, small(candidates, seeds, [0]))
 
 
+def test_seeds_that_will_not_speak_of_trainings_are_told_before_they_are_trained(
+    params: Params,
+) -> None:
+    for groups, refused in ((5, True), (6, False)):
+        told = said(params, small(["encoder0", "encoder1"], [0, 1], [0], groups=groups))
+        assert ("networks as trained here, not of encoders trained anew. Seeds" in told) is refused
+        assert ("weigh as 5.0 groups of equal size, where it takes 6." in told) is refused
+
+
 def test_a_pilot_that_shows_nothing_says_what_it_takes(params: Params) -> None:
     assert "add a second candidate" in said(params, small(["encoder0"], [0], [0]))
     assert "run these first" in said(params, None)

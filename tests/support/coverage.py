@@ -57,7 +57,7 @@ CASES = {
     "3 seeds, 30 candidates": Case(candidates=30),
     "3 seeds, 9 groups, found or missed": replace(ONE, seeds=3, groups=9, bimodal=True),
     "3 seeds, 25 groups, found or missed": replace(ONE, seeds=3, sizes="lognormal", bimodal=True),
-    "3 seeds, 100 groups, found or missed": Case(groups=100, bimodal=True),
+    "3 seeds, 50 groups, found or missed": Case(groups=50, bimodal=True),
     "3 seeds, 9 scored and 16 empty groups": Case(without_score=16),
     "3 seeds, shared by all": Case(shared=0.7),
     "3 folds": Case(folds=3, seeds=1),

@@ -20,7 +20,7 @@ from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_sums, to_planes, to_probs, to_probs_u8
 from segbench.models.network import predict_classes
 
-TRIM_EVERY = 32
+TRIM_EVERY = 128
 """Images between two returns of freed memory."""
 
 

@@ -139,8 +139,8 @@ def test_what_a_design_can_claim(seeds: int, folds: int, design: str) -> None:
     [
         (Case(groups=6, sizes="equal"), None),
         (Case(groups=5, sizes="equal"), GroupLimit(5.0, 6, False)),
-        (Case(groups=50, sizes="one", bimodal=True), None),
-        (Case(groups=49, sizes="one", bimodal=True), GroupLimit(49.0, 50, True)),
+        (Case(groups=40, sizes="one", bimodal=True), None),
+        (Case(groups=39, sizes="one", bimodal=True), GroupLimit(39.0, 40, True)),
         (Case(seeds=8, groups=5, sizes="equal"), GroupLimit(5.0, 6, False)),
     ],
 )

@@ -24,7 +24,7 @@ FEWEST_FOLDS = 3
 FEWEST_GROUPS = 6
 """Of equal size, for seeds to speak of trainings: with fewer, their variance cannot be told from
 that of groups, and in simulation intervals of 95 % then hold in more than 99 % of experiments."""
-FEWEST_GROUPS_OF_MISSES = 50
+FEWEST_GROUPS_OF_MISSES = 40
 """Likewise, where many images are missed altogether, so that few groups decide."""
 MISSED, OFTEN = 0.5, 0.05
 """A score below this share of a candidate's mean is a miss; with misses in more than this share of
