@@ -173,7 +173,7 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     with sqlite3.connect(workspace.path("mlflow.db")) as database:
         names = {name for (name,) in database.execute("SELECT name FROM runs")}
         places = dict(database.execute("SELECT name, artifact_location FROM experiments"))
-    assert names == {"vgg19-fold0-seed0", "flood-vgg19"}
+    assert names == {"vgg19-fold0-seed0", "flood-vgg19: vgg19 alone"}
     assert places["flood-area"] == workspace.path("mlruns").as_uri()
     models = list(workspace.path("mlruns").rglob("model.pt2"))
     assert len(models) == 1

@@ -204,6 +204,7 @@ def _describe(
     chosen = params.comparison
     id, now = uuid.uuid4().hex, now_ms()
     aliases = [row.alias for row in board.rows]
+    leads = f"leads {len(aliases)} candidates" if len(aliases) > 1 else "alone"
     costs = {
         alias: {
             "cost/parameters_M": cost.parameters / 1e6,
@@ -228,7 +229,7 @@ def _describe(
         id=id,
         stage="compare",
         experiment=header.dataset.name,
-        name=f"{chosen.name}: {aliases[0]} leads {len(aliases)} candidates",
+        name=f"{chosen.name}: {aliases[0]} {leads}",
         started_ms=now,
         params=flatten(params.model_dump(mode="json", include={"comparison", "report"})),
         tags={**provenance.tags(), "dataset_digest": header.digest},
