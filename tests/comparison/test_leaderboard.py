@@ -286,7 +286,10 @@ def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     rows = runs[0].images[lambda table: (table["split"] == "test") & (table["stratum"] == "near")]
     assert near.scores[0].mean == pytest.approx(rows["dice"].mean(), abs=0.005)
     assert near.scores[0].low < near.scores[0].mean < near.scores[0].high
-    assert len([part for part in found if part.kind == "hardest groups"]) == 10
+    hardest = [part for part in found if part.kind == "hardest groups"]
+    means = [sum(score.mean for score in part.scores) for part in hardest]
+    assert len(means) == 10
+    assert means == sorted(means)
 
 
 def test_a_subgroup_without_any_score_has_no_mean() -> None:

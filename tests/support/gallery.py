@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segbench.comparison.class_scores import find_class_scores
+from segbench.comparison.content import Content
 from segbench.comparison.examples import MOST_DRAWN, Example, Picture
-from segbench.comparison.page import Content, write_report
+from segbench.comparison.page import write_report
 from segbench.images import Pixels
 from segbench.labels import LabelScheme
 from segbench.params import Params

@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from segbench.comparison.class_scores import find_class_scores
+from segbench.comparison.content import Content
 from segbench.comparison.examples import Example, Picture
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import judge
 from segbench.comparison.leaderboard import make_leaderboard
-from segbench.comparison.page import Content
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import Requirement

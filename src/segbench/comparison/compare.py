@@ -16,12 +16,13 @@ from segbench.comparison.class_scores import (
     write_class_scores,
     write_confusion_table,
 )
+from segbench.comparison.content import Content
 from segbench.comparison.examples import draw_gallery
 from segbench.comparison.expenses import Expenses, gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
 from segbench.comparison.leaderboard import Leaderboard, make_leaderboard
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
-from segbench.comparison.page import Content, write_report
+from segbench.comparison.page import write_report
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all

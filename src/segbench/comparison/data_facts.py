@@ -9,6 +9,13 @@ from segbench.arrays.store import Header
 from segbench.evaluation.results import RunResult
 from segbench.params import Params
 
+SPLIT_WORDS = {
+    "group": "by groups",
+    "random": "image by image, at random",
+    "predefined": "as published",
+}
+"""What `split.by` does."""
+
 
 def leaks(audit: Mapping[str, Any], folds: Sequence[int]) -> bool:
     """Whether the split stage found anything on both sides of the split, in any of the folds."""
@@ -36,7 +43,7 @@ def data_facts(
         ),
         "Size": f"{header.width}x{header.height}, {header.channels} channels",
         "Split": (
-            f"by {params.split.by}, seed {params.split.seed}, {folds}; "
+            f"{SPLIT_WORDS[params.split.by]}, seed {params.split.seed}, {folds}; "
             f"{'leaks' if leaks(audit, chosen.folds) else 'no leak found'}"
         ),
     }

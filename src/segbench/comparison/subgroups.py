@@ -38,7 +38,7 @@ class Subgroup:
 def find_subgroups(
     runs: list[RunResult], aliases: Sequence[str], metric: str, confidence: float
 ) -> list[Subgroup]:
-    """Test images by stratum, object size (thirds), number of objects, and group.
+    """Test images by stratum, object size (thirds), number of objects, and group, hardest first.
 
     Intervals are those of whole groups of images and of seeds; of a single group, of its images as
     if they were independent.
@@ -107,5 +107,6 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.Series]:
     if 1 < len(groups) < rows["id"].nunique():
         hardest = groups.index[:MOST_GROUPS]
         kind = "group" if len(hardest) == len(groups) else "hardest groups"
-        kinds[kind] = rows["group"].where(rows["group"].isin(hardest))
+        known = rows["group"].where(rows["group"].isin(hardest))
+        kinds[kind] = known.astype(pd.CategoricalDtype(hardest, ordered=True))
     return {kind: labels for kind, labels in kinds.items() if labels.nunique() > 1}

@@ -94,7 +94,8 @@ def headline(params: Comparison, board: Leaderboard, leaky: bool) -> str:
     if better := named.get("better"):
         return f"{before}{champion.alias} was chosen, but {_few(better)} did better on test"
     if len(named.get("worse", [])) == len(rest):
-        return f"{before}{champion.alias} is the best of {len(board.rows)}{as_trained}"
+        best = "the better of the two" if len(rest) == 1 else f"the best of {len(board.rows)}"
+        return f"{before}{champion.alias} is {best}{as_trained}"
     said = []
     if equal := named.get("equivalent"):
         said.append(f"{_few(equal)} {_is(equal)} as good for all that matters")

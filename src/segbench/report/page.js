@@ -120,6 +120,17 @@ function unfold() {
   if (target) target.scrollIntoView();
 }
 
+/** Names of candidates break after an underscore, where they must break at all. */
+function breakNames() {
+  for (const head of document.querySelectorAll("th")) {
+    for (const node of [...head.childNodes]) {
+      const parts = node.nodeType === Node.TEXT_NODE ? node.data.split(/(?<=_)/) : [];
+      if (parts.length > 1) node.replaceWith(...parts.flatMap((part) => [part, document.createElement("wbr")]).slice(0, -1));
+    }
+  }
+}
+
+breakNames();
 for (const table of document.querySelectorAll(".scroll > table:not(.samples)")) {
   if (table.tHead && table.tBodies[0].rows.length > 1) makeSortable(table);
   makeFilterable(table);

@@ -1,5 +1,7 @@
 """Numbers in words, as pages and messages say them."""
 
+from collections.abc import Sequence
+
 
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 image`, `2 images`.
@@ -10,6 +12,11 @@ def counted(number: int, one: str, many: str = "") -> str:
         many: what, if it is not; by default with an s.
     """
     return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(([", ".join(parts[:-1])] if len(parts) > 1 else []) + list(parts[-1:]))
 
 
 def as_sentence(text: str) -> str:

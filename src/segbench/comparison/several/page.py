@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segbench.comparison import plots
-from segbench.comparison.page import FILTERS
+from segbench.comparison.filters import FILTERS
 from segbench.comparison.several.board import Board, Row, make_board
 from segbench.comparison.several.finished import Layout, Together, read_together
 from segbench.comparison.several.tables import text_table, write_tables
