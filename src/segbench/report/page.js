@@ -120,9 +120,9 @@ function unfold() {
   if (target) target.scrollIntoView();
 }
 
-/** Names of candidates break after an underscore, where they must break at all. */
+/** Names of candidates and images break after an underscore, where they must break at all. */
 function breakNames() {
-  for (const head of document.querySelectorAll("th")) {
+  for (const head of document.querySelectorAll("th, figcaption")) {
     for (const node of [...head.childNodes]) {
       const parts = node.nodeType === Node.TEXT_NODE ? node.data.split(/(?<=_)/) : [];
       if (parts.length > 1) node.replaceWith(...parts.flatMap((part) => [part, document.createElement("wbr")]).slice(0, -1));

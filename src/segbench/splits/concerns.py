@@ -101,7 +101,7 @@ def headline(concerns: Sequence[Concern]) -> str:
         return f"{may}: {' and '.join(wrong)}.{more}"
     if others:
         return f"Nothing leaks through this split, but {others} {points} before it is used."
-    return "These data may be used: nothing leaks through the split, and nothing needs a decision."
+    return "These data may be used: nothing leaks, and nothing needs a decision."
 
 
 def warnings_of(
