@@ -432,9 +432,7 @@ def test_classes_by_split(tmp_path: Path) -> None:
     scores = read_scores(tmp_path / "out" / "split.json")["fold0"]
     assert scores["test"]["classes"] == {"crack": 1, "spall": 0, "rust": 2}
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert re.search(
-        r";spall</th><td>[\d.]+ %</td><td>3</td><td>0</td><td>0</td>", page
-    )
+    assert re.search(r";spall</th><td>[\d.]+ %</td><td>3</td><td>0</td><td>0</td>", page)
     assert re.search(r"</span>&nbsp;rust</th><td>[\d.]+ %</td><td>1</td><td>1</td><td>2</td>", page)
 
 
