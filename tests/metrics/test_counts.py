@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
 from segbench.images import IGNORE
 from segbench.metrics import counts as metrics
@@ -197,5 +197,11 @@ def test_one_image_alone_counts_as_in_a_batch(num_classes: int) -> None:
     batch = torch.from_numpy(pred)[None], torch.from_numpy(mask)[None]
     assert np.array_equal(cells, count(*batch, range(1, num_classes))[0].numpy())
     assert np.array_equal(correct, count_correct(*batch)[0].numpy())
+    matrix = metrics.confusion(pred, mask, num_classes)
+    kept = mask != IGNORE
+    assert np.array_equal(matrix, confusion_matrix(mask[kept], pred[kept]))
+    of_matrix = metrics.of_confusion(matrix, range(1, num_classes))
+    assert np.array_equal(of_matrix[0], cells)
+    assert np.array_equal(of_matrix[1], correct)
     with pytest.raises(ValueError, match="differ in shape"):
         metrics.count_image(pred[:-1], mask, range(1, num_classes))

@@ -97,8 +97,8 @@ class Scorer:
         for name in self.extra:
             if name in OPTIONAL_METRICS:
                 row |= OPTIONAL_METRICS[name](evidence)
-        cells, correct = counts.count_image(default.pred_mask, default.mask, self.scheme.scored)
         matrix = counts.confusion(default.pred_mask, default.mask, self.scheme.num_classes)
+        cells, correct = counts.of_confusion(matrix, self.scheme.scored)
         where = np.nonzero(matrix)
         confused = np.stack([*where, matrix[where]], axis=1).astype(np.uint32)
         return ImageScores(row, cells, correct, default.soft, confused)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import IGNORE, Pixels, histogram
+from segbench.images import IGNORE, Pixels, histogram, joint_histogram
 from segbench.metrics.definition import Definition
 
 TP, FP, FN, TN = range(4)
@@ -39,10 +39,7 @@ def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tu
         _count_classes(class_ids, *part)
         for part in ((mask, agree), (pred_mask, counted), (mask, counted))
     )
-    cells = np.empty((len(class_ids), 4), np.int64)
-    cells[:, TP], cells[:, FP], cells[:, FN] = right, found - right, there - right
-    cells[:, TN] = correct[1] - found - there + right
-    return cells, correct
+    return _cells_of(right, found, there, int(correct[1])), correct
 
 
 def _count_classes(
@@ -62,9 +59,23 @@ def confusion(pred_mask: Pixels, mask: Pixels, num_classes: int) -> Counts:
         mask: (H, W) class ids, 255 where ignored, which is in no cell.
         num_classes: C, with the background.
     """
-    there = mask != IGNORE
-    cells = mask[there].astype(np.int64) * num_classes + pred_mask[there]
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return joint_histogram(mask, pred_mask, num_classes)
+
+
+def of_confusion(matrix: Counts, class_ids: Sequence[int]) -> tuple[Counts, Counts]:
+    """What `count_image` counts, from a confusion matrix (C, C): (F, 4) and (2,)."""
+    right, found, there = (
+        one[list(class_ids)] for one in (matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1))
+    )
+    correct = np.array([matrix.trace(), matrix.sum()])
+    return _cells_of(right, found, there, int(correct[1])), correct
+
+
+def _cells_of(right: Counts, found: Counts, there: Counts, counted: int) -> Counts:
+    cells = np.empty((len(right), 4), np.int64)
+    cells[:, TP], cells[:, FP], cells[:, FN] = right, found - right, there - right
+    cells[:, TN] = counted - found - there + right
+    return cells
 
 
 def accuracy(correct: Counts) -> Ratios:
