@@ -26,8 +26,7 @@ def test_worst_and_best_class() -> None:
 def test_classes_that_are_taken_for_others() -> None:
     shares = np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [np.nan] * 3])
     assert confusions_said(shares, ["sky", "pole", "car"]) == (
-        "Most often it takes pole for sky (60 % of its pixels) and sky for pole (10 % of its "
-        "pixels)."
+        "Most often it takes pole for sky (60 % of its pixels) and sky for pole (10 %)."
     )
     assert confusions_said(np.eye(2), ["sky", "pole"]) == ""
 

@@ -132,8 +132,9 @@ def confusions_said(shares: NDArray[np.float64], names: Sequence[str]) -> str:
     wrong = np.nan_to_num(shares - np.diag(np.diag(shares)))
     places = [divmod(int(at), len(names)) for at in np.argsort(-wrong, axis=None, kind="stable")]
     found = [
-        f"{names[true]} for {names[taken]} ({100 * wrong[true, taken]:.0f} % of its pixels)"
-        for true, taken in places[:MOST_NAMED]
+        f"{names[true]} for {names[taken]} ({100 * wrong[true, taken]:.0f} %"
+        f"{' of its pixels' if at == 0 else ''})"
+        for at, (true, taken) in enumerate(places[:MOST_NAMED])
         if wrong[true, taken] >= OFTEN
     ]
     return f"Most often it takes {listed(found)}." if found else ""
@@ -143,8 +144,8 @@ def failures_said(content: Content) -> str:
     """How bad the champion's worst test images are, and which group is the hardest."""
     alias, metric = content.leaderboard.aliases[0], content.params.comparison.metric
     said = (
-        f"{alias} reaches {metric} {content.single_images.worst[0]:.3f} on the worst tenth of "
-        "test images"
+        f"{alias} scores {content.single_images.worst[0]:.3f} {metric} on the worst tenth of test "
+        "images"
     )
     groups = [part for part in content.subgroups if part.kind in ("group", "hardest groups")]
     if groups:
