@@ -19,7 +19,7 @@ from segbench.comparison.leaderboard import make_leaderboard
 from segbench.errors import InputError
 from segbench.evaluation.results import RunResult, write_images
 from segbench.params import Params
-from support.comparison import FACTS, elsewhere, evaluated
+from support.comparison import DICE, FACTS, elsewhere, evaluated
 from support.own_folder import own
 
 
@@ -156,12 +156,12 @@ def test_what_the_stages_left_is_read_and_written_as_a_table(
     board = make_leaderboard(params, runs)
     found = read_external_sets(params.comparison, board, runs, *left(runs, tmp_path))
     assert [one.name for one in found] == ["clinic"]
-    write_external(found, "dice", tmp_path / "external.csv")
+    write_external(found, DICE, tmp_path / "external.csv")
     table = pd.read_csv(tmp_path / "external.csv")
     assert table["candidate"].tolist() == [row.alias for row in found[0].rows]
     assert table["rank"].tolist() == [row.rank for row in found[0].rows]
     assert table["dice_per_image"].to_numpy() == pytest.approx(table["score"].to_numpy())
-    write_external([], "dice", tmp_path / "none.csv")
+    write_external([], DICE, tmp_path / "none.csv")
     assert (tmp_path / "none.csv").read_text().startswith("external,candidate,rank,test_rank,score")
     assert len(pd.read_csv(tmp_path / "none.csv")) == 0
 

@@ -14,14 +14,15 @@ from segbench.comparison.cheapest import find_cheapest
 from segbench.comparison.data_facts import data_facts
 from segbench.comparison.examples import pick_examples
 from segbench.comparison.leaderboard import make_leaderboard
+from segbench.comparison.scores import score_array
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import to_table
 from segbench.comparison.verdict import caveats, verdict_sentence
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result, score_array
+from segbench.evaluation.results import RunResult, read_result
 from segbench.params import Params
 from segbench.report.links import picture_mode
-from support.comparison import COST, evaluated
+from support.comparison import COST, DICE, evaluated
 from support.headers import HEADER
 
 COSTS = {"regnetx_002": replace(COST, parameters=2_700_000), "resnet18": COST}
@@ -191,7 +192,7 @@ def test_an_unstable_candidate_is_named(params: Params) -> None:
     told = " ".join(caveats(params.comparison, board, {}))
     assert board.unstable == ["regnetx_002"]
     assert "Unstable: the scores of regnetx_002 differ more from seed to seed" in told
-    table = to_table(board.rows, COSTS).set_index("candidate")
+    table = to_table(board, COSTS).set_index("candidate")
     gap = board.rows[1].difference_to_champion
     assert gap is not None
     assert table["relation"].to_dict()[board.rows[1].alias] == board.rows[1].relation
@@ -236,7 +237,7 @@ def test_one_of_anything_is_a_caveat(tree: dict[str, Any]) -> None:
     ):
         assert caveat in told
     assert np.isnan(found.rows[0].p_best)
-    assert np.isnan(to_table(found.rows, {"resnet18": COST}).loc[0, "test_low"])
+    assert np.isnan(to_table(found, {"resnet18": COST}).loc[0, "test_low"])
 
 
 def test_one_candidate_is_not_the_best(tree: dict[str, Any]) -> None:
@@ -250,7 +251,7 @@ def test_one_candidate_is_not_the_best(tree: dict[str, Any]) -> None:
 
 def test_scores_are_means_over_images_and_seeds(params: Params) -> None:
     runs = [evaluated("resnet18", 0, 0.7, 0.6), evaluated("resnet18", 1, 0.7, 0.8)]
-    scores, groups, folds = score_array(runs, ["resnet18"], "test", "dice")
+    scores, groups, folds, _ = score_array(runs, ["resnet18"], "test", DICE)
     assert scores.shape == (1, 2, 60)
     assert len(set(groups)) == 30
     assert set(folds) == {0}
@@ -262,7 +263,7 @@ def test_runs_of_other_images_are_not_compared(params: Params) -> None:
     with pytest.raises(
         InputError, match=r"regnetx_002-fold0-seed0 was scored on other test images"
     ):
-        score_array(runs, ["resnet18", "regnetx_002"], "test", "dice")
+        score_array(runs, ["resnet18", "regnetx_002"], "test", DICE)
 
 
 def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
@@ -271,12 +272,12 @@ def test_a_candidate_without_any_score_is_not_ranked(params: Params) -> None:
     with pytest.raises(
         InputError, match=r"resnet18: no val image defines its dice, as where none has an object"
     ):
-        score_array([run], ["resnet18"], "val", "dice")
+        score_array([run], ["resnet18"], "val", DICE)
 
 
 def test_subgroups_hold_every_image_once_by_each_kind() -> None:
     runs = [evaluated(alias, seed, 0.7, 0.6) for alias in ("a", "b") for seed in (0, 1)]
-    found = find_subgroups(runs, ["a", "b"], "dice", 0.95)
+    found = find_subgroups(runs, ["a", "b"], DICE, 0.95)
     kinds = list(dict.fromkeys(part.kind for part in found))
     assert kinds == ["stratum", "object size", "objects", "hardest groups"]
     for kind in kinds[:3]:
@@ -296,7 +297,7 @@ def test_a_subgroup_without_any_score_has_no_mean() -> None:
     runs = [evaluated(alias, 0, 0.7, 0.6) for alias in ("a", "b")]
     for run in runs:
         run.images.loc[run.images["stratum"] == "near", "dice"] = np.nan
-    found = find_subgroups(runs, ["a", "b"], "dice", 0.95)
+    found = find_subgroups(runs, ["a", "b"], DICE, 0.95)
     near = next(part for part in found if part.label == "near")
     assert all(np.isnan([one.mean, one.low, one.high]).all() for one in near.scores)
 

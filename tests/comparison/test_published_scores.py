@@ -18,8 +18,9 @@ from segbench.comparison.published import (
     measure,
     split_difference,
 )
+from segbench.comparison.scores import Scores
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, Scores, write_images, write_soft
+from segbench.evaluation.results import RunResult, write_images, write_soft
 from segbench.labels import LabelScheme
 from segbench.metrics.counts import COUNTS, TN, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch

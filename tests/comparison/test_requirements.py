@@ -78,9 +78,7 @@ def test_columns_of_the_table_are_names_of_requirements(params: Params) -> None:
     found = make_leaderboard(params, [evaluated(alias, 0, 0.8, 0.7) for alias in aliases])
     costs = dict.fromkeys(aliases, COST)
     known = report_values(found, costs)
-    scores = [
-        name.removeprefix("test_") for name in to_table(found.rows, costs) if "_per_image" in name
-    ]
+    scores = [name.removeprefix("test_") for name in to_table(found, costs) if "_per_image" in name]
     assert len(scores) == 4 * len(MASK_METRICS) + 1
     assert "dice_per_image_original_chosen" in scores
     for name in scores:

@@ -6,7 +6,7 @@ import pytest
 
 from segbench.comparison.single_images import ranks, spread_over_images
 from segbench.evaluation.results import RunResult
-from support.comparison import evaluated
+from support.comparison import DICE, evaluated
 
 
 def _test_rows(run: RunResult) -> pd.Index:
@@ -30,7 +30,7 @@ def runs() -> list[RunResult]:
 
 
 def test_images_without_an_object_are_a_question_of_their_own(runs: list[RunResult]) -> None:
-    found = spread_over_images(runs, ["a", "b"], "dice", 0.95)
+    found = spread_over_images(runs, ["a", "b"], DICE, 0.95)
     assert found.empty == 6
     assert [one.mean for one in found.left_empty] == pytest.approx([4 / 6, 1.0])
     first = found.left_empty[0]
@@ -38,7 +38,7 @@ def test_images_without_an_object_are_a_question_of_their_own(runs: list[RunResu
 
 
 def test_the_rule_for_empty_images_can_turn_the_ranking(runs: list[RunResult]) -> None:
-    by_rule = spread_over_images(runs, ["a", "b"], "dice", 0.95).by_rule
+    by_rule = spread_over_images(runs, ["a", "b"], DICE, 0.95).by_rule
     assert by_rule["left out"] == pytest.approx([54 * 0.8 / 56, 0.75])
     assert by_rule["count as 1"] == pytest.approx([(54 * 0.8 + 4) / 60, (54 * 0.75 + 6) / 60])
     assert by_rule["objects only"] == pytest.approx([0.8, 0.75])
@@ -47,7 +47,7 @@ def test_the_rule_for_empty_images_can_turn_the_ranking(runs: list[RunResult]) -
 
 
 def test_median_and_worst_tenth(runs: list[RunResult]) -> None:
-    found = spread_over_images(runs, ["a", "b"], "dice", 0.95)
+    found = spread_over_images(runs, ["a", "b"], DICE, 0.95)
     # Of 56 scores of `a`, the worst 6 are two zeros and four of the others.
     assert found.worst == pytest.approx([4 * 0.8 / 6, 0.75])
     assert found.median == pytest.approx([0.8, 0.75])
@@ -57,7 +57,7 @@ def test_seeds_are_averaged_over_those_that_have_a_score() -> None:
     runs = [evaluated("a", seed, 0.7, 0.6) for seed in (0, 1)]
     test = [_test_rows(run) for run in runs]
     runs[0].images.loc[test[0][0], "dice"] = np.nan
-    found = spread_over_images(runs, ["a"], "dice", 0.95)
+    found = spread_over_images(runs, ["a"], DICE, 0.95)
     assert found.scores[0, 0] == pytest.approx(runs[1].images.loc[test[1][0], "dice"])
 
 

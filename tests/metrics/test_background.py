@@ -204,7 +204,7 @@ def test_the_interval_of_mean_iou_is_that_of_resampled_groups() -> None:
     share = np.clip(np.array([0.9, 0.7, 0.5]) + hardness[groups, None], 0.05, 1)
     hits = np.rint(there * share).astype(np.int64)
     cells = np.stack([hits, there - hits, there - hits, 9999 - there], axis=2)
-    parts = counts.mean_iou_parts(cells)
+    parts = counts.mean_ratio_parts(cells, "iou")
     drawn = []
     for _ in range(2000):
         picked = rng.integers(0, 60, 60)

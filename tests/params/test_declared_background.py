@@ -103,7 +103,7 @@ def test_a_share_of_foreground_is_expected_where_it_means_something() -> None:
     [
         ("dice_class_cra", "no class with a score is called 'cra' (did you mean car?); take from "),
         ("dice_class_road", "take from dice_class_sky, dice_class_car"),
-        ("jaccard", "comparison.metric: string should match pattern"),
+        ("jaccard", "comparison.metric: no metric 'jaccard' is reported"),
     ],
 )
 def test_a_class_that_cannot_rank(

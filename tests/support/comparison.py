@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from segbench.comparison.leaderboard import POOLED
+from segbench.comparison.ranking import Ranking
 from segbench.evaluation.costs import Cost, Quartiles
 from segbench.evaluation.results import RunResult
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
+from segbench.params.metric_names import parts_of
 
+DICE = Ranking(parts_of("dice"), False, "", 1.0, 0.01)
 COST = Cost("", 10**6, 10**9, 4 * 10**6, Quartiles(5, 4, 6), Quartiles(9, 8, 10), 100.0)
 
 

@@ -40,7 +40,7 @@ def find_cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Co
         row
         for row in board.rows[1:]
         if row.difference_to_champion
-        and not_worse(row.difference_to_champion, params.smallest_that_matters)
+        and not_worse(board.gain(row.difference_to_champion), params.smallest_that_matters)
     ]
     found = min(as_good, key=lambda row: values[row.alias])
     return Cheapest(

@@ -9,14 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.arrays.store import Header
-from segbench.comparison.published import RATIOS, normalised
+from segbench.comparison.published import normalised
+from segbench.comparison.scores import column_arrays
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.uncertainty import intervals
-from segbench.evaluation.results import RunResult, column_arrays, read_confusion
+from segbench.evaluation.results import RunResult, read_confusion
 from segbench.files import atomic_file
 from segbench.metrics.catalogue import MOST_CLASSES
-from segbench.metrics.counts import COUNTS, FN, TP
+from segbench.metrics.counts import COUNTS, FN, RATIOS, TP
 
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
@@ -71,7 +72,7 @@ def find_class_scores(
         columns = [f"{cell}_{class_id}" for cell in COUNTS]
         arrays = column_arrays(runs, aliases, "test", columns)
         cells = [arrays[name].values for name in columns]  # each (C, S, N)
-        _, groups, folds = arrays[columns[0]]
+        _, groups, folds, _ = arrays[columns[0]]
         name, holds = header.dataset.classes[class_id], (cells[TP] + cells[FN])[0, 0] > 0
         if not holds.any():
             found += [ClassScore(alias, name, 0, *[NOTHING] * 3) for alias in aliases]

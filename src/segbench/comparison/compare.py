@@ -20,11 +20,12 @@ from segbench.comparison.content import Content
 from segbench.comparison.examples import draw_gallery
 from segbench.comparison.expenses import Expenses, gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
-from segbench.comparison.leaderboard import Leaderboard, make_leaderboard
+from segbench.comparison.leaderboard import Leaderboard, make_leaderboard, per_image
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
 from segbench.comparison.page import write_report
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
+from segbench.comparison.ranking import mean_of
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
 from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
@@ -116,7 +117,7 @@ def compare(params: Params, paths: Paths) -> str:
             ),
             confusion=confusion_of([run for run in rivals if run.alias == board.aliases[0]]),
             subgroups=find_subgroups(
-                *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
+                *(rivals, board.aliases, board.ranking, params.comparison.confidence)
             ),
             gallery=draw_gallery(
                 params,
@@ -127,19 +128,19 @@ def compare(params: Params, paths: Paths) -> str:
                 paths.out / "pictures",
             ),
             single_images=spread_over_images(
-                *(rivals, board.aliases, params.comparison.metric, params.comparison.confidence)
+                *(rivals, board.aliases, board.ranking, params.comparison.confidence)
             ),
             preview=paths.preview,
             trained=paths.trained,
             provenance=provenance.tags(),
         )
         write_report(content, paths.reports)
-        write_tables(board, expenses.predicting, params.comparison.metric, paths.reports)
+        write_tables(board, expenses.predicting, paths.reports)
         write_class_scores(content.class_scores, paths.reports / "classes.csv")
         write_confusion_table(
             content.confusion, header.dataset.classes, paths.reports / "confusion.csv"
         )
-        write_external(external, params.comparison.metric, paths.reports / "external.csv")
+        write_external(external, board.ranking, paths.reports / "external.csv")
         _fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
         table = text_table(params.comparison, board, content.verdict)
@@ -216,8 +217,8 @@ def _describe(
         for alias, cost in expenses.predicting.items()
     }
     ranks = {row.alias: {rank_metric(chosen.name): float(row.rank)} for row in board.rows}
-    ranking = {split: f"{chosen.name}/{split}_{chosen.metric}" for split in ("test", "val")}
-    own = f"{chosen.metric}_per_image"
+    ranking = {split: f"{chosen.name}/{split}_{board.ranking.name}" for split in ("test", "val")}
+    own = per_image(board.ranking.name)
     others = [
         f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image_original", "dice_micro")
     ]
@@ -241,7 +242,10 @@ def _describe(
                 key: round(value, 3) if key in costs[run.alias] else value
                 for key, value in {
                     **ranks.get(run.alias, {}),
-                    **{key: _mean_score(run, split, chosen) for split, key in ranking.items()},
+                    **{
+                        key: mean_of([board.ranking.of_images(run, split)])
+                        for split, key in ranking.items()
+                    },
                     **costs[run.alias],
                 }.items()
                 if value is not None and np.isfinite(value)
@@ -256,14 +260,9 @@ def _describe(
             sorted(costs[aliases[0]], key=lambda cost: chosen.cost not in cost),
             now,
             _pictures(chosen, runs),
+            board.ranking.lower_is_better,
         ),
     )
-
-
-def _mean_score(run: RunResult, split: str, chosen: Comparison) -> float:
-    """Of one run, by the metric that ranks, which evaluation may not have sent to MLflow."""
-    scores = run.images.loc[run.images["split"] == split, chosen.metric].to_numpy(float)
-    return float(np.nanmean(scores)) if np.isfinite(scores).any() else np.nan
 
 
 def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
@@ -281,7 +280,7 @@ def _fill_record(record: Record, content: Content, reports: Path) -> None:
     preview = content.preview
     record.artifact(f"data/{preview.name}").write_bytes(preview.read_bytes())
     champion = content.leaderboard.rows[0]
-    metric = f"{content.params.comparison.metric}_per_image"
+    metric = per_image(content.leaderboard.ranking.name)
     # Under the keys of the runs below it.
     record.log(0, {f"val/{metric}": champion.val.mean, f"test/{metric}": champion.test.mean})
     for one in content.external:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from segbench.arrays.store import Header
+from segbench.comparison.ranking import Ranking, ranking_of
 from segbench.evaluation.results import RunResult
 from segbench.params import Params
 
@@ -59,7 +61,7 @@ def data_facts(
     if dataset.citation:
         facts["Cite"] = dataset.citation
     for split, label in (("val", "Validation"), ("test", "Test")):
-        facts[label] = _count_images(runs, split, chosen.metric)
+        facts[label] = _count_images(runs, split, ranking_of(params))
     points = len(chosen.candidates) - len(params.rivals)
     facts["Runs"] = (
         f"{len(runs)}: {len(params.rivals)} candidates"
@@ -69,15 +71,17 @@ def data_facts(
     return facts
 
 
-def _count_images(runs: list[RunResult], split: str, metric: str) -> str:
+def _count_images(runs: list[RunResult], split: str, ranking: Ranking) -> str:
     """Images and groups, and how many images have no score in all runs, or in some."""
     rows = pd.concat([run.images[run.images["split"] == split] for run in runs])
     # Under cross-validation an image may be one of validation in several folds.
-    without = rows[metric].isna().groupby([rows["id"], rows["group"]])
+    values = np.concatenate([ranking.of_images(run, split).values for run in runs])
+    without = pd.Series(np.isnan(values), rows.index).groupby([rows["id"], rows["group"]])
     in_all, in_some = int(without.all().sum()), int(without.any().sum())
     said = f"{len(without)} images in {rows['group'].nunique()} groups"
     if in_all:
-        empty = "truth" if metric == "recall" else "truth and prediction"
+        recall = ranking.parts.stem.startswith("recall")
+        empty = "truth" if recall else "truth and prediction"
         said += f", {in_all} without score ({empty} empty)"
     if in_some > in_all:
         said += (

@@ -11,6 +11,7 @@ from PIL import Image
 
 from segbench.arrays.store import Header, open_arrays
 from segbench.arrays.tiling import StitchedImages
+from segbench.comparison.ranking import Ranking, ranking_of
 from segbench.evaluation.results import RunResult, read_predictions
 from segbench.files import atomic_folder
 from segbench.params import Params
@@ -76,8 +77,9 @@ def draw_gallery(
     """
     fold = params.comparison.folds[0]
     first = {run.alias: run for run in reversed(runs) if run.fold == fold}
-    scores = pd.DataFrame({alias: _test_scores(run, params) for alias, run in first.items()})
-    picked = pick_examples(scores, params.report.num_samples)
+    ranking = ranking_of(params)
+    scores = pd.DataFrame({alias: _test_scores(run, ranking) for alias, run in first.items()})
+    picked = pick_examples(scores, params.report.num_samples, ranking.lower_is_better)
     drawn_of = aliases[:MOST_DRAWN]
     number = max(1, sum(map(len, picked.values()))) * (2 + len(drawn_of))
     size = min(SHOWN_SIZE, int((MOST_PIXELS / number) ** 0.5))
@@ -111,22 +113,25 @@ def draw_gallery(
         return {kind: [draw(id) for id in ids] for kind, ids in picked.items()}
 
 
-def pick_examples(scores: pd.DataFrame, count: int) -> dict[str, list[str]]:
+def pick_examples(
+    scores: pd.DataFrame, count: int, lower_is_better: bool = False
+) -> dict[str, list[str]]:
     """Ids of images to show, none twice.
 
     Args:
         scores: a row an image, by id, a column a candidate.
         count: of each sort.
+        lower_is_better: the highest are the worst.
     """
     there = scores.dropna(how="all")
     apart = (there.max(axis=1) - there.min(axis=1)).sort_values(ascending=False, kind="stable")
-    mean = there.mean(axis=1).sort_values(kind="stable")
+    mean = there.mean(axis=1).sort_values(kind="stable", ascending=not lower_is_better)
     disagree = [str(id) for id in apart.index[:count]] if scores.shape[1] > 1 else []
     worst = [str(id) for id in mean.index if id not in disagree][:count]
     # No picture twice: embedded, it would count twice.
     return {kind: ids for kind, ids in (("disagree", disagree), ("worst", worst)) if ids}
 
 
-def _test_scores(run: RunResult, params: Params) -> pd.Series:
-    rows = run.images[run.images["split"] == "test"]
-    return rows.set_index("id")[params.comparison.metric]
+def _test_scores(run: RunResult, ranking: Ranking) -> pd.Series:
+    ids = run.images.loc[run.images["split"] == "test", "id"]
+    return pd.Series(ranking.of_images(run, "test").values, index=ids)

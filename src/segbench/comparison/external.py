@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.leaderboard import Leaderboard, per_image, scores_of_masks
+from segbench.comparison.ranking import Ranking
+from segbench.comparison.scores import score_array
+from segbench.comparison.single_images import ranks
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.uncertainty import intervals
@@ -24,7 +27,6 @@ from segbench.evaluation.results import (
     external_key,
     read_external,
     read_external_facts,
-    score_array,
 )
 from segbench.files import atomic_file
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
@@ -42,11 +44,12 @@ class ExternalRow:
 
     Attributes:
         alias: of the candidate.
-        rank: 1 plus the number of candidates whose mean is higher; None without a score.
+        rank: 1 plus the number of candidates whose mean is better; None without a score.
         test_rank: the same on the test set.
         score: what ranks, with its interval; NaN where truth and prediction are empty in all.
         test: the same on the test set.
-        scores: by column of the rows of images: each metric with the endings of `VARIANTS`.
+        scores: by column of the rows of images: each metric with the endings of `VARIANTS`, and
+            the one that ranks.
         pooled: of `SHOWN`, of the pixels of all images.
     """
 
@@ -128,7 +131,7 @@ def judge(
         there: all runs, with the rows and scores of that set.
     """
     rows = _rows(params, board, name, there)
-    sentence = sentence_of(name, params.metric, board.aliases[0], rows)
+    sentence = sentence_of(name, board.ranking, board.aliases[0], rows)
     return ExternalSet(name, facts, rows, sentence, warning_of(name, facts))
 
 
@@ -136,15 +139,14 @@ def _rows(
     params: Comparison, board: Leaderboard, name: str, there: Sequence[RunResult]
 ) -> list[ExternalRow]:
     tests = {row.alias: row.test for row in board.rows}
-    scores = _intervals(params, there, board.aliases)
-    ranks, test_ranks = _ranks(scores), _ranks(tests)
+    scores = _intervals(params, there, board)
+    own_ranks, test_ranks = (_ranks(each, board.ranking) for each in (scores, tests))
     rows = []
     for alias in board.aliases:
         own = [run for run in there if run.alias == alias]
-        names = dict.fromkeys([*MASK_METRICS, params.metric])
-        columns = [f"{metric}{ending}" for metric in names for ending in VARIANTS]
-        # Of a class and of mean IoU there are no scores of other masks: these are NaN.
-        means = pd.concat([run.images for run in own]).reindex(columns=columns).mean()
+        columns = [f"{metric}{ending}" for metric in MASK_METRICS for ending in VARIANTS]
+        means = pd.concat([run.images for run in own])[columns].mean()
+        of_masks = scores_of_masks(own, EXTERNAL, board.ranking)
         pooled = {
             metric: [run.summary[f"{external_key(name)}/{metric}_micro"] for run in own]
             for metric in SHOWN
@@ -152,11 +154,11 @@ def _rows(
         rows.append(
             ExternalRow(
                 alias,
-                ranks[alias],
+                own_ranks[alias],
                 test_ranks[alias],
                 scores[alias],
                 tests[alias],
-                {str(column): float(value) for column, value in means.items()},
+                of_masks | {str(column): float(value) for column, value in means.items()},
                 {metric: _mean(values) for metric, values in pooled.items()},
             )
         )
@@ -164,30 +166,26 @@ def _rows(
 
 
 def _intervals(
-    params: Comparison, there: Sequence[RunResult], aliases: Sequence[str]
+    params: Comparison, there: Sequence[RunResult], board: Leaderboard
 ) -> dict[str, Interval]:
     """Mean of each candidate with its interval: the one place that calls the statistics."""
-    nothing = Interval(np.nan, np.nan, np.nan)
-    scored = [
-        alias
-        for alias in aliases
-        if any(run.images[params.metric].notna().any() for run in there if run.alias == alias)
-    ]
+    nothing, aliases, ranking = Interval(np.nan, np.nan, np.nan), board.aliases, board.ranking
+    known = {
+        run.alias for run in there if not np.isnan(ranking.of_images(run, EXTERNAL).values).all()
+    }
+    scored = [alias for alias in aliases if alias in known]
     if not scored:
         return dict.fromkeys(aliases, nothing)
     chosen = [run for run in there if run.alias in scored]
-    panel = Panel(*score_array(chosen, scored, EXTERNAL, params.metric))
-    found = intervals(panel, params.confidence)
+    panel = Panel(*score_array(chosen, scored, EXTERNAL, ranking))
+    found = intervals(panel, params.confidence, ranking.most)
     return dict.fromkeys(aliases, nothing) | dict(zip(scored, found, strict=True))
 
 
-def _ranks(scores: Mapping[str, Interval]) -> dict[str, int | None]:
+def _ranks(scores: Mapping[str, Interval], ranking: Ranking) -> dict[str, int | None]:
     """By mean alone; equal means share a rank."""
-    means = {alias: score.mean for alias, score in scores.items()}
-    return {
-        alias: None if np.isnan(mean) else 1 + sum(other > mean for other in means.values())
-        for alias, mean in means.items()
-    }
+    means = np.array([score.mean for score in scores.values()])
+    return dict(zip(scores, ranks(means, ranking.lower_is_better), strict=True))
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -195,16 +193,16 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean([np.nan if value is None else value for value in values]))
 
 
-def sentence_of(name: str, metric: str, champion: str, rows: Sequence[ExternalRow]) -> str:
+def sentence_of(name: str, ranking: Ranking, champion: str, rows: Sequence[ExternalRow]) -> str:
     """Whether the champion is first on an external set, and how many pairs change their order.
 
     Args:
         name: of the set.
-        metric: that ranks.
+        ranking: the metric that ranks.
         champion: chosen on validation.
         rows: the candidates, the best first.
     """
-    own = next(row for row in rows if row.alias == champion)
+    own, metric = next(row for row in rows if row.alias == champion), ranking.name
     if own.rank is None:
         return (
             f"{champion}, the champion on validation, has no {metric} on {name}: truth and "
@@ -266,19 +264,20 @@ def warning_of(name: str, facts: Mapping[str, Any]) -> str:
     )
 
 
-def write_external(sets: Sequence[ExternalSet], metric: str, path: Path) -> None:
+def write_external(sets: Sequence[ExternalSet], ranking: Ranking, path: Path) -> None:
     """Write a CSV row for each external set and candidate; only the header without any set.
 
     Args:
         sets: to write.
-        metric: that ranks.
+        ranking: the metric that ranks.
         path: of the file.
     """
+    chosen = ranking.by_rule
     columns = [
         *("external", "candidate", "rank", "test_rank", "score", "score_low", "score_high", "test"),
         *("images", "groups", "in_training"),
         *(f"{name}_per_image" for name in SHOWN),
-        f"{metric}_per_image_chosen",
+        per_image(chosen.name),
         *(f"{name}_micro" for name in SHOWN),
     ]
     rows = [
@@ -287,7 +286,7 @@ def write_external(sets: Sequence[ExternalSet], metric: str, path: Path) -> None
             *(row.score.mean, row.score.low, row.score.high, row.test.mean),
             *(one.facts["images"], one.facts["groups"], sum(one.facts["in_training"].values())),
             *(row.scores[name] for name in SHOWN),
-            row.scores[f"{metric}_chosen"],
+            row.scores[chosen.name],
             *(row.pooled[name] for name in SHOWN),
         ]
         for one in sets

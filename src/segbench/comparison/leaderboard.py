@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from segbench.comparison.coverage import SimulatedCase, nearest_case
+from segbench.comparison.ranking import Ranking, mean_of, ranking_of
+from segbench.comparison.scores import score_array, upward
 from segbench.comparison.statistics.decisions import (
     Relation,
     probability_not_worse,
@@ -27,11 +29,12 @@ from segbench.comparison.statistics.uncertainty import (
     intervals,
     selection_optimism,
 )
-from segbench.evaluation.results import RunResult, score_array
+from segbench.evaluation.results import RunResult
 from segbench.metrics.catalogue import DEFINITIONS, MASK_METRICS, VARIANTS
 from segbench.metrics.counts import MEANS_OF_CLASSES
 from segbench.params import Params
 from segbench.params.compare import Comparison
+from segbench.params.metric_names import parts_of
 from segbench.params.model import Candidate
 
 POOLED = (
@@ -58,10 +61,12 @@ class LeaderboardRow:
         seeds: the same on test for each seed.
         p_best: probability that no other is better on test; NaN with one group of images, and for
             a candidate without others.
-        difference_to_champion: on the same test images; None for the champion.
+        difference_to_champion: on the same test images, this candidate's score minus the
+            champion's; None for the champion.
         relation: what that difference says; None for the champion.
         p_not_worse: probability that it is not worse than the champion by as much as matters.
-        scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`.
+        scores: every metric per image on test, with the endings of `metrics.catalogue.VARIANTS`,
+            and the one that ranks with those that it has.
         pooled: of the pixels of all test images, means over classes and `dice_class_<name>` too if
             there are several, and the soft dice of batches; means over runs.
     """
@@ -88,6 +93,7 @@ class Leaderboard:
     """The candidates in order, and what holds of all of them.
 
     Attributes:
+        ranking: the metric that ranks.
         rows: best on validation first, so that the champion is the first.
         differences: on test, by pair of numbers of rows (i, j), i < j; those to the champion are a
             family of their own.
@@ -106,6 +112,7 @@ class Leaderboard:
         simulated: the nearest design whose claims were checked; None where none is made.
     """
 
+    ranking: Ranking
     rows: list[LeaderboardRow]
     differences: dict[tuple[int, int], Difference]
     design: Design
@@ -126,6 +133,10 @@ class Leaderboard:
         """The candidates in order."""
         return [row.alias for row in self.rows]
 
+    def gain(self, difference: Difference) -> Difference:
+        """A difference such that above 0 is better, whichever way the metric goes."""
+        return difference.negated if self.ranking.lower_is_better else difference
+
     @property
     def pairwise(self) -> list[list[Difference | None]]:
         """The differences as a square, row minus column; None on the diagonal."""
@@ -144,15 +155,14 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
 
     Points of learning curves, which are trained on less, do not compete.
     """
-    chosen, listed = params.comparison, params.rivals
-    unordered = Panel(*score_array(runs, listed, "val", chosen.metric))
-    order = np.argsort(-np.nan_to_num(unordered.means, nan=-1.0), kind="stable")
+    chosen, listed, ranking = params.comparison, params.rivals, ranking_of(params)
+    unordered = Panel(*upward(score_array(runs, listed, "val", ranking), ranking))
+    order = np.argsort(-np.nan_to_num(unordered.means, nan=-np.inf), kind="stable")
     aliases = [listed[at] for at in order]
-    of_val, of_test = (
-        score_array(runs, aliases, split, chosen.metric) for split in ("val", "test")
-    )
-    val, test = Panel(*of_val), Panel(*of_test)
-    number, matters = len(aliases), chosen.smallest_that_matters
+    of_val, of_test = (score_array(runs, aliases, split, ranking) for split in ("val", "test"))
+    # Decisions are made of scores of which higher is better, and told of those that were measured.
+    val, test = (Panel(*upward(scores, ranking)) for scores in (of_val, of_test))
+    number, matters = len(aliases), ranking.matters
     is_tested = number > 1 and test.num_groups > 1
     to_champion, pairs = _differences(test, chosen)
     ranks = _shared_ranks(number, pairs, 1 - chosen.confidence)
@@ -161,7 +171,11 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
     if is_tested:
         p_best = best_probabilities(drawn)
     rows = []
-    val_means, test_means = (intervals(panel, chosen.confidence) for panel in (val, test))
+    measured = Panel(*of_test)
+    val_means, test_means = (
+        intervals(panel, chosen.confidence, ranking.most) for panel in (Panel(*of_val), measured)
+    )
+    told = {pair: gap.negated if ranking.lower_is_better else gap for pair, gap in pairs.items()}
     for at, alias in enumerate(aliases):
         own = [run for run in runs if run.alias == alias]
         gap = to_champion[at - 1] if at else None
@@ -175,19 +189,20 @@ def make_leaderboard(params: Params, runs: list[RunResult]) -> Leaderboard:
                 num_runs=len(own),
                 val=val_means[at],
                 test=test_means[at],
-                seeds=test.seed_means[at].tolist(),
+                seeds=measured.seed_means[at].tolist(),
                 p_best=float(p_best[at]),
-                difference_to_champion=gap,
+                difference_to_champion=told[0, at].turned if at else None,
                 relation=relation_of(gap, chosen.confidence, matters) if gap else None,
                 p_not_worse=probability_not_worse(drawn, at, 0, matters),
-                scores=_scores_per_image(own, chosen.metric),
+                scores=_scores_per_image(own, ranking),
                 pooled=_pooled_scores(own),
             )
         )
     unsteady = unstable(test.seed_means, 1 - chosen.confidence)
     return Leaderboard(
+        ranking=ranking,
         rows=rows,
-        differences=pairs,
+        differences=told,
         design=design_of(test),
         group_limit=group_limit(test),
         num_groups=test.num_groups,
@@ -211,7 +226,7 @@ def _choice_of_epoch(params: Params, runs: list[RunResult]) -> float:
     """Optimism of the score that ranks, mean over runs; epochs are chosen by dice."""
     if params.train.keep != "best":
         return 0.0
-    if params.comparison.metric != "dice":
+    if params.rank_name != ("dice", ""):
         return np.nan
     number = params.comparison.num_resamples
     return float(
@@ -254,8 +269,11 @@ def _shared_ranks(
 def per_image(column: str) -> str:
     """What a column of the rows of images is called as a mean over them, in tables and
     requirements: dice_per_image_chosen of dice_chosen."""
-    if column.startswith("mean_iou"):
+    name = parts_of(column)
+    if name.is_pooled or name.weighted:
         return column  # which is none
+    if name.by_class:
+        return column.replace("dice", "dice_per_image", 1)
     metric = next(
         (name for name in DEFINITIONS if re.fullmatch(f"{name}({'|'.join(VARIANTS)})", column)),
         re.sub(f"({'|'.join(sorted(VARIANTS[1:], key=len)[::-1])})$", "", column),
@@ -263,14 +281,33 @@ def per_image(column: str) -> str:
     return f"{metric}_per_image{column.removeprefix(metric)}"
 
 
-def _scores_per_image(runs: list[RunResult], metric: str) -> dict[str, float]:
+def told_scores(row: LeaderboardRow) -> dict[str, float]:
+    """Test scores of a candidate, as tables and requirements call them."""
+    return {per_image(name): value for name, value in row.scores.items()} | row.pooled
+
+
+def _scores_per_image(runs: list[RunResult], ranking: Ranking) -> dict[str, float]:
     rows = pd.concat([run.images for run in runs])
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
     columns += [name for name in DEFINITIONS if name in rows and name not in columns]
-    # Of a class and of mean IoU there are no scores of other masks: these are NaN.
-    columns += [f"{metric}{ending}" for ending in VARIANTS if f"{metric}{ending}" not in columns]
-    means = rows[rows["split"] == "test"].reindex(columns=columns).mean()
-    return {str(name): float(value) for name, value in means.items()}
+    means = rows[rows["split"] == "test"][columns].mean()
+    return scores_of_masks(runs, "test", ranking) | {
+        str(name): float(value) for name, value in means.items()
+    }
+
+
+def scores_of_masks(runs: list[RunResult], split: str, ranking: Ranking) -> dict[str, float]:
+    """The metric that ranks, by name with each ending of `VARIANTS`; NaN where it has no such
+    variant. Means over images and runs."""
+    found = {}
+    for ending in VARIANTS:
+        own = ranking.with_mask(ending)
+        if own.is_measured:
+            parts = [own.of_images(run, split) for run in runs]
+            found[own.name] = mean_of(parts)
+        else:
+            found[own.name] = np.nan
+    return found
 
 
 def _pooled_scores(runs: list[RunResult]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segbench.comparison.leaderboard import RANDOM_SEED, Leaderboard
+from segbench.comparison.scores import score_array, upward
 from segbench.comparison.statistics.decisions import Relation, relation_of
 from segbench.comparison.statistics.differences import Difference, Interval, compare
 from segbench.comparison.statistics.panel import FEWEST_FOLDS, FEWEST_SEEDS, Design, Panel
@@ -13,7 +14,7 @@ from segbench.comparison.statistics.power import resolvable
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, score_array
+from segbench.evaluation.results import RunResult
 from segbench.params import Params
 from segbench.params.compare import Comparison, RunKey
 
@@ -85,7 +86,7 @@ def find_learning_curves(
     Raises:
         InputError: for a run of a version that counted no groups.
     """
-    chosen, known = params.comparison, params.learning_curves
+    chosen, known, ranking = params.comparison, params.learning_curves, board.ranking
     curves = [known[alias] for alias in board.aliases if alias in known]
     if not curves:
         return []
@@ -93,13 +94,14 @@ def find_learning_curves(
     found = []
     for aliases in curves:
         ends = [aliases[-1], aliases[-2]]
-        panel = Panel(*score_array([*runs], ends, "test", chosen.metric))
+        panel = Panel(*upward(score_array(runs, ends, "test", ranking), ranking))
         pair = np.array([(0, 1)])
         (gain,) = compare(panel, pair, confidence, chosen.num_resamples, RANDOM_SEED)
         relation = relation_of(gain, confidence, chosen.smallest_that_matters)
         points = _points(params, board, runs, aliases)
-        said = sentence_of(chosen, board, points, gain, relation)
-        found.append(LearningCurve(points, gain, said))
+        told = gain.negated if ranking.lower_is_better else gain
+        said = sentence_of(chosen, board, points, told, relation)
+        found.append(LearningCurve(points, told, said))
     return found
 
 
@@ -108,7 +110,10 @@ def _points(
 ) -> list[CurvePoint]:
     chosen = params.comparison
     val, test = (
-        intervals(Panel(*score_array([*runs], aliases, split, chosen.metric)), chosen.confidence)
+        intervals(
+            Panel(*score_array(runs, aliases, split, board.ranking)),
+            *(chosen.confidence, board.ranking.most),
+        )
         for split in ("val", "test")
     )
     # As the leaderboard has it, whose intervals know the seeds of the other rivals.
@@ -151,19 +156,21 @@ def sentence_of(
     before, whole = points[-2:]
     once = board.design == "one training"
     value = gain.interval if gain.interval.mean >= 0 else gain.interval.turned
+    moved = f"{'gained' if gain.interval.mean >= 0 else 'lost'} {board.ranking.name}"
+    if board.ranking.lower_is_better:
+        moved = f"{'raised' if gain.interval.mean >= 0 else 'lowered'} {board.ranking.name} by"
     said = (
         f"{'As trained here, from' if once else 'From'} {100 * before.share:g} % to all of the "
         f"{whole.groups_text} training groups, {whole.alias} "
-        f"{'gained' if gain.interval.mean >= 0 else 'lost'} {params.metric} {interval_text(value)} "
-        "on test"
+        f"{moved} {interval_text(value)}{board.ranking.unit_text} on test"
     )
     if np.isinf(resolvable(gain)):
         return f"{said}; the test set has too few groups to tell that from chance."
     times = "twice" if before.share == 0.5 else f"{1 / before.share:.2g} times"
-    matters = params.smallest_that_matters
+    within = f"{params.smallest_that_matters:g}{board.ranking.unit_text}"
     conclusions: dict[Relation, str] = {
         "better": "more training groups would probably help.",
-        "equivalent": f"that is within {matters:g}, so {times} as many training groups would "
+        "equivalent": f"that is within {within}, so {times} as many training groups would "
         "hardly help.",
         "undecided": "no evidence that more training groups would help, nor that they would not.",
         "worse": "the groups that the smaller share leaves out did not help; see whether their "

@@ -21,7 +21,7 @@ from segbench.comparison.external import SHOWN
 from segbench.comparison.filters import FILTERS, in_words, places
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.learning_curve import DRAWN
-from segbench.comparison.single_images import RULES, ranks
+from segbench.comparison.single_images import ranks, rules_of
 from segbench.comparison.words import (
     CLAIMS,
     VARIANT_WORDS,
@@ -62,12 +62,14 @@ def write_report(content: Content, folder: Path) -> None:
     def source(picture: Picture) -> str:
         return picture_source(picture.path, pictures, folder)
 
+    board = content.leaderboard
     unit = "mm" if dataset.spacing else "pixels"
     columns = _columns(content.leaderboard.rows[0].scores, unit)
     values = {
         "content": content,
         "params": params,
-        "metric": params.comparison.metric,
+        "metric": board.ranking.name,
+        "ranking": board.ranking,
         "alpha": f"{1 - params.comparison.confidence:.2g}",
         "expense": listed_cost(params.comparison, content.leaderboard, content.expenses.predicting),
         "contents": contents(content),
@@ -76,7 +78,7 @@ def write_report(content: Content, folder: Path) -> None:
         "rows": content.leaderboard.rows,
         "claim": CLAIMS[content.leaderboard.design],
         "published_assumed": published_assumed(params, content.leaderboard),
-        "simulated": describe(board.simulated) if (board := content.leaderboard).simulated else "",
+        "simulated": describe(board.simulated) if board.simulated else "",
         "components": _components(content.leaderboard),
         "aliases": content.leaderboard.aliases,
         "definitions": {
@@ -89,15 +91,20 @@ def write_report(content: Content, folder: Path) -> None:
         "undefined": undefined(content.leaderboard.rows),
         "metric_ranks": (ranked := _metric_ranks(content.leaderboard, columns)),
         "other_firsts": other_firsts(content.leaderboard.aliases, ranked, columns),
-        "own_ranks": ranks(np.array([row.test.mean for row in content.leaderboard.rows])),
+        "own_ranks": ranks(
+            np.array([row.test.mean for row in board.rows]), board.ranking.lower_is_better
+        ),
         "cut": f" Of {len(board.rows)} candidates, the first {MOST_PLOTTED} are shown."
         if len(board.rows) > MOST_PLOTTED
         else "",
         "first_rows": MOST_FIRST,
         "plotted": content.leaderboard.aliases[:MOST_PLOTTED],
         "pairwise": [line[:MOST_PLOTTED] for line in board.pairwise[:MOST_PLOTTED]],
-        "rules": RULES,
-        "rule_ranks": {rule: ranks(means) for rule, means in content.single_images.by_rule.items()},
+        "rules": rules_of(board.ranking),
+        "rule_ranks": {
+            rule: ranks(means, board.ranking.lower_is_better)
+            for rule, means in content.single_images.by_rule.items()
+        },
         "classes": table_of(content.class_scores),
         "failures_said": failures_said(content),
         "classes_said": classes_said(board.aliases[0], content.class_scores),
@@ -110,7 +117,7 @@ def write_report(content: Content, folder: Path) -> None:
         "drawn_of": content.leaderboard.aliases[:MOST_DRAWN],
         "variants": VARIANT_WORDS,
         "drawn": DRAWN[content.leaderboard.design],
-        "external_means": [name for name in SHOWN if name != params.comparison.metric],
+        "external_means": [name for name in SHOWN if name != board.ranking.name],
         "external_pooled": SHOWN,
         "origins": {run.alias: run.trained["origin"] for run in content.runs},
         "lr_trials": trials,
@@ -196,10 +203,11 @@ def _draw_plots(content: Content) -> dict[str, str]:
     scores = {row.alias: row.test for row in board.rows}
     first = board.aliases[:MOST_PLOTTED]
     plotted = [run for run in content.runs if run.alias in first]
-    label = (
-        f"test {chosen.metric} per image: mean (diamond), {100 * chosen.confidence:g} % interval, "
-        "seeds (dots)"
-    )
+    ranking, percent = board.ranking, f"{100 * chosen.confidence:g} %"
+    metric, unit = ranking.name, f", {ranking.unit}" * bool(ranking.unit)
+    of_what = " per image" * (not ranking.parts.is_pooled)
+    label = f"test {metric}{of_what}{unit}: mean (diamond), {percent} interval, seeds (dots)"
+    lower = ranking.lower_is_better
     of_images = dict(zip(first, content.single_images.scores, strict=False))
     return {
         "means": plots.means(
@@ -208,7 +216,7 @@ def _draw_plots(content: Content) -> dict[str, str]:
             label,
         ),
         "pareto": plots.pareto(
-            scores, content.expenses.by_kind(board.aliases), f"test {chosen.metric}"
+            scores, content.expenses.by_kind(board.aliases), f"test {metric}{unit}", lower
         ),
         "curves": plots.curves(first, [(run.alias, run.history) for run in plotted]),
         "gains": plots.gains(
@@ -219,8 +227,10 @@ def _draw_plots(content: Content) -> dict[str, str]:
                 ]
                 for curve in content.learning_curves
             },
-            f"test {chosen.metric}",
+            f"test {metric}{unit}",
         ),
         "spread": plots.spread(of_images),
-        "profiles": plots.profiles(of_images, f"test {chosen.metric} of an image, mean over seeds"),
+        "profiles": plots.profiles(
+            of_images, f"test {metric} of an image{unit}, mean over seeds", lower
+        ),
     }

@@ -7,11 +7,13 @@ from itertools import product
 from pathlib import Path
 
 from segbench.comparison.planning import make_plan
+from segbench.comparison.ranking import ranking_of
+from segbench.comparison.scores import score_array, upward
 from segbench.comparison.statistics.panel import FEWEST_FOLDS, Panel, group_limit
 from segbench.comparison.statistics.planning import foreseen
 from segbench.comparison.verdict import seeds_cannot
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result, score_array
+from segbench.evaluation.results import RunResult, read_result
 from segbench.params import Params
 from segbench.params.compare import Comparison, RunKey
 
@@ -91,15 +93,18 @@ def describe_pilot(params: Params, pilot: Pilot | None, seconds: Mapping[str, fl
             "candidates, or one with two seeds, have been run on these data and this split; run "
             "these first, then plan again"
         ]
-    scores = score_array(pilot.runs, pilot.candidates, "test", chosen.metric)
+    ranking = ranking_of(params)
+    scores = upward(score_array(pilot.runs, pilot.candidates, "test", ranking), ranking)
     is_pair = len(pilot.candidates) == 1
     if is_pair and (len(pilot.seeds) == 1 or len(pilot.folds) > 1):
         return [
             f"certainty: the finished runs of {pilot.candidates[0]} alone do not say how small a "
             "difference this comparison would find; add a second candidate to them"
         ]
-    values = scores.values.transpose(1, 0, 2) if is_pair else scores.values
-    panel = Panel(values, scores.groups, scores.folds)
+    if is_pair:
+        weights = None if scores.weights is None else scores.weights.transpose(1, 0, 2)
+        scores = scores._replace(values=scores.values.transpose(1, 0, 2), weights=weights)
+    panel = Panel(*scores)
     whose = ", ".join(pilot.candidates)
     if panel.num_groups < 2:
         return [f"certainty: the test images of {whose} are one group, so nothing can be tested"]
@@ -112,9 +117,9 @@ def describe_pilot(params: Params, pilot: Pilot | None, seconds: Mapping[str, fl
         f"certainty, from the finished runs of {whose} ({_count(pilot.folds, 'fold')}, "
         f"{_count(pilot.seeds, 'seed')}): with {number} candidates, "
         f"{_count(chosen.folds, 'fold')}, {_count(chosen.seeds, 'seed')} and {found.groups} groups "
-        f"of test images a true difference of {_at_least(chosen, pilot)}{now:.3f} {chosen.metric} "
-        f"to the champion is found in 80 of 100 comparisons. {plan.sentence}"
-        + (refused + seeds_cannot(limit) if limit else "")
+        f"of test images a true difference of {_at_least(chosen, pilot)}{now:.3f}"
+        f"{ranking.unit_text} {ranking.name} to the champion is found in 80 of 100 comparisons. "
+        f"{plan.sentence}" + (refused + seeds_cannot(limit) if limit else "")
     ]
 
 

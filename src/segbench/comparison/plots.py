@@ -87,7 +87,10 @@ def forest(
 
 
 def pareto(
-    scores: Mapping[str, Interval], expenses: Mapping[str, Sequence[float | None]], label: str
+    scores: Mapping[str, Interval],
+    expenses: Mapping[str, Sequence[float | None]],
+    label: str,
+    lower_is_better: bool = False,
 ) -> str:
     """Score against each expense; the line joins the Pareto front.
 
@@ -95,6 +98,7 @@ def pareto(
         scores: by alias.
         expenses: of each candidate, in the same order, by label; left out where one is unknown.
         label: of the scores' axis.
+        lower_is_better: of the scores.
     """
     known = {
         name: [float(cost) for cost in costs if cost is not None]
@@ -109,7 +113,7 @@ def pareto(
     for axes in panels.flat[len(known) :]:
         axes.set_visible(False)
     for axes, (name, costs) in zip(panels.flat, known.items(), strict=False):
-        _plot_expense(axes, scores, costs)
+        _plot_expense(axes, scores, costs, lower_is_better)
         axes.set_xlabel(name)
     for axes in panels[:, 0]:
         axes.set_ylabel(label, color=INK, fontsize=9)
@@ -117,11 +121,13 @@ def pareto(
     return to_svg(figure)
 
 
-def _plot_expense(axes: Axes, scores: Mapping[str, Interval], costs: Sequence[float]) -> None:
+def _plot_expense(
+    axes: Axes, scores: Mapping[str, Interval], costs: Sequence[float], lower_is_better: bool
+) -> None:
     style(axes)
     points = sorted(zip(costs, [score.mean for score in scores.values()], strict=True))
-    best = np.maximum.accumulate([score for _, score in points])
-    front = [pair for pair, top in zip(points, best, strict=True) if pair[1] >= top]
+    best = (np.minimum if lower_is_better else np.maximum).accumulate([one for _, one in points])
+    front = [pair for pair, top in zip(points, best, strict=True) if pair[1] == top]
     axes.plot(*zip(*front, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
     for at, (cost, (alias, score)) in enumerate(zip(costs, scores.items(), strict=True)):
         colour, marker = COLOURS[at % len(COLOURS)], MARKERS[at // len(COLOURS) % len(MARKERS)]
@@ -233,27 +239,41 @@ def spread(scores: Mapping[str, NDArray[np.float64]]) -> str:
     return to_svg(boxes(list(scores), values, "test score of each image, mean over seeds"))
 
 
-def profiles(scores: Mapping[str, NDArray[np.float64]], label: str) -> str:
+def profiles(
+    scores: Mapping[str, NDArray[np.float64]], label: str, lower_is_better: bool = False
+) -> str:
     """Share of the images that score at least so much, a line for each candidate (performance
-    profiles, Dolan and More 2002).
+    profiles, Dolan and More 2002); at most so much, where lower is better.
 
     Args:
         scores: by alias, one an image; NaN where it has none.
         label: of the axis of scores.
+        lower_is_better: the axis ends where all but the worst twentieth of the images have.
     """
     figure, axes = make_axes(7.2, 3.2)
     axes.spines["left"].set_visible(True)
-    at = np.linspace(0, 1, 201)
+    most = np.nanquantile(np.stack([*scores.values()]), 0.95) if lower_is_better else 1.0
+    at = np.linspace(0, max(float(most), 1e-9), 201)
     for number, (alias, own) in enumerate(scores.items()):
         known = np.sort(own[~np.isnan(own)])
-        share = 1 - np.searchsorted(known, at - 1e-12, side="left") / max(1, len(known))
+        share = share_of_images(known, at, lower_is_better)
         rounds, colour = divmod(number, len(COLOURS))
         style_of_line = ("-", "--", "-.", ":")[rounds % 4]
         axes.plot(at, share, style_of_line, color=COLOURS[colour], linewidth=1.6, label=alias)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, at[-1])
     axes.set_ylim(0, 1.02)
     axes.set_xlabel(label)
     axes.set_ylabel("share of images", color=INK, fontsize=9)
     if len(scores) <= MOST_IN_LEGEND:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return to_svg(figure)
+
+
+def share_of_images(
+    known: NDArray[np.float64], at: NDArray[np.float64], lower_is_better: bool
+) -> NDArray[np.float64]:
+    """Share of images, by ascending score, that score as well as each of some scores or better."""
+    worse = np.searchsorted(known, at - 1e-12, side="left")
+    if lower_is_better:
+        worse = len(known) - np.searchsorted(known, at + 1e-12, side="right")
+    return np.asarray(1 - worse / max(1, len(known)))

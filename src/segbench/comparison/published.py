@@ -4,7 +4,7 @@ A score can be compared with one of the same metric and averaging, over as many 
 of the same kind. All else is listed with the reason why not, and without a probability.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, NamedTuple
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.comparison.leaderboard import Leaderboard
+from segbench.comparison.scores import Scores, column_arrays
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Floats, Panel
 from segbench.comparison.statistics.published import Reported, Versus, compare_with
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.verdict import interval_text
-from segbench.evaluation.results import RunResult, Scores, column_arrays, read_soft
+from segbench.evaluation.results import RunResult, read_soft
 from segbench.labels import LabelScheme
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DEFINITIONS
@@ -266,9 +267,9 @@ def measure(
     if averaging == "batch":
         return _of_batches(runs, columns["object_size"], params.evaluate.batch_size)
     if averaging == "per_image":
-        values, groups, folds = columns[metric]
+        values, groups, folds, _ = columns[metric]
         return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
-    scores, groups, folds = columns["accuracy"]
+    scores, groups, folds, _ = columns["accuracy"]
     of_classes = [
         [own.values for name, own in columns.items() if name.startswith(f"{cell}_")]
         for cell in counts.COUNTS
@@ -278,20 +279,10 @@ def measure(
         values = scores
         weights = np.sum([own[0] for own in of_classes], axis=0)  # the pixels, by any class
     else:
-        part, weights = RATIOS[metric](*cells)
+        part, weights = counts.RATIOS[metric](*cells)
         with np.errstate(invalid="ignore", divide="ignore"):
             values = part / weights
     return Measured(values, normalised(weights, folds), groups, folds, len(groups))
-
-
-RATIOS: dict[str, Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]] = {
-    "dice": lambda tp, fp, fn, _: (2 * tp, 2 * tp + fp + fn),
-    "iou": lambda tp, fp, fn, _: (tp, tp + fp + fn),
-    "precision": lambda tp, fp, fn, _: (tp, tp + fp),
-    "recall": lambda tp, fp, fn, _: (tp, tp + fn),
-    "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
-}
-"""Numerator and denominator of each score of `counts.SCORES`."""
 
 
 def normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simpleeval import InvalidExpression, simple_eval
 
-from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, per_image
+from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, told_scores
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
@@ -42,7 +42,8 @@ def report_values(board: Leaderboard, costs: Mapping[str, Cost]) -> dict[str, fl
         `runner_up_`; between them `lead`, the difference on test, with `lead_low` and `lead_high`,
         and `p`, one-sided: small where the champion leads, near 1 where it is contradicted; and of
         each other candidate `behind_of_<alias>`, its difference to the champion, with
-        `behind_low_of_<alias>` and `behind_high_of_<alias>`.
+        `behind_low_of_<alias>` and `behind_high_of_<alias>`. Of a metric of which lower is better,
+        differences have the other sign: above 0 is better.
     """
     known = _values_of(board.rows[0], costs)
     if len(board.rows) > 1:
@@ -50,12 +51,12 @@ def report_values(board: Leaderboard, costs: Mapping[str, Cost]) -> dict[str, fl
         gap = second.difference_to_champion
         assert gap is not None
         known |= {f"runner_up_{name}": value for name, value in _values_of(second, costs).items()}
-        lead = gap.interval.turned
+        lead = board.gain(gap).interval.turned
         p = gap.p / 2 if lead.mean > 0 else 1 - gap.p / 2
         known |= {"p": p, "lead": lead.mean, "lead_low": lead.low, "lead_high": lead.high}
     for row in board.rows[1:]:
         assert row.difference_to_champion is not None
-        behind = row.difference_to_champion.interval
+        behind = board.gain(row.difference_to_champion).interval
         known |= {
             f"behind_of_{row.alias}": behind.mean,
             f"behind_low_of_{row.alias}": behind.low,
@@ -73,8 +74,7 @@ def _values_of(row: LeaderboardRow, costs: Mapping[str, Cost]) -> dict[str, floa
         "test_high": row.test.high,
         "best_probability": row.p_best,
         "parameters": float(row.parameters),
-        **{per_image(name): value for name, value in row.scores.items()},
-        **row.pooled,
+        **told_scores(row),
         "multiply_adds": float(cost.multiply_adds),
         "weight_bytes": float(cost.weight_bytes),
         "latency_ms": cost.latency_ms.median,

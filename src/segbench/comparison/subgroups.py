@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segbench.comparison.ranking import Ranking
+from segbench.comparison.scores import Scores, score_array, upward
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.uncertainty import intervals
-from segbench.evaluation.results import RunResult, Scores, score_array
+from segbench.evaluation.results import RunResult
 
 MOST_GROUPS = 10
 """Groups that are shown: those that are the hardest on average."""
@@ -36,7 +38,7 @@ class Subgroup:
 
 
 def find_subgroups(
-    runs: list[RunResult], aliases: Sequence[str], metric: str, confidence: float
+    runs: list[RunResult], aliases: Sequence[str], ranking: Ranking, confidence: float
 ) -> list[Subgroup]:
     """Test images by stratum, object size (thirds), number of objects, and group, hardest first.
 
@@ -46,31 +48,35 @@ def find_subgroups(
     Args:
         runs: of all candidates.
         aliases: C candidates, in the order of the scores.
-        metric: a column of the rows of images.
+        ranking: the metric.
         confidence: of each interval for itself.
     """
-    scores = score_array(runs, aliases, "test", metric)
-    rows = _rows(runs, aliases[0], scores)
+    scores = score_array(runs, aliases, "test", ranking)
+    rows = _rows(runs, aliases[0], upward(scores, ranking))
     found = []
     for kind, labels in _kinds(rows).items():
         for label in dict.fromkeys(labels.dropna().sort_values()):
             part = (labels == label).to_numpy()
-            means = _means(scores, part, confidence)
+            means = _means(scores, part, confidence, ranking.most)
             found.append(Subgroup(kind, str(label), int(part.sum()), means))
     return found
 
 
-def _means(scores: Scores, part: NDArray[np.bool_], confidence: float) -> list[Interval]:
+def _means(
+    scores: Scores, part: NDArray[np.bool_], confidence: float, most: float
+) -> list[Interval]:
     values, groups = scores.values[:, :, part], scores.groups[part]
     if np.isnan(values).all():
         return [Interval(np.nan, np.nan, np.nan)] * len(values)
     if len(np.unique(groups)) == 1:
         groups = np.arange(len(groups)).astype(str)
-    return intervals(Panel(values, groups, scores.folds[part]), confidence)
+    weights = None if scores.weights is None else scores.weights[:, :, part]
+    return intervals(Panel(values, groups, scores.folds[part], weights), confidence, most)
 
 
 def _rows(runs: list[RunResult], alias: str, scores: Scores) -> pd.DataFrame:
-    """What is known of each test image, in the order of the scores, with the mean score of all."""
+    """What is known of each test image, in the order of the scores, with the mean score of all, of
+    which higher is better."""
     first: dict[int, pd.DataFrame] = {}
     for run in runs:
         if run.alias == alias and run.fold not in first:

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, per_image
+from segbench.comparison.leaderboard import (
+    Leaderboard,
+    LeaderboardRow,
+    per_image,
+    told_scores,
+)
+from segbench.comparison.ranking import Ranking
 from segbench.comparison.verdict import Verdict, interval_text, p_text
 from segbench.evaluation.costs import Cost
 from segbench.files import atomic_file, atomic_folder
@@ -16,24 +22,23 @@ from segbench.metrics.counts import MEANS_OF_CLASSES
 from segbench.params.compare import Comparison
 
 
-def write_tables(board: Leaderboard, costs: Mapping[str, Cost], metric: str, folder: Path) -> None:
+def write_tables(board: Leaderboard, costs: Mapping[str, Cost], folder: Path) -> None:
     """Write comparison.csv, and candidates/<alias>.json, which DVC shows.
 
     Args:
         board: the leaderboard.
         costs: of predicting, by alias.
-        metric: that ranks.
         folder: receives the files.
     """
     with atomic_file(folder / "comparison.csv") as partial:
-        to_table(board.rows, costs).to_csv(partial, index=False, lineterminator="\n")
+        to_table(board, costs).to_csv(partial, index=False, lineterminator="\n")
     with atomic_folder(folder / "candidates") as partial:
         for row in board.rows:
-            metrics = json.dumps(to_metrics(row, metric), indent=2)
+            metrics = json.dumps(to_metrics(row, board.ranking), indent=2)
             (partial / f"{row.alias}.json").write_text(f"{metrics}\n")
 
 
-def to_table(rows: list[LeaderboardRow], costs: Mapping[str, Cost]) -> pd.DataFrame:
+def to_table(board: Leaderboard, costs: Mapping[str, Cost]) -> pd.DataFrame:
     """The leaderboard as comparison.csv holds it: without what was timed, so that it repeats."""
     return pd.DataFrame(
         {
@@ -50,18 +55,17 @@ def to_table(rows: list[LeaderboardRow], costs: Mapping[str, Cost]) -> pd.DataFr
             "test_low": row.test.low,
             "test_high": row.test.high,
             "best_probability": row.p_best,
-            **_difference(row),
-            **{f"test_{per_image(name)}": value for name, value in row.scores.items()},
-            **{f"test_{name}": value for name, value in row.pooled.items()},
+            **_difference(row, board),
+            **{f"test_{name}": value for name, value in told_scores(row).items()},
             "multiply_adds": costs[row.alias].multiply_adds,
             "weight_bytes": costs[row.alias].weight_bytes,
         }
-        for row in rows
+        for row in board.rows
     )
 
 
-def _difference(row: LeaderboardRow) -> dict[str, float | str]:
-    gap = row.difference_to_champion
+def _difference(row: LeaderboardRow, board: Leaderboard) -> dict[str, float | str]:
+    gap = row.difference_to_champion and board.gain(row.difference_to_champion)
     return {
         "behind": gap.interval.mean if gap else 0.0,
         "behind_low": gap.interval.low if gap else 0.0,
@@ -73,16 +77,18 @@ def _difference(row: LeaderboardRow) -> dict[str, float | str]:
     }
 
 
-def to_metrics(row: LeaderboardRow, metric: str) -> dict[str, float | int | None]:
+def to_metrics(row: LeaderboardRow, ranking: Ranking) -> dict[str, float | int | None]:
     """What DVC shows of a candidate beside the others and beside other commits."""
-    values = {
+    # A class is called by its pooled dice there.
+    metric = per_image(ranking.name) if ranking.parts.by_class else ranking.name
+    ranks = {
         f"val_{metric}": row.val.mean,
         f"test_{metric}": row.test.mean,
         f"test_{metric}_low": row.test.low,
         f"test_{metric}_high": row.test.high,
-        **{f"test_{name}": row.scores[name] for name in DVC_METRICS},
-        **{f"test_{name}": value for name, value in _of_classes(row).items()},
     }
+    others = {name: row.scores[name] for name in DVC_METRICS} | _of_classes(row)
+    values = ranks | {f"test_{name}": value for name, value in others.items()} | ranks
     # JSON knows no NaN.
     finite = {key: value if np.isfinite(value) else None for key, value in values.items()}
     return {"rank": row.rank, **finite}
@@ -105,8 +111,8 @@ def text_table(params: Comparison, board: Leaderboard, verdict: Verdict) -> str:
     """
     lines = [
         [
-            *("rank", "candidate", "parameters", f"val {params.metric}"),
-            f"test {params.metric} [{100 * params.confidence:g} % interval]",
+            *("rank", "candidate", "parameters", f"val {board.ranking.name}"),
+            f"test {board.ranking.name} [{100 * params.confidence:g} % interval]",
             *("difference to champion", "p", "it is"),
         ]
     ]

@@ -18,7 +18,8 @@ from segbench.evaluation.results import RunResult
 from segbench.params.compare import Comparison
 
 RULE_LOSS = 0.01
-"""Loss on test, of the mask rule chosen on validation, from which a caveat says so."""
+"""Loss on test, of the mask rule chosen on validation, from which a caveat says so; of a distance,
+`comparison.smallest_that_matters`."""
 
 COARSE_GROUPS = 20
 """With fewer, intervals are wide and depend much on which groups there are."""
@@ -82,7 +83,8 @@ def headline(params: Comparison, board: Leaderboard, leaky: bool) -> str:
     champion, *rest = board.rows
     before = "The split leaks, so this may be wrong: " if leaky else ""
     if not rest:
-        return f"{before}{champion.alias} reaches {params.metric} {champion.test.mean:.3f}"
+        score = f"{champion.test.mean:.3f}{board.ranking.unit_text}"
+        return f"{before}{champion.alias} reaches {board.ranking.name} {score}"
     if np.isinf(board.resolvable) or np.isnan(board.resolvable):
         return (
             f"{before}{champion.alias} leads, but these test images cannot show by more than chance"
@@ -123,11 +125,12 @@ def verdict_sentence(
         costs: of predicting, by alias.
         leaky: test images are related to training images, which is said first.
     """
-    champion = board.rows[0]
+    champion, unit = board.rows[0], board.ranking.unit_text
     warning = "The split leaks (audit.html), so all scores are optimistic. " if leaky else ""
+    best = "best (lowest)" if board.ranking.lower_is_better else "best"
     lead = (
-        f"{warning}{champion.alias} has the best validation {params.metric} "
-        f"({champion.val.mean:.3f}) and reaches {interval_text(champion.test)} on test."
+        f"{warning}{champion.alias} has the {best} validation {board.ranking.name} "
+        f"({champion.val.mean:.3f}{unit}) and reaches {interval_text(champion.test)}{unit} on test."
     )
     if len(board.rows) == 1:
         return lead
@@ -143,6 +146,8 @@ def verdict_sentence(
 
 
 def _relations(params: Comparison, board: Leaderboard) -> list[str]:
+    less = f"{params.smallest_that_matters:g}{board.ranking.unit_text}"
+    scored = "lower" if board.ranking.lower_is_better else "higher"
     by_relation: dict[Relation | None, list[LeaderboardRow]] = {}
     for row in board.rows[1:]:
         by_relation.setdefault(row.relation, []).append(row)
@@ -154,9 +159,9 @@ def _relations(params: Comparison, board: Leaderboard) -> list[str]:
             "folds": "The test sets confirm its lead over {}, also for networks that are trained "
             "anew on other images.",
         }[board.design],
-        "equivalent": f"It differs by less than {params.smallest_that_matters:g} from {{}}.",
+        "equivalent": f"It differs by less than {less} from {{}}.",
         "undecided": "The test set cannot tell it from {}.",
-        "better": "The test set contradicts this: {} scored higher there.",
+        "better": f"The test set contradicts this: {{}} scored {scored} there.",
     }
     said = [
         text.format(_all(by_relation[name])) for name, text in words.items() if name in by_relation
@@ -184,16 +189,17 @@ def seeds_cannot(limit: GroupLimit) -> str:
 
 
 def _cheapest(params: Comparison, board: Leaderboard, costs: Mapping[str, Cost]) -> str:
-    found, matters = find_cheapest(params, board, costs), params.smallest_that_matters
+    found = find_cheapest(params, board, costs)
+    matters = f"{params.smallest_that_matters:g}{board.ranking.unit_text}"
     if found.row is not board.rows[0]:
         return (
-            f"The cheapest candidate that is not worse by {matters:g} or more is {found.row.alias} "
+            f"The cheapest candidate that is not worse by {matters} or more is {found.row.alias} "
             f"({found.own}, against {found.champion}), with a probability of "
             f"{percent_text(found.row.p_not_worse)}."
         )
     if not found.cheaper:
         return f"It is also the cheapest ({found.own})."
-    return f"No cheaper candidate is shown to be within {matters:g} of it ({found.own})."
+    return f"No cheaper candidate is shown to be within {matters} of it ({found.own})."
 
 
 def caveats(params: Comparison, board: Leaderboard, rollbacks: Mapping[str, int]) -> list[str]:
@@ -208,7 +214,7 @@ def caveats(params: Comparison, board: Leaderboard, rollbacks: Mapping[str, int]
     return [
         *_about_runs(rollbacks),
         *_about_data(board),
-        *_about_choices(params),
+        *_about_choices(board),
         *_about_mask_rule(params, board),
         *(alone or _about_ranks(params, board)),
     ]
@@ -237,19 +243,21 @@ def _about_data(board: Leaderboard) -> list[str]:
     return said
 
 
-def _about_choices(params: Comparison) -> list[str]:
-    if params.metric == "dice":
+def _about_choices(board: Leaderboard) -> list[str]:
+    if board.ranking.name == "dice":
         return []
     return [
-        f"Candidates are ranked by {params.metric}, but each training's best epoch and mask rule "
-        "are those of the best validation dice."
+        f"Candidates are ranked by {board.ranking.name}, but each training's best epoch and mask "
+        "rule are those of the best validation dice."
     ]
 
 
 def _about_mask_rule(params: Comparison, board: Leaderboard) -> list[str]:
-    champion = board.rows[0]
-    default, chosen = (champion.scores[f"{params.metric}{ending}"] for ending in ("", "_chosen"))
-    if not chosen <= default - RULE_LOSS:  # also where the ranking score has no other masks
+    champion, ranking = board.rows[0], board.ranking
+    default, chosen = (champion.scores[own.name] for own in (ranking.by_default, ranking.by_rule))
+    loss = default - chosen if not ranking.lower_is_better else chosen - default
+    most = params.smallest_that_matters if ranking.unit else RULE_LOSS
+    if not loss >= most - 1e-12:  # also where the ranking score has no other masks
         return []
     return [
         f"The mask rule chosen on validation does not carry over: with it {champion.alias} reaches "
@@ -261,9 +269,9 @@ def _about_ranks(params: Comparison, board: Leaderboard) -> list[str]:
     champion, said = board.rows[0], []
     if np.isfinite(board.resolvable):
         said.append(
-            f"A true difference of {board.resolvable:.3f} {params.metric} to the champion is found "
-            f"(p < {1 - params.confidence:.2g}) in 80 of 100 such experiments; smaller ones mostly "
-            "go unnoticed."
+            f"A true difference of {board.resolvable:.3f}{board.ranking.unit_text} "
+            f"{board.ranking.name} to the champion is found (p < {1 - params.confidence:.2g}) in "
+            "80 of 100 such experiments; smaller ones mostly go unnoticed."
         )
     if board.unstable:
         names = list_of(board.unstable)

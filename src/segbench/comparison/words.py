@@ -64,8 +64,12 @@ def first_note(content: Content) -> str:
         if len(board.rows) > 1
         else ""
     )
+    ranking = board.ranking
+    told = ranking.name if ranking.parts.is_pooled else f"Mean {ranking.name} per image"
+    told += f" in {ranking.unit}" * bool(ranking.unit)
+    told += ", lower is better," * ranking.lower_is_better
     return (
-        f"Mean {chosen.metric} per image of {counted(images, 'test image')} in "
+        f"{told} of {counted(images, 'test image')} in "
         f"{counted(board.num_groups, 'group')}, {counted(board.rows[0].num_runs, 'training')} "
         "each, with "
         f"{100 * chosen.confidence:g} % intervals.{order}"
@@ -142,7 +146,7 @@ def confusions_said(shares: NDArray[np.float64], names: Sequence[str]) -> str:
 
 def failures_said(content: Content) -> str:
     """How bad the champion's worst test images are, and which group is the hardest."""
-    alias, metric = content.leaderboard.aliases[0], content.params.comparison.metric
+    alias, metric = content.leaderboard.aliases[0], content.leaderboard.ranking.name
     said = (
         f"{alias} scores {content.single_images.worst[0]:.3f} {metric} on the worst tenth of test "
         "images"

@@ -180,7 +180,7 @@ def image_table(
 ) -> pd.DataFrame:
     """One row per image: split, id, group, stratum, scores, and the counts of each class.
 
-    With several classes also the dice of each, and `mean_iou`, see `counts.mean_iou_parts`.
+    With several classes also the dice of each, and `mean_iou`, see `counts.mean_ratio_parts`.
 
     Args:
         samples: N rows.
@@ -198,7 +198,7 @@ def image_table(
         dice = np.where(held, counts.dice(cells), np.nan)
         names = [f"{CLASS_DICE}{keys[at]}" for at in info.scheme.scored]
         of_classes = pd.DataFrame(dice, columns=names)
-        of_classes["mean_iou"] = counts.mean_iou_parts(cells)
+        of_classes["mean_iou"] = counts.mean_ratio_parts(cells, "iou")
     table = pd.concat([samples.reset_index(drop=True), rows, of_classes, flat_cells], axis=1)
     table.insert(0, "split", name)
     return table

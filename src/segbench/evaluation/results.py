@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -232,89 +232,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _lost(path: Path) -> str:
     return f"{path}: missing or damaged; run 'git checkout' or 'segbench repro'"
-
-
-class Scores(NamedTuple):
-    """Scores of candidates on the same images, those of several folds side by side.
-
-    Attributes:
-        values: (C, S, N) of candidates, seeds and images, NaN where an image has none.
-        groups: (N,) the group of each image.
-        folds: (N,) the fold in which it was scored.
-    """
-
-    values: NDArray[np.float64]
-    groups: NDArray[np.str_]
-    folds: NDArray[np.int64]
-
-
-def column_arrays(
-    runs: list[RunResult], aliases: Sequence[str], split: str, columns: Sequence[str]
-) -> dict[str, Scores]:
-    """Columns of the rows of images as arrays, by name.
-
-    Args:
-        runs: of all candidates, folds and seeds.
-        aliases: C candidates, in the order of the array.
-        split: `val` or `test`.
-        columns: of the rows of images.
-
-    Raises:
-        InputError: if runs were not scored on the same images.
-    """
-    seeds = sorted({run.seed for run in runs})
-    folds = sorted({run.fold for run in runs})
-    parts = {
-        (run.alias, run.seed, run.fold): run.images[run.images["split"] == split] for run in runs
-    }
-    naming = ["id", "group"]
-    for fold in folds:
-        first = parts[aliases[0], seeds[0], fold]
-        for (alias, seed, other), part in parts.items():
-            if other == fold and not np.array_equal(part[naming], first[naming]):
-                raise InputError(
-                    f"{RunKey(alias, fold, seed).name} was scored on other {split} images than "
-                    f"{RunKey(aliases[0], fold, seeds[0]).name}, so they cannot be compared; run "
-                    "'segbench repro', or take one off comparison.candidates"
-                )
-    groups = [parts[aliases[0], seeds[0], fold]["group"].to_numpy(str) for fold in folds]
-    of_fold = np.repeat(folds, [len(part) for part in groups])
-    group = np.concatenate(groups)
-    found = {}
-    for column in columns:
-        values = [
-            [np.concatenate([parts[alias, seed, fold][column] for fold in folds]) for seed in seeds]
-            for alias in aliases
-        ]
-        found[column] = Scores(np.array(values, float), group, of_fold)
-    return found
-
-
-def score_array(runs: list[RunResult], aliases: Sequence[str], split: str, column: str) -> Scores:
-    """A column of scores as an array, see `column_arrays`.
-
-    Args:
-        runs: of all candidates, folds and seeds.
-        aliases: C candidates, in the order of the array.
-        split: `val` or `test`.
-        column: of the rows of images.
-
-    Raises:
-        InputError: if runs were not scored on the same images, or none has a score.
-    """
-    if column not in runs[0].images:
-        raise InputError(
-            f"comparison.metric: {runs[0].name} has no {column}; name another metric, or run "
-            "'segbench repro' if an earlier version scored it"
-        )
-    scores = column_arrays(runs, aliases, split, [column])[column]
-    for alias, own in zip(aliases, scores.values, strict=True):
-        if np.isnan(own).all():
-            raise InputError(
-                f"{alias}: no {split} image defines its {column}, as where none has an object, so "
-                "it cannot be ranked; use a split that has foreground"
-            )
-    return scores
 
 
 def trial_table(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:

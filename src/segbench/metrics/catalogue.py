@@ -18,13 +18,10 @@ from importlib import import_module
 
 from segbench.metrics import boundary, counts, optional, probabilities
 from segbench.metrics.definition import Definition, Evidence, OwnSize
+from segbench.params.metric_names import VARIANTS as VARIANTS
 
 MASK_METRICS = (*counts.SCORES, "accuracy", *boundary.NAMES)
 """Metrics computed for each variant of a mask; see `VARIANTS`."""
-
-VARIANTS = ("", "_chosen", "_original", "_original_chosen")
-"""Variants of a mask, as suffixes of column names: by the default rule or by the one chosen on
-validation; at the network's size or at the image's original size."""
 
 TRUTH_COLUMNS = ("object_size", "num_objects")
 """Columns that define subgroups: foreground's share of the pixels, and number of components."""

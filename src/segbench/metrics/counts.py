@@ -1,6 +1,7 @@
 """Pixel counts (the confusion matrix of each class) and the scores that are ratios of them."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from segbench.metrics.definition import Definition
 TP, FP, FN, TN = range(4)
 COUNTS = ("tp", "fp", "fn", "tn")
 Counts = NDArray[np.int64]
+Cells = NDArray[Any]
 Ratios = NDArray[np.float64]
 MOST_ONE_BY_ONE = 3
 """Classes that are counted faster one after another."""
@@ -129,6 +131,15 @@ SCORES: dict[str, Callable[[Counts], Ratios]] = {
     "specificity": specificity,
 }
 
+RATIOS: dict[str, Callable[[Cells, Cells, Cells, Cells], tuple[Cells, Cells]]] = {
+    "dice": lambda tp, fp, fn, _: (2 * tp, 2 * tp + fp + fn),
+    "iou": lambda tp, fp, fn, _: (tp, tp + fp + fn),
+    "precision": lambda tp, fp, fn, _: (tp, tp + fp),
+    "recall": lambda tp, fp, fn, _: (tp, tp + fn),
+    "specificity": lambda tp, fp, fn, tn: (tn, tn + fp),
+}
+"""Numerator and denominator of each score, of pixels pooled over images."""
+
 MEANS_OF_CLASSES = {"iou": "mean_iou", "recall": "mean_class_accuracy"}
 """What means over classes of pooled scores are called, if not `<score>_macro`."""
 
@@ -160,21 +171,26 @@ def held_classes(counts: Counts) -> NDArray[np.bool_]:
     return np.asarray(counts[..., [TP, FN]].any(axis=(0, 2)))
 
 
-def mean_iou_parts(counts: Counts) -> Ratios:
-    """What each image says of the mean IoU: (N, F, 4) to (N,), whose mean it is.
+def mean_ratio_parts(counts: Counts, score: str) -> Ratios:
+    """What each image says of a mean over classes: (N, F, 4) to (N,), whose mean it is.
 
     A mean of ratios of sums is no mean over images. These are its linear approximation in the
-    images (the infinitesimal jackknife, Efron 1982): the mean IoU, and N times what an image adds
-    to it, so that intervals and tests over groups of images hold for it too. NaN if no image holds
-    any class.
+    images (the infinitesimal jackknife, Efron 1982): the mean over classes, and N times what an
+    image adds to it, so that intervals and tests over groups of images hold for it too. NaN if no
+    image holds any class.
+
+    Args:
+        counts: of N images and F classes.
+        score: of `RATIOS`, pooled for each class that an image holds.
     """
     counts = counts[:, held_classes(counts)]
-    if not counts.shape[1]:
+    ratios = SCORES[score](counts.sum(axis=0))
+    defined = ~np.isnan(ratios)
+    if not defined.any():
         return np.full(len(counts), np.nan)
-    tp, union = counts[..., TP], counts[..., [TP, FP, FN]].sum(axis=-1)
-    whole = union.sum(axis=0)
-    ratios = tp.sum(axis=0) / whole
-    added = ((tp - ratios * union) / whole).mean(axis=1)
+    parts, wholes = (each[:, defined] for each in RATIOS[score](*_cells(counts)))
+    ratios, whole = ratios[defined], np.maximum(wholes.sum(axis=0), 1)
+    added = ((parts - ratios * wholes) / whole).mean(axis=1)
     return np.asarray(ratios.mean() + len(counts) * added)
 
 

@@ -20,12 +20,23 @@ from yaml import YAMLError as PyYamlError
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 from segbench.errors import InputError
-from segbench.labels import CLASS_DICE, class_keys
+from segbench.labels import class_keys
 from segbench.params.augment import Augment
-from segbench.params.compare import Alias, Comparison
+from segbench.params.compare import Alias, Comparison, weights_of
 from segbench.params.datasets import Dataset, Folder
 from segbench.params.evaluate import Evaluate
 from segbench.params.hardware import Hardware
+from segbench.params.metric_names import (
+    MEANS_OF_CLASSES,
+    OF_MASKS,
+    OF_PROBABILITIES,
+    POOLED,
+    WEIGHABLE,
+    WEIGHTED,
+    MetricName,
+    names_said,
+    parts_of,
+)
 from segbench.params.model import Candidate, Model
 from segbench.params.report import Report, Tracking
 from segbench.params.section import Section, did_you_mean
@@ -153,26 +164,59 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _rank_by_classes_that_are_there(self) -> Self:
+    def _rank_by_what_is_reported(self) -> Self:
         metric, scheme = self.comparison.metric, self.dataset.scheme
-        name = metric.removeprefix(CLASS_DICE)
-        if name == metric != "mean_iou":
-            return self
-        if scheme is None or len(scheme.scored) < 2:
+        name = self.rank_name
+        # What an optional metric adds is known once its module is imported.
+        if not name.is_known and (name.ending or not self.evaluate.extra_metrics):
+            known = [*OF_MASKS, *POOLED, *MEANS_OF_CLASSES.values(), *OF_PROBABILITIES]
             raise ValueError(
-                f"comparison.metric: {metric} needs several classes with a score, and the dataset "
-                "has one; set dice or iou"
+                f"comparison.metric: no metric '{metric}' is reported"
+                f"{did_you_mean(name.stem, known)}; take from {names_said()}"
             )
-        if isinstance(self.dataset, Folder) and name != metric:
+        if name.needs_classes and (scheme is None or len(scheme.scored) < 2):
+            raise ValueError(
+                f"comparison.metric: {''.join(name)} needs several classes with a score, and the "
+                "dataset has one; set dice or iou"
+                + ", and class_weights: null"
+                * bool(name.weighted)
+            )
+        if isinstance(self.dataset, Folder) and name.by_class:
+            prefix = name.stem.removesuffix(name.by_class[1])
             keys = class_keys(tuple(self.dataset.classes))
-            known = [keys[at] for at in scheme.scored]
-            if name not in known:
+            known = [keys[at] for at in scheme.scored] if scheme else []
+            if name.by_class[1] not in known:
                 raise ValueError(
-                    f"comparison.metric: no class with a score is called '{name}'"
-                    f"{did_you_mean(name, known)}; take from "
-                    f"{', '.join(CLASS_DICE + key for key in known)}"
+                    f"comparison.metric: no class with a score is called '{name.by_class[1]}'"
+                    f"{did_you_mean(name.by_class[1], known)}; take from "
+                    f"{', '.join(prefix + key for key in known)}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _weigh_classes_that_are_there(self) -> Self:
+        weights, metric = self.comparison.class_weights, self.comparison.metric
+        if weights is None:
+            return self
+        if metric not in WEIGHABLE:
+            raise ValueError(
+                f"comparison.class_weights: {metric} is no mean over the classes of an image; rank "
+                f"by {', '.join(WEIGHABLE)}, or set class_weights: null"
+            )
+        scheme = self.dataset.scheme
+        if isinstance(self.dataset, Folder) and scheme:
+            keys = class_keys(tuple(self.dataset.classes))
+            weights_of(weights, [keys[at] for at in scheme.scored])
+        return self
+
+    @property
+    def rank_name(self) -> MetricName:
+        """The metric that ranks, in its parts, as reports call it."""
+        classes = self.dataset.classes if isinstance(self.dataset, Folder) else ()
+        metric, weights = self.comparison.metric, self.comparison.class_weights
+        if weights is not None and metric in WEIGHABLE:
+            metric += WEIGHTED
+        return parts_of(metric, class_keys(tuple(classes)))
 
     @model_validator(mode="after")
     def _remove_into_a_background(self) -> Self:

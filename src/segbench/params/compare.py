@@ -3,6 +3,7 @@
 import ast
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -11,13 +12,16 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from segbench.labels import class_keys
 from segbench.params.datasets import Dataset
+from segbench.params.metric_names import parts_of
 from segbench.params.published import PublishedScore
-from segbench.params.section import Section, Share
+from segbench.params.section import Section, Share, did_you_mean
 
 # As long as names of files allow, with ids of images, folds and seeds beside them.
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$", max_length=64)]
@@ -26,11 +30,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 MOST_THAT_MATTERS = 0.5
-
-RANKING = (
-    r"^(dice|iou|precision|recall|accuracy|boundary_iou|surface_dice|mean_iou|dice_class_[\w.-]+)$"
-)
-"""Metrics that rank."""
+"""Of a metric that lies in 0 to 1."""
 
 LONGEST, MOST_PARTS, SHOWN = 500, 200, 60
 """Characters and parts of a requirement, and how many characters of it a message shows."""
@@ -72,6 +72,41 @@ def _check_expression(text: str) -> None:
                 f"require: '{shown}' is more than names, numbers, + - * /, comparisons, and, or "
                 "and not; write it like 'dice_per_image >= 0.9 and p < 0.05'"
             )
+
+
+def too_large(value: float, is_a_share: bool) -> str:
+    """That no difference of a metric is so large, and what to give instead."""
+    if not is_a_share:
+        return (
+            f"{value:g} is no difference; give one above 0, of a distance in pixels or, with "
+            "dataset.spacing and at the original size, in mm"
+        )
+    return (
+        f"{value:g} is no difference between two scores that lie in 0 to 1; give one above 0 and "
+        f"below {MOST_THAT_MATTERS}, as 0.01 for one point in a hundred"
+    )
+
+
+def weights_of(weights: Mapping[str, float], keys: Sequence[str]) -> list[float]:
+    """The weights of classes, in their order.
+
+    Args:
+        weights: by name, see `Comparison.class_weights`.
+        keys: of the classes that have a score; see `labels.class_keys`.
+
+    Raises:
+        ValueError: for a name that is none of theirs, as the background's.
+    """
+    found = dict.fromkeys(keys, 0.0)
+    for name, weight in weights.items():
+        key = name if name in found else class_keys((name,))[0]
+        if key not in found:
+            raise ValueError(
+                f"comparison.class_weights: no class with a score is called '{name}'"
+                f"{did_you_mean(name, keys)}; take from {', '.join(keys)}"
+            )
+        found[key] = weight
+    return list(found.values())
 
 
 class RunKey(NamedTuple):
@@ -120,12 +155,16 @@ class Comparison(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     tuning: Tuning | None
     """null: all candidates use the learning rate of `train`."""
-    metric: Annotated[str, StringConstraints(pattern=RANKING)]
-    """Its mean over validation images ranks the candidates; the test set confirms or refutes it.
-    dice, iou, precision, recall, accuracy, boundary_iou or surface_dice; with several classes also
-    mean_iou, over the pixels of all images, or dice_class_<name>, of one class."""
+    metric: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$", max_length=200)]
+    """Whichever of the reported metrics ranks the candidates on validation; the test set confirms
+    or refutes it. The lowest leads where lower is better. docs/metrics.md lists the names."""
+    class_weights: dict[str, float] | None
+    """Weights of classes by name, as {car: 2, road: 1}: `metric`, such as dice, is then their
+    weighted mean in each image, of the classes that it has a score of. A class that is not named
+    does not count. null: all classes weigh the same."""
     smallest_that_matters: float
-    """The smallest difference in `metric` that would make the team choose another candidate."""
+    """The smallest difference in `metric` that would make the team choose another candidate; in
+    pixels or millimetres if that is a distance."""
     cost: Literal["parameters", "latency", "memory"]
     """By which candidates are cheap, where several are as good."""
     confidence: Share
@@ -162,13 +201,21 @@ class Comparison(Section):
 
     @field_validator("smallest_that_matters")
     @classmethod
-    def _matter_in_units_of_the_metric(cls, value: float) -> float:
-        if not 0 < value < MOST_THAT_MATTERS:
-            raise ValueError(
-                f"{value:g} is no difference between two scores that lie in 0 to 1; give one above "
-                f"0 and below {MOST_THAT_MATTERS}, as 0.01 for one point in a hundred"
-            )
+    def _matter_in_units_of_the_metric(cls, value: float, info: ValidationInfo) -> float:
+        name = parts_of(info.data.get("metric", ""))
+        if value <= 0 or (name.is_a_share and value >= MOST_THAT_MATTERS):
+            raise ValueError(too_large(value, name.is_a_share))
         return value
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weigh_something(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        for name, weight in (weights or {}).items():
+            if weight < 0:
+                raise ValueError(f"{name}: {weight:g} is below 0; give 0 or more")
+        if weights is not None and not any(weights.values()):
+            raise ValueError("no class has a weight above 0; give one, or null to weigh all alike")
+        return weights
 
     @model_validator(mode="after")
     def _publish_each_score_once(self) -> Self:

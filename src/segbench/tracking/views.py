@@ -53,6 +53,7 @@ def describe_views(
     costs: Sequence[str],
     made_ms: int,
     pictures: Pictures,
+    lower_is_better: bool = False,
 ) -> dict[str, str]:
     """The views of a comparison, as MLflow keeps them, by their keys.
 
@@ -61,10 +62,11 @@ def describe_views(
         record: its id.
         candidates: aliases, best first.
         scores: names of the metrics to show: the score on test, that on validation, by which
-            candidates are ordered (more is better), others.
+            candidates are ordered, others.
         costs: names of metrics, the comparison's own cost first.
         made_ms: UNIX time in milliseconds.
         pictures: which are shown.
+        lower_is_better: of the scores by which candidates are ordered.
     """
     rank = rank_metric(name)
     # Only candidates have a rank, and not the points of learning curves.
@@ -127,7 +129,7 @@ def describe_views(
                     {
                         "searchFilter": own,
                         "orderByKey": f"metrics.`{scores[1]}`",
-                        "orderByAsc": False,
+                        "orderByAsc": lower_is_better,
                         "runsHiddenMode": shown,
                         "selectedColumns": [f"metrics.`{metric}`" for metric in columns],
                         **states[kind],

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from segbench.comparison.ranking import Ranking, ranking_of
+from segbench.comparison.scores import score_array, upward
 from segbench.comparison.several.finished import Finished, Together, shown
 from segbench.comparison.statistics.across import Across, Claim, compare_across
 from segbench.comparison.statistics.decisions import Relation, not_worse, relation_of
@@ -13,10 +16,10 @@ from segbench.comparison.statistics.middle import interquartile_means
 from segbench.comparison.statistics.panel import Design, Floats, Panel, design_of
 from segbench.comparison.statistics.ranks import RankTest, rank_test, ranks_of
 from segbench.errors import InputError
-from segbench.evaluation.results import score_array
 
 RANDOM_SEED = 0
 """Seed of resampling and permutations, fixed so that results are reproducible."""
+Gap = TypeVar("Gap", Difference, Claim)
 MOST_RESAMPLES = 2000
 """Of interquartile means, which nothing is decided by."""
 
@@ -97,12 +100,14 @@ class Board:
     """The candidates in order, and what holds of all of them.
 
     Attributes:
+        ranking: the metric that ranks.
         rows: best mean validation score first, so that the champion is the first.
         datasets: in the order in which they were named.
         ranks: tests of mean ranks.
         first_by_rank: who would be champion by mean rank on validation.
     """
 
+    ranking: Ranking
     rows: list[Row]
     datasets: list[DatasetFacts]
     ranks: RankTest
@@ -119,6 +124,9 @@ def make_board(together: Together) -> Board:
     Raises:
         InputError: for a data set that cannot bound a difference, and see `score_array`.
     """
+    # Decisions are made of scores of which higher is better, and told of those that were measured.
+    ranking = _same_unit(together)
+    told, lower = ranking.upward, ranking.lower_is_better
     vals = np.array([_panel(one, together.aliases, "val").means for one in together.finished])
     order = np.argsort(-vals.mean(axis=0), kind="stable")
     aliases, vals = [together.aliases[at] for at in order], vals[:, order]
@@ -149,21 +157,21 @@ def make_board(together: Together) -> Board:
             alias=alias,
             encoder=together.params.candidates[alias].encoder,
             parameters=_parameters(together, alias),
-            val=float(vals[:, at].mean()),
-            test=float(tests[:, at].mean()),
+            val=float(told(vals[:, at].mean())),
+            test=float(told(tests[:, at].mean())),
             rank=float(places[:, at].mean()),
-            middle=middle[at],
+            middle=middle[at].turned if lower else middle[at],
             each=[
                 OnOne(
-                    float(vals[number, at]),
-                    float(tests[number, at]),
+                    float(told(vals[number, at])),
+                    float(told(tests[number, at])),
                     float(places[number, at]),
-                    differences[number][at - 1] if at else None,
+                    _told(differences[number][at - 1], lower) if at else None,
                 )
                 for number in range(len(panels))
             ],
-            these=own.these if (own := across[at]) else None,
-            like_these=own.like_these if own else None,
+            these=_told(own.these, lower) if (own := across[at]) else None,
+            like_these=_told(own.like_these, lower) if own and own.like_these else None,
             on_these=_relation(own.these, together) if own else None,
             on_like_these=_relation(own.like_these, together) if own else None,
             spread=own.spread if own else np.nan,
@@ -173,11 +181,31 @@ def make_board(together: Together) -> Board:
     ]
     facts = [_facts(one, panel) for one, panel in zip(together.finished, panels, strict=True)]
     first = aliases[int(ranks_of(vals).mean(axis=0).argmin())]
-    return Board(rows, facts, tested, first)
+    return Board(ranking, rows, facts, tested, first)
+
+
+def _same_unit(together: Together) -> Ranking:
+    """The metric that ranks, which must have one unit to have a mean over data sets."""
+    known = {shown(one.folder): ranking_of(one.params) for one in together.finished}
+    (first, ranking), *_ = known.items()
+    for folder, other in known.items():
+        if other.unit != ranking.unit:
+            raise InputError(
+                f"{ranking.name} is in {ranking.unit} in {first} and in {other.unit} in {folder}, "
+                "so it has no mean over both; rank by a metric without unit, or set "
+                "dataset.spacing in all"
+            )
+    return ranking
 
 
 def _panel(one: Finished, aliases: list[str], split: str) -> Panel:
-    return Panel(*score_array(one.runs, aliases, split, one.params.comparison.metric))
+    ranking = ranking_of(one.params)
+    return Panel(*upward(score_array(one.runs, aliases, split, ranking), ranking))
+
+
+def _told(gap: Gap, lower_is_better: bool) -> Gap:
+    """A difference of the scores that were measured."""
+    return gap.negated if lower_is_better else gap
 
 
 def _relation(claim: Claim | None, together: Together) -> Relation | None:
@@ -235,6 +263,6 @@ def smallest_as_good(board: Board, matters: float, like_these: bool) -> Row:
     as_good = [champion]
     for row in board.rows[1:]:
         claim = row.like_these if like_these else row.these
-        if claim and not_worse(claim, matters):
+        if claim and not_worse(_told(claim, board.ranking.lower_is_better), matters):
             as_good.append(row)
     return min(as_good, key=lambda row: row.parameters)

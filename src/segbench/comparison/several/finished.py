@@ -17,7 +17,7 @@ from segbench.params import Params, load_params
 
 MOST_NAMED = 3
 """Keys that a sentence names."""
-ALIKE = ("metric", "smallest_that_matters", "confidence")
+ALIKE = ("metric", "class_weights", "smallest_that_matters", "confidence")
 """Keys of `comparison` that must be the same in all."""
 
 

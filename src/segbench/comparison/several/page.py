@@ -41,7 +41,7 @@ def judge_together(folders: list[Path], layout: Layout, out: Path) -> str:
     verdict = reach_verdict(together, board)
     _write_page(together, board, verdict, out)
     write_tables(board, out)
-    return text_table(board, verdict, together.params.comparison.metric)
+    return text_table(board, verdict)
 
 
 def _write_page(together: Together, board: Board, verdict: Verdict, out: Path) -> None:
@@ -50,7 +50,8 @@ def _write_page(together: Together, board: Board, verdict: Verdict, out: Path) -
         "board": board,
         "verdict": verdict,
         "champion": board.rows[0],
-        "metric": chosen.metric,
+        "metric": board.ranking.name,
+        "lower": board.ranking.lower_is_better,
         "matters": f"{chosen.smallest_that_matters:g}",
         "percent": f"{100 * chosen.confidence:g} %",
         "alpha": f"{1 - chosen.confidence:.2g}",
@@ -60,7 +61,7 @@ def _write_page(together: Together, board: Board, verdict: Verdict, out: Path) -
         "forest": plots.forest(
             {row.alias: _forest(row, board) for row in board.rows[1:]},
             chosen.smallest_that_matters,
-            f"difference in test {chosen.metric} to {board.rows[0].alias}, "
+            f"difference in test {board.ranking.name} to {board.rows[0].alias}, "
             f"{100 * chosen.confidence:g} % intervals",
         ),
     }

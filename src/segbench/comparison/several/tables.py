@@ -69,14 +69,14 @@ def _claim(name: str, claim: Claim | None, relation: str | None) -> dict[str, fl
     }
 
 
-def text_table(board: Board, verdict: Verdict, metric: str) -> str:
+def text_table(board: Board, verdict: Verdict) -> str:
     """The table, the verdict and its caveats as plain text, for a terminal.
 
     Args:
         board: the candidates.
         verdict: what it says.
-        metric: that ranks.
     """
+    metric = board.ranking.name
     claims = ["on these data sets", "p", "it is"]
     if board.rows[1].on_like_these:
         claims += ["on data sets like these", "p", "it is"]

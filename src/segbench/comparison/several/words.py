@@ -29,19 +29,23 @@ def reach_verdict(together: Together, board: Board) -> Verdict:
 
 def _sentence(together: Together, board: Board) -> str:
     champion, chosen = board.rows[0], together.params.comparison
-    matters = chosen.smallest_that_matters
+    ranking, unit = board.ranking, board.ranking.unit_text
+    matters = f"{chosen.smallest_that_matters:g}{unit}"
+    best = "best (lowest)" if ranking.lower_is_better else "best"
+    scored = "lower" if ranking.lower_is_better else "higher"
     said = [
-        f"{champion.alias} has the best mean validation {chosen.metric} over {len(board.datasets)} "
-        f"data sets ({champion.val:.3f}) and reaches {champion.test:.3f} on test.",
+        f"{champion.alias} has the {best} mean validation {ranking.name} over "
+        f"{len(board.datasets)} data sets ({champion.val:.3f}{unit}) and reaches "
+        f"{champion.test:.3f}{unit} on test.",
         *_relations(
             board,
             lambda row: row.on_these,
             lambda row: row.these,
             {
                 "worse": f"On these data sets, {_anew(board)}, it is better than {{}}.",
-                "equivalent": f"On these data sets it differs by less than {matters:g} from {{}}.",
+                "equivalent": f"On these data sets it differs by less than {matters} from {{}}.",
                 "undecided": "These test sets cannot tell it from {}.",
-                "better": "These test sets contradict the choice: {} scored higher there.",
+                "better": f"These test sets contradict the choice: {{}} scored {scored} there.",
             },
         ),
         *_relations(
@@ -50,10 +54,10 @@ def _sentence(together: Together, board: Board) -> str:
             lambda row: row.like_these,
             {
                 "worse": "On data sets like these it is better than {}.",
-                "equivalent": f"On data sets like these it differs by less than {matters:g} from "
+                "equivalent": f"On data sets like these it differs by less than {matters} from "
                 "{}.",
                 "undecided": "On data sets like these, how it compares with {} stays undecided.",
-                "better": "On data sets like these, {} would score higher.",
+                "better": f"On data sets like these, {{}} would score {scored}.",
             },
         ),
     ]
@@ -62,7 +66,7 @@ def _sentence(together: Together, board: Board) -> str:
             "What would hold on other data sets like these is not said: two do not show how much a "
             f"difference varies from one data set to another; it takes {FEWEST_DATASETS}."
         )
-    return " ".join([*said, _smallest(board, matters)])
+    return " ".join([*said, _smallest(board, chosen.smallest_that_matters)])
 
 
 def _anew(board: Board) -> str:
@@ -91,17 +95,17 @@ def _relations(
 
 
 def _smallest(board: Board, matters: float) -> str:
-    champion = board.rows[0]
+    champion, least = board.rows[0], f"{matters:g}{board.ranking.unit_text}"
     if all(row.parameters >= champion.parameters for row in board.rows):
         return f"No candidate has fewer parameters ({_millions(champion)})."
     these, like_these = (smallest_as_good(board, matters, like) for like in (False, True))
     if these is champion:
         return (
-            f"No candidate with fewer parameters is shown to be within {matters:g} of it "
+            f"No candidate with fewer parameters is shown to be within {least} of it "
             f"({_millions(champion)})."
         )
     text = (
-        f"The smallest candidate that is not worse by {matters:g} or more on these data sets is "
+        f"The smallest candidate that is not worse by {least} or more on these data sets is "
         f"{these.alias} ({_millions(these)}, against {_millions(champion)})"
     )
     if len(board.datasets) < FEWEST_DATASETS:

@@ -39,6 +39,11 @@ class Claim:
     interval: Interval
     p: float
 
+    @property
+    def negated(self) -> "Claim":
+        """If all scores are taken negative."""
+        return Claim(self.interval.turned, self.p)
+
 
 @dataclass(frozen=True)
 class Across:

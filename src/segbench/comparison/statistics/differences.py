@@ -67,15 +67,14 @@ class Difference:
         return float(np.sqrt(sum(self.components.values())))
 
     @property
+    def negated(self) -> "Difference":
+        """Of the same candidates, if all scores are taken negative."""
+        return replace(self, interval=self.interval.turned, of_networks=self.of_networks.turned)
+
+    @property
     def turned(self) -> "Difference":
         """The same difference with the candidates swapped."""
-        return replace(
-            self,
-            first=self.second,
-            second=self.first,
-            interval=self.interval.turned,
-            of_networks=self.of_networks.turned,
-        )
+        return replace(self.negated, first=self.second, second=self.first)
 
 
 def compare(

@@ -27,8 +27,8 @@ that of groups, and in simulation intervals of 95 % then hold in more than 99 % 
 FEWEST_GROUPS_OF_MISSES = 40
 """Likewise, where many images are missed altogether, so that few groups decide."""
 MISSED, OFTEN = 0.5, 0.05
-"""A score below this share of a candidate's mean is a miss; with misses in more than this share of
-scores a comparison has them."""
+"""A score below this share of a candidate's mean is a miss, and a distance that its mean is this
+share of; with misses in more than this share of scores a comparison has them."""
 
 Design = Literal["one training", "seeds", "folds"]
 
@@ -152,7 +152,9 @@ class Panel:
 def _has_misses(scores: Floats, there: NDArray[np.bool_]) -> bool:
     number = np.maximum(there.sum(axis=(1, 2), keepdims=True), 1)
     means = scores.sum(axis=(1, 2), keepdims=True) / number
-    return bool((there & (scores < MISSED * means)).sum() > OFTEN * there.sum())
+    # Of distances, which are negative where higher is to be better, a miss is far above the mean.
+    bounds = np.where(means < 0, means / MISSED, means * MISSED)
+    return bool((there & (scores < bounds)).sum() > OFTEN * there.sum())
 
 
 def _seed_noise(parts: Floats, counts: Floats) -> Floats:

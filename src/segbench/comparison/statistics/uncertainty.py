@@ -13,18 +13,19 @@ FEWEST_EPOCHS = 8
 """From which the noise between epochs can be told from their trend."""
 
 
-def intervals(panel: Panel, confidence: float) -> list[Interval]:
-    """Confidence interval of each candidate's mean; scores lie in [0, 1], and so do the bounds.
+def intervals(panel: Panel, confidence: float, most: float = 1.0) -> list[Interval]:
+    """Confidence interval of each candidate's mean; scores lie in [0, most], and so do the bounds.
 
     Args:
         panel: the scores.
         confidence: such as 0.95, of each interval for itself.
+        most: what no score is above; infinite for distances.
     """
     if panel.num_groups < 2:
         return [Interval(float(mean), np.nan, np.nan) for mean in panel.means]
     reach = _spread_of_means(panel).reach((1 - confidence) / 2)
     return [
-        Interval(float(mean), float(max(mean - half, 0.0)), float(min(mean + half, 1.0)))
+        Interval(float(mean), float(max(mean - half, 0.0)), float(min(mean + half, most)))
         for mean, half in zip(panel.means, reach, strict=True)
     ]
 
