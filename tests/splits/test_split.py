@@ -658,7 +658,7 @@ def test_linked_pictures_are_where_the_page_says(tmp_path: Path) -> None:
     }
     for one in found:
         height, width = read_pixels(tmp_path / "out" / one).shape[:2]
-        assert (height, width) == (144, 192)
+        assert (height, width) == (192, 256)
     assert str(tmp_path) not in page
 
 
@@ -700,7 +700,7 @@ def test_grey_and_tall_images_are_drawn(tmp_path: Path) -> None:
         samples[at] = replace(samples[at], image=image, mask=box(4)[:, :20].copy())
     asked = params(by="predefined", test_share=None, on_leak="warn")
     audit(write(tmp_path, samples), asked, "link")
-    assert read_pixels(tmp_path / "out" / "audit" / "s00.jpg").shape == (192, 80, 3)
+    assert read_pixels(tmp_path / "out" / "audit" / "s00.jpg").shape == (256, 107, 3)
 
 
 def test_text_is_escaped(tmp_path: Path) -> None:

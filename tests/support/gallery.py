@@ -7,6 +7,7 @@ audit.html.
 """
 
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,17 @@ def made_up(case: Case, folder: Path) -> Content:
     info = replace(
         base.header.dataset, name="made-up", classes=case.classes, background=case.background
     )
+    audit = deepcopy(base.audit)
+    tested = [run.images[run.images["split"] == "test"] for run in runs]
+    for fold in params.comparison.folds:
+        rows = next(rows for run, rows in zip(runs, tested, strict=True) if run.fold == fold)
+        audit[f"fold{fold}"]["test"] = {"images": len(rows), "groups": rows["group"].nunique()}
     header, number = replace(base.header, dataset=info), len(case.classes)
     rng = np.random.default_rng(0)
     return replace(
         base,
         header=header,
+        audit=audit,
         class_scores=find_class_scores(base.runs, base.leaderboard.aliases, header, 0.95),
         confusion=rng.integers(1, 400, (number, number)) + 9000 * np.eye(number, dtype=int),
         requirements=[],

@@ -17,7 +17,8 @@ from segbench.splits.duplicates import Duplicates
 from segbench.splits.leaks import Leaks, pairs_by_kind
 from segbench.splits.masks import LEAST_BETWEEN, MANY_COMPONENTS, MOST_BORDER, MOST_FOREGROUND
 
-PICTURE_SIZE = 192
+PICTURE_SIZE = 256
+"""Of the longer side, in pixels; 200 of them make 3 MB."""
 PICTURES_EACH = 12
 """Pairs or samples that are shown of each finding."""
 
