@@ -3,35 +3,16 @@
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from selenium import webdriver
 
-from segbench.cli import command_line
-from support.finished import finished
-from support.params import read_params, shrink, write_params
+from support.finished import write_verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-MEANS = {"mobilenetv2_035": (0.70, 0.68), "resnet10t": (0.795, 0.775), "resnet18": (0.80, 0.78)}
-PARAMETERS = {"mobilenetv2_035": 400_000, "resnet10t": 5_000_000, "resnet18": 12_000_000}
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("several")
-    write_params(read_params(), folder / "params.yaml")
-    (folder / "dvc.yaml").write_text("stages: {}\n")
-    names = ["polyps", "retinas", "cells"]
-    for at, name in enumerate(names):
-        tree = shrink(read_params())
-        tree["dataset"]["seed"] = at
-        tree["comparison"].update(num_resamples=1000, seeds=[0, 1, 2])
-        finished(folder / "runs" / name, tree, MEANS, 12, PARAMETERS, noise=1 + at)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        asked = ["verdict", *(f"runs/{name}" for name in names)]
-        done = CliRunner().invoke(command_line(), asked, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return folder / "reports" / "verdict" / "verdict.html"
+    return write_verdict(tmp_path_factory.mktemp("several"))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (1280, 800), (390, 844)])

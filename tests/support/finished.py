@@ -1,13 +1,17 @@
 """A finished comparison on disk, whose runs nobody trained."""
 
 import json
+from contextlib import chdir
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from segbench.cli import command_line
 from segbench.evaluation.results import write_images
 from support.comparison import evaluated
-from support.params import write_params
+from support.params import read_params, shrink, write_params
 
 
 def finished(
@@ -57,3 +61,21 @@ def finished(
                     (write[name] / f"{run.name}.json").write_text(json.dumps(content))
                 run.history.to_csv(write["history"] / f"{run.name}.csv", index=False)
     return folder
+
+
+def write_verdict(folder: Path) -> Path:
+    """The page over three data sets, of comparisons that are finished in a workspace `folder`."""
+    write_params(read_params(), folder / "params.yaml")
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    means = {"mobilenetv2_035": (0.7, 0.68), "resnet10t": (0.795, 0.775), "resnet18": (0.8, 0.78)}
+    parameters = {"mobilenetv2_035": 400_000, "resnet10t": 5_000_000, "resnet18": 12_000_000}
+    names = ("polyps", "retinas", "cells")
+    for at, name in enumerate(names):
+        tree = shrink(read_params())
+        tree["dataset"]["seed"] = at
+        tree["comparison"].update(num_resamples=1000, seeds=[0, 1, 2])
+        finished(folder / "runs" / name, tree, means, 12, parameters, noise=1 + at)
+    with chdir(folder):
+        asked = ["verdict", *(f"runs/{name}" for name in names)]
+        CliRunner().invoke(command_line(), asked, catch_exceptions=False)
+    return folder / "reports" / "verdict" / "verdict.html"

@@ -2,8 +2,8 @@
 
 PYTHONPATH=src:tests python -m support.gallery FOLDER
 
-writes FOLDER/<case>/reports/comparison.html and .md of each case, and FOLDER/audits/<case>/out/
-audit.html.
+writes FOLDER/<case>/reports/comparison.html and .md of each case, FOLDER/audits/<case>/out/
+audit.html, and FOLDER/several/reports/verdict/verdict.html.
 """
 
 import sys
@@ -28,6 +28,7 @@ from segbench.report.drawing import class_colours, outline
 from segbench.report.overlay import overlay
 from support.audits import write_audits
 from support.comparison import evaluated
+from support.finished import write_verdict
 from support.params import read_params, shrink
 from support.report import content
 from support.streets import CLASSES
@@ -180,6 +181,8 @@ def main(folder: Path) -> None:
         page = reports / "comparison.html"
         print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     write_audits(folder / "audits")
+    (folder / "several").mkdir(exist_ok=True)
+    write_verdict(folder / "several")
 
 
 if __name__ == "__main__":
