@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.images import IGNORE, histogram, most_probable
+from segbench.images import IGNORE, histogram, joint_histogram, most_probable
 from segbench.metrics import distances
 from segbench.metrics.counts import count_image
 from segbench.metrics.distances import Nearest, Spacing
@@ -42,6 +42,8 @@ def test_pixels_are_counted_exactly_where_a_float_does_not_suffice() -> None:
     found = histogram(values)
     assert (found[1], found[7], found.sum()) == (3 * 2**23, 3, values.size)
     assert histogram(values[:, ::-1], values == 7).nonzero()[0].tolist() == [1]
+    joint = joint_histogram(values, values[:, ::-1], 7)
+    assert joint.sum() == joint[1, 1] == 3 * (2**23 - 1)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
