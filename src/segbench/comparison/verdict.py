@@ -181,7 +181,10 @@ def _if_trained_anew(board: Leaderboard) -> str:
 
 def seeds_cannot(limit: GroupLimit) -> str:
     """Why no number of seeds lets a comparison speak of encoders that are trained anew."""
-    few = "many test images are missed altogether, so that few groups decide, and " * limit.misses
+    few = (
+        "many test images score less than half or more than twice the mean, so that few groups "
+        "decide, and "
+    ) * limit.misses
     return (
         f"Seeds alone cannot: {few}the test images weigh as {limit.has:.1f} groups of equal size, "
         f"where it takes {limit.needs}."

@@ -160,8 +160,10 @@ def test_misses_are_scores_far_below_most() -> None:
     assert not panel(scores).has_misses
     scores[:, :, :3] = 0.1
     assert panel(scores).has_misses
+    assert panel(-scores).has_misses
     scores[:, :, :12] = 0.1  # most are missed
     assert panel(scores).has_misses
+    assert panel(-scores).has_misses
     scores[:, :, :12] = np.nan
     assert not panel(scores).has_misses
 

@@ -25,10 +25,10 @@ FEWEST_GROUPS = 6
 """Of equal size, for seeds to speak of trainings: with fewer, their variance cannot be told from
 that of groups, and in simulation intervals of 95 % then hold in more than 99 % of experiments."""
 FEWEST_GROUPS_OF_MISSES = 40
-"""Likewise, where many images are missed altogether, so that few groups decide."""
+"""Likewise, where many images score far from the mean, so that few groups decide."""
 MISSED, OFTEN = 0.5, 0.05
-"""A score below this share of a candidate's mean is a miss, and a distance that its mean is this
-share of; with misses in more than this share of scores a comparison has them."""
+"""A score below this share of a candidate's mean, or over the mean divided by it, is far from it; a
+comparison has misses if more than this share of scores are. So it does whichever way is better."""
 
 Design = Literal["one training", "seeds", "folds"]
 
@@ -101,7 +101,7 @@ class Panel:
         num_groups, num_seeds, num_folds: G, S and K.
         means: (C,) over all scores that are not NaN.
         seed_means: (C, S), likewise of each seed.
-        has_misses: many images are all but missed, while most are found.
+        has_misses: many images score far from the mean, as where they are found or missed.
     """
 
     def __init__(
@@ -151,10 +151,9 @@ class Panel:
 
 def _has_misses(scores: Floats, there: NDArray[np.bool_]) -> bool:
     number = np.maximum(there.sum(axis=(1, 2), keepdims=True), 1)
-    means = scores.sum(axis=(1, 2), keepdims=True) / number
-    # Of distances, which are negative where higher is to be better, a miss is far above the mean.
-    bounds = np.where(means < 0, means / MISSED, means * MISSED)
-    return bool((there & (scores < bounds)).sum() > OFTEN * there.sum())
+    means = np.abs(scores.sum(axis=(1, 2), keepdims=True) / number)
+    far = (np.abs(scores) < MISSED * means) | (np.abs(scores) > means / MISSED)
+    return bool((there & far).sum() > OFTEN * there.sum())
 
 
 def _seed_noise(parts: Floats, counts: Floats) -> Floats:
@@ -220,7 +219,7 @@ class GroupLimit:
     Attributes:
         has: as many groups of equal size they weigh as.
         needs: as many it takes.
-        misses: many images are missed altogether, so that it takes more.
+        misses: many images score far from the mean, so that it takes more.
     """
 
     has: float
