@@ -22,9 +22,10 @@ from segbench.arrays.batches import Batch, PlainBatches
 from segbench.arrays.store import open_arrays, read_header
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import load_networks, select_and_score
+from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.inference import measure_networks
 from segbench.evaluation.predict import Truths
+from segbench.evaluation.scoring import select_and_score
 from segbench.models.export import export_network, load_exported
 from segbench.models.network import load_network
 from segbench.params import Params

@@ -14,10 +14,10 @@ from segbench.arrays.store import Arrays, open_arrays
 from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.canonical import read_samples
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import score
 from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Truths, predict
+from segbench.evaluation.scoring import score
 from segbench.images import read_pixels
 from segbench.labels import LabelScheme
 from segbench.params import Params
@@ -128,7 +128,7 @@ def test_whole_images_are_scored_not_patches(
     rule = MaskRule(0.5, 0, False, False)
     found = score(Scorer(LabelScheme(2, 0), 2.0, rule, rule, []), seen)
     assert len(found) == 3
-    tp, fp, fn, tn = np.stack([image.counts[0] for image in found]).T
+    tp, fp, fn, tn = np.stack([image.counts[0, 0] for image in found]).T
     for index, id in enumerate(stitched.samples["id"]):
         truth = read_pixels(folder / "dataset" / files["mask"][id])
         assert (seen[index].original() == truth).all()

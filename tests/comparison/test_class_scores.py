@@ -15,7 +15,7 @@ from segbench.comparison.class_scores import (
     write_confusion_table,
 )
 from segbench.evaluation.results import RunResult, write_confusion
-from segbench.metrics.counts import COUNTS, dice
+from segbench.metrics.counts import dice
 from support.comparison import evaluated
 from support.headers import HEADER, INFO
 
@@ -28,15 +28,15 @@ def run_of(alias: str, seed: int, right: float) -> RunResult:
     """A run that finds a share of the road and the cars, and all of the sky; of trams are none."""
     run = evaluated(alias, seed, 0.7, 0.7)
     rng = np.random.default_rng(seed)
-    rows = run.images.drop(columns=[f"{cell}_1" for cell in COUNTS])
-    number = len(rows)
+    number, cells = len(run.images), []
     size = np.tile([900, 300, 0], number)[:number]  # one image of three without a car
     for at, there in enumerate((np.full(number, 2000), np.full(number, 1000), size, 0 * size)):
         share = 1.0 if at == 0 else np.clip(right + rng.normal(0, 0.02, number), 0, 1)
         hits = np.rint(there * share).astype(int)
-        rows[f"tp_{at}"], rows[f"fp_{at}"], rows[f"fn_{at}"] = hits, there - hits, there - hits
-        rows[f"tn_{at}"] = 4096 - 2 * there + hits
-    return replace(run, images=rows)
+        wrong = there - hits
+        cells.append(np.stack([hits, wrong, wrong, 4096 - 2 * there + hits], axis=1))
+    is_test = run.images["split"] == "test"
+    return replace(run, counts={"test": np.stack(cells, axis=1)[is_test]})
 
 
 @pytest.fixture
@@ -53,8 +53,7 @@ def test_scores_of_each_class_by_candidate(runs: list[RunResult], tmp_path: Path
     ]
     for one in scores[2:6]:
         at = CLASSES.index(one.name)
-        own = [run.images[run.images["split"] == "test"] for run in runs if run.alias == one.alias]
-        cells = np.stack([part[[f"{cell}_{at}" for cell in COUNTS]].to_numpy() for part in own])
+        cells = np.stack([run.counts["test"][:, at] for run in runs if run.alias == one.alias])
         tp, fp, fn, _ = np.moveaxis(cells, 2, 0)
         assert one.images == (tp + fn > 0)[0].sum()
         assert one.dice.mean == pytest.approx(np.nanmean(dice(cells)))

@@ -17,9 +17,9 @@ from segbench.comparison.external import (
 )
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, write_images
+from segbench.evaluation.results import RunResult, write_counts, write_images
 from segbench.params import Params
-from support.comparison import DICE, FACTS, elsewhere, evaluated
+from support.comparison import DICE, FACTS, by_split, elsewhere, evaluated
 from support.own_folder import own
 
 
@@ -143,7 +143,10 @@ def left(runs: list[RunResult], folder: Path) -> tuple[Path, Path]:
         own_run = elsewhere(run, "clinic", 0.5)
         rows = sets / "clinic/evaluate" / run.name / "images.csv"
         rows.parent.mkdir(parents=True)
-        own_run.summary["sha256"]["images"] = write_images(rows, own_run.images)
+        own_run.summary["sha256"] |= {
+            "images": write_images(rows, own_run.images),
+            "counts": write_counts(rows.with_name("counts.npz"), by_split(own_run)),
+        }
         text = json.dumps(own_run.summary)
         (metrics / f"external/clinic/{run.name}.json").write_text(text)
     return metrics, sets

@@ -19,10 +19,11 @@ from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import to_table
 from segbench.comparison.verdict import caveats, verdict_sentence
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result
+from segbench.evaluation.results import RunResult, read_result, write_counts, write_images
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from support.comparison import COST, DICE, evaluated
+from support.finished import finished
 from support.headers import HEADER
 
 COSTS = {"regnetx_002": replace(COST, parameters=2_700_000), "resnet18": COST}
@@ -337,7 +338,10 @@ def test_a_run_file_that_lacks_something_is_refused(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
     rows.write_text("split,id\n")
     (history / "resnet18-fold0-seed0.csv").write_text("epoch\n")
-    hashes = {"images": hashlib.sha256(rows.read_bytes()).hexdigest()}
+    hashes = {
+        "images": hashlib.sha256(rows.read_bytes()).hexdigest(),
+        "counts": write_counts(rows.with_name("counts.npz"), {}),
+    }
     scores = metrics / "resnet18-fold0-seed0.json"
     scores.write_text(json.dumps({"sha256": {**hashes, "weights": "w"}}))
     file = runs / "resnet18-fold0-seed0.json"
@@ -421,3 +425,40 @@ def test_images_without_score_are_counted_by_the_metric_that_ranks(
     tree["comparison"].update(params.comparison.model_dump() | {"metric": "iou"})
     by_iou = Params.model_validate(tree)
     assert "without score" not in data_facts(by_iou, HEADER, audit, runs)["Test"]
+
+
+def test_counts_are_those_of_the_rows_whatever_their_order(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    """Files are in the order of prediction, what is read in that of ids."""
+    run = evaluated("resnet18", 0, 0.8, 0.7)
+    shuffled = run.images.sample(frac=1, random_state=0)
+    order = {
+        split: [int(id[1:]) % 1000 for id in shuffled.loc[shuffled["split"] == split, "id"]]
+        for split in ("val", "test")
+    }
+    stored = {
+        split: {"": run.counts[split][at], "_chosen": run.counts[split][at] + 1}
+        for split, at in order.items()
+    }
+    folder = finished(tmp_path, tree, {"resnet18": (0.8, 0.7)})
+    where = folder / "data/evaluate/resnet18-fold0-seed0"
+    scores = folder / "reports/metrics/resnet18-fold0-seed0.json"
+    summary = json.loads(scores.read_text())
+    summary["sha256"] |= {
+        "images": write_images(where / "images.csv", shuffled),
+        "counts": write_counts(where / "counts.npz", stored),
+    }
+    scores.write_text(json.dumps(summary))
+    of = (folder / name for name in ("reports/metrics", "data/evaluate", "reports/history"))
+    found = read_result("resnet18", 0, 0, *of, folder / "reports/runs")
+    assert set(found.counts) == {"val", "val_chosen", "test", "test_chosen"}
+    for split in ("val", "test"):
+        rows = run.images[run.images["split"] == split]
+        assert found.images.loc[found.images["split"] == split, "id"].tolist() == [*rows["id"]]
+        assert (found.counts[split] == run.counts[split]).all()
+        assert (found.counts[f"{split}_chosen"] == run.counts[split] + 1).all()
+    (where / "counts.npz").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"counts\.npz: missing or not the rows that"):
+        of = (folder / name for name in ("reports/metrics", "data/evaluate", "reports/history"))
+        read_result("resnet18", 0, 0, *of, folder / "reports/runs")

@@ -13,16 +13,14 @@ from segbench.comparison.leaderboard import Leaderboard, make_leaderboard
 from segbench.comparison.published import (
     PublishedRow,
     chance_text,
-    columns_of,
     judge_published,
     measure,
     split_difference,
 )
-from segbench.comparison.scores import Scores
 from segbench.errors import InputError
 from segbench.evaluation.results import RunResult, write_images, write_soft
 from segbench.labels import LabelScheme
-from segbench.metrics.counts import COUNTS, TN, dice, summarise
+from segbench.metrics.counts import FN, TN, TP, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch
 from segbench.params import Params
 from segbench.params.published import PublishedScore
@@ -109,8 +107,7 @@ def test_a_pooled_score_stands_beside_the_ratio_of_all_pixels(
     row = judged(params, runs, board, metric=metric, averaging="pooled")
     pooled = []
     for run in runs[:3]:
-        cells = run.images[run.images["split"] == "test"][["tp_1", "fp_1", "fn_1", "tn_1"]].sum()
-        tp, fp, fn, tn = cells
+        tp, fp, fn, tn = run.counts["test"].sum(axis=(0, 1))
         whole = {
             "dice": (2 * tp, 2 * tp + fp + fn),
             "iou": (tp, tp + fp + fn),
@@ -147,8 +144,7 @@ def test_folds_are_pooled_each_by_itself(params: Params) -> None:
     )
     expected = []
     for run in runs:
-        cells = run.images[run.images["split"] == "test"][["tp_1", "fp_1", "fn_1", "tn_1"]]
-        expected.append(dice(cells.to_numpy().sum(axis=0)))
+        expected.append(dice(run.counts["test"].sum(axis=(0, 1))))
     assert row.ours is not None
     assert row.ours.mean == pytest.approx(np.mean(expected))
 
@@ -164,18 +160,10 @@ def test_pixels_of_all_classes_are_pooled(metric: str, params: Params) -> None:
     cells[:, 0, TN] += cells[:, 1].sum(axis=1) - cells[:, 0].sum(axis=1)
     counted = cells[:, 0].sum(axis=1)
     right = rng.integers(0, counted)
-    rows = {
-        f"{cell}_{at + 1}": cells[:, at, number]
-        for at in range(2)
-        for number, cell in enumerate(COUNTS)
-    }
-    rows["accuracy"] = right / counted
-    groups, folds = np.arange(30).astype(str), np.zeros(30, int)
-    assert set(columns_of(metric, "pooled", [1, 2])) == set(rows)
-    columns = {
-        name: Scores(own[None, None].astype(float), groups, folds) for name, own in rows.items()
-    }
-    found = measure(metric, "pooled", columns, params, [])
+    run = evaluated("a", 0, 0.7, 0.7, groups=15)
+    run.images["accuracy"] = np.tile(right / counted, 2)
+    run = replace(run, counts={"test": cells})
+    found = measure(metric, "pooled", params, [run], ["a"])
     assert found.weights is not None
     expected = summarise(cells, np.stack([right, counted], axis=1))[f"{metric}_micro"]
     assert np.nansum(found.values * found.weights) == pytest.approx(expected)
@@ -279,7 +267,7 @@ def test_a_score_of_ours_that_nothing_defines_is_no_number(
 ) -> None:
     for run in runs[:3]:
         run.images["precision"] = np.nan
-        run.images[["tp_1", "fp_1"]] = 0
+        run.counts["test"][:, :, [TP, FN]] = 0
     row = judged(params, runs, board, metric="precision", averaging=averaging)
     assert (row.outcome, row.reason) == ("not comparable", "nothing defines ours")
     assert row.ours is None

@@ -21,7 +21,7 @@ from segbench.comparison.verdict import caveats, headline, verdict_sentence
 from segbench.errors import InputError
 from segbench.evaluation.results import RunResult
 from segbench.metrics import counts
-from segbench.metrics.catalogue import DEFINITIONS, DISTANCES, MASK_METRICS
+from segbench.metrics.catalogue import DEFINITIONS, DISTANCES, MASK_METRICS, VARIANTS
 from segbench.params import Params, metric_names
 from support.comparison import COST, FACTS, elsewhere, evaluated
 from support.own_folder import own
@@ -184,36 +184,40 @@ def test_means_over_images_are_those_of_the_column(
     assert vals == sorted(vals, reverse=not lower)
 
 
+@pytest.mark.parametrize("at", ["", "_original_chosen"])
 @pytest.mark.parametrize("score", counts.SCORES)
 def test_pooled_scores_are_ratios_of_all_pixels(
-    score: str, tree: dict[str, Any], runs: list[RunResult]
+    score: str, at: str, tree: dict[str, Any], runs: list[RunResult]
 ) -> None:
-    params = by(tree, f"{score}_micro")
+    for run in runs:  # other masks than those of the other variants
+        for key, cells in run.counts.items():
+            cells[:, 0, [counts.TP, counts.FN]] += len(key) * np.array([1, -1])
+    params = by(tree, f"{score}_micro{at}")
     for row in make_leaderboard(params, runs).rows:
-        parts = [run.images for run in runs if run.alias == row.alias]
-        tests = [part[part["split"] == "test"] for part in parts]
-        cells = np.stack([part[[f"{one}_1" for one in counts.COUNTS]].sum() for part in tests])
-        assert row.test.mean == pytest.approx(counts.SCORES[score](cells).mean())
+        own = [run.counts for run in runs if run.alias == row.alias]
+        for ending in VARIANTS:
+            cells = np.stack([part[f"test{ending}"].sum(axis=(0, 1)) for part in own])
+            mean = counts.SCORES[score](cells).mean()
+            assert row.scores[f"{score}_micro{ending}"] == pytest.approx(mean)
+        assert row.test.mean == pytest.approx(row.scores[f"{score}_micro{at}"])
         assert row.test.low < row.test.mean < row.test.high
-        assert row.scores[f"{score}_micro"] == pytest.approx(row.test.mean)
-        assert np.isnan(row.scores[f"{score}_micro_chosen"])
 
 
 def streets(run: RunResult) -> RunResult:
     """With the counts of a road, cars, of which every other image has none, and trams, of which
     none has any."""
     rng = np.random.default_rng(len(run.images) + run.seed + ord(run.alias))
-    rows, number = run.images.reset_index(drop=True), len(run.images)
-    sizes = np.full(number, 900), np.tile([300, 0], number)[:number], np.zeros(number, int)
-    cells = []
-    for at, size in enumerate(sizes, 1):
-        hits = np.rint(size * rng.uniform(0.4, 1, number)).astype(int)
-        wrong = rng.integers(0, 60, number) * (at < 3)
-        cells.append(np.stack([hits, wrong, size - hits, 4096 - size - wrong], axis=1))
-        rows[[f"{cell}_{at}" for cell in counts.COUNTS]] = cells[-1]
-    for at, name in enumerate(("road", "car", "tram")):
-        rows[f"dice_class_{name}"] = counts.dice(cells[at])
-    return replace(run, images=rows)
+    found = {}
+    for key, given in run.counts.items():
+        number, cells = len(given), []
+        sizes = np.full(number, 900), np.tile([300, 0], number)[:number], np.zeros(number, int)
+        for at, size in enumerate(sizes):
+            hits = np.rint(size * rng.uniform(0.4, 1, number)).astype(int)
+            wrong = rng.integers(0, 60, number) * (at < 2)
+            cells.append(np.stack([hits, wrong, size - hits, 4096 - size - wrong], axis=1))
+        found[key] = np.stack(cells, axis=1)
+    rows = run.images.assign(**{f"dice_class_{name}": 0.5 for name in ("road", "car", "tram")})
+    return replace(run, images=rows, counts=found)
 
 
 def classes_of(tree: dict[str, Any], metric: str) -> Params:
@@ -242,16 +246,14 @@ def test_classes_rank(
 ) -> None:
     runs = [streets(run) for run in runs]
     board = make_leaderboard(classes_of(tree, metric), runs)
-    columns = [f"{cell}_{at}" for at in (1, 2, 3) for cell in counts.COUNTS]
     for row in board.rows:
-        tests = [
-            run.images.loc[run.images["split"] == "test", columns].to_numpy().reshape(-1, 3, 4)
-            for run in runs
-            if run.alias == row.alias
-        ]
-        # Over runs, but for means over images.
-        parts = [np.concatenate(tests)] if metric == "dice_class_car" else tests
-        assert row.test.mean == pytest.approx(np.mean([of_cells(cells) for cells in parts]))
+        for ending in VARIANTS:
+            tests = [run.counts[f"test{ending}"] for run in runs if run.alias == row.alias]
+            # Over runs, but for means over images.
+            parts = [np.concatenate(tests)] if metric == "dice_class_car" else tests
+            mean = np.mean([of_cells(cells) for cells in parts])
+            assert row.scores[f"{metric}{ending}"] == pytest.approx(mean)
+        assert row.test.mean == pytest.approx(row.scores[metric])
     key = {"dice_class_car": "dice_per_image_class_car"}.get(metric, metric)
     assert to_metrics(board.rows[0], board.ranking)[f"test_{key}"] == board.rows[0].test.mean
     assert f"test_{key}" in to_table(board, COSTS)
@@ -339,16 +341,12 @@ def test_classes_may_weigh_unlike(metric: str, tree: dict[str, Any], runs: list[
     params = weighing(tree, {"car": 3.0, "road": 1.0, "tram": 5.0}, metric)
     board = make_leaderboard(params, runs)
     assert board.ranking.name == f"{metric}_weighted"
-    columns = [f"{cell}_{at}" for at in (1, 2) for cell in counts.COUNTS]
     for row in board.rows:
+        tests = [run.counts["test"] for run in runs if run.alias == row.alias]
         found = []
-        for run in runs:
-            rows = run.images[run.images["split"] == "test"]
-            if run.alias != row.alias:
-                continue
-            for cells in rows[columns].to_numpy().reshape(-1, 2, 4):
-                road, car = counts.SCORES[metric](cells)
-                found.append(road if np.isnan(car) else (road + 3 * car) / 4)
+        for cells in np.concatenate(tests):
+            road, car = counts.SCORES[metric](cells[:2])
+            found.append(road if np.isnan(car) else (road + 3 * car) / 4)
         assert len(found) == 180
         assert row.test.mean == pytest.approx(np.mean(found))
         assert row.scores[f"{metric}_weighted"] == pytest.approx(np.mean(found))

@@ -12,15 +12,15 @@ import torch
 
 from segbench.arrays.store import Arrays
 from segbench.errors import InputError
-from segbench.evaluation import evaluate as evaluation
+from segbench.evaluation import scoring
 from segbench.evaluation.drafts import Draft, DraftFile
-from segbench.evaluation.evaluate import select_and_score
 from segbench.evaluation.predict import Prediction
 from segbench.evaluation.results import RunResult, read_predictions, writing_predictions
+from segbench.evaluation.scoring import select_and_score
 from segbench.files import sha256_of
 from segbench.images import Pixels, encode_mask
 from segbench.labels import LabelScheme
-from segbench.metrics.distances import PIXELS
+from segbench.metrics.distances import PIXELS, Spacing
 from segbench.parallel import num_cores
 from segbench.params import Params
 from segbench.params.evaluate import Choose
@@ -63,7 +63,7 @@ def test_predictions_of_any_size_are_read_one_at_a_time(tmp_path: Path) -> None:
     assert digest == sha256_of(paths[1])
     none = pd.DataFrame()
     summary = {"sha256": {"predictions": digest}}
-    run = RunResult("a", "a", 0, 0, summary, none, none, {}, tmp_path)
+    run = RunResult("a", "a", 0, 0, summary, none, {}, none, {}, tmp_path)
     with read_predictions(run) as predictions:
         for id in sorted(masks):
             assert (predictions.read("test", id) == masks[id]).all()
@@ -108,13 +108,14 @@ def test_no_more_predictions_are_held_than_wait_for_a_core(
             yield prediction
 
     class Large:
-        spacing = PIXELS
+        def spacing(self, id: str) -> Spacing:
+            return PIXELS
 
         def read(self, id: str) -> Pixels:
             return np.kron(masks[int(id)], np.ones((2, 3), np.uint8))
 
-    original = evaluation.predict
-    monkeypatch.setattr(evaluation, "predict", predict)
+    original = scoring.predict
+    monkeypatch.setattr(scoring, "predict", predict)
     choose = Choose(threshold=num_classes == 2, min_sizes=[3], largest=True, flips=True)
     networks = {flips: Guess(num_classes if num_classes > 2 else 1) for flips in (False, True)}
     choices, found = select_and_score(

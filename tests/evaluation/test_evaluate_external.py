@@ -19,6 +19,7 @@ from segbench.errors import InputError
 from segbench.evaluation.evaluate_external import evaluate_external
 from segbench.evaluation.postprocessing import MaskRule, remove_components
 from segbench.files import sha256_of
+from segbench.metrics.catalogue import VARIANTS
 from segbench.metrics.counts import count_image, dice
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import build_network, load_network, save_network
@@ -87,10 +88,13 @@ def test_every_image_is_scored_by_the_rule_that_is_given(
     assert scores["chosen"] == asdict(RULE)
     assert scores["external/clinic/images"] == 3
     assert scores["external/clinic/dice_per_image"] == pytest.approx(rows["dice"].mean())
-    tp, fp, fn = (rows[f"{cell}_1"].sum() for cell in ("tp", "fp", "fn"))
+    with np.load(left["out"] / "counts.npz") as archive:
+        tp, fp, fn, _ = archive["external"].sum(axis=(0, 1))
+        assert sorted(archive.files) == sorted(f"external{ending}" for ending in VARIANTS)
     assert scores["external/clinic/precision_micro"] == pytest.approx(tp / (tp + fp))
     assert scores["external/clinic/recall_micro"] == pytest.approx(tp / (tp + fn))
     assert scores["sha256"]["images"] == sha256_of(left["out"] / "images.csv")
+    assert scores["sha256"]["counts"] == sha256_of(left["out"] / "counts.npz")
     assert "on clinic (3 images)" in said
 
 

@@ -1,5 +1,6 @@
 """The rule that masks are made by is the best on validation, and takes away what it says."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.drafts import Draft, enlarge, enlarged_classes
-from segbench.evaluation.per_image import Scorer, absent_classes, image_table, summarise
+from segbench.evaluation.per_image import (
+    Scorer,
+    absent_classes,
+    counts_of,
+    image_table,
+    summarise,
+)
 from segbench.evaluation.postprocessing import (
     Choice,
     MaskRule,
@@ -28,7 +35,8 @@ from segbench.metrics.catalogue import (
     SHAPE_METRICS,
     VARIANTS,
 )
-from segbench.metrics.distances import PIXELS, Spacing
+from segbench.metrics.counts import dice, iou
+from segbench.metrics.distances import Spacing
 from segbench.metrics.probabilities import histogram
 from segbench.params.evaluate import Choose
 
@@ -164,11 +172,13 @@ def test_distances_have_the_unit_of_the_size_they_are_measured_at() -> None:
     mask, probs_u8 = np.roll(mask, 3, axis=1), np.where(mask, 255, 0).astype(np.uint8)
     large = np.kron(mask, np.ones((2, 2), np.uint8))
     image, alike = predicted(probs_u8, mask, large), predicted(probs_u8, mask)
-    pixels, mm = (
-        Scorer(BINARY, 1.6, PLAIN, PLAIN, ["surface_distance"], spacing=spacing)
-        for spacing in (PIXELS, Spacing(0.5, 0.5))
-    )
-    of_pixels, of_mm = pixels.score(image, image).row, mm.score(image, image).row
+    scorer = Scorer(BINARY, 1.6, PLAIN, PLAIN, ["surface_distance"])
+
+    def in_mm(one: Prediction) -> dict[str, float]:
+        one = replace(one, spacing=Spacing(0.5, 0.5))
+        return scorer.score(one, one).row
+
+    of_pixels, of_mm = scorer.score(image, image).row, in_mm(image)
     assert of_pixels["hausdorff95"] == of_mm["hausdorff95"] == 3
     assert of_pixels["hausdorff95_original"] == 6
     assert of_mm["hausdorff95_original"] == of_mm["hausdorff95_original_chosen"] == 3
@@ -181,8 +191,8 @@ def test_distances_have_the_unit_of_the_size_they_are_measured_at() -> None:
     )
     assert of_mm["boundary_iou_original"] == of_pixels["boundary_iou_original"]
     # Of an image that is as large as what the network sees too.
-    assert mm.score(alike, alike).row["hausdorff95"] == 3
-    assert mm.score(alike, alike).row["hausdorff95_original"] == 1.5
+    assert in_mm(alike)["hausdorff95"] == 3
+    assert in_mm(alike)["hausdorff95_original"] == 1.5
 
 
 def test_optional_metrics_leave_out_classes_that_the_split_does_not_hold() -> None:
@@ -206,8 +216,14 @@ def test_the_smallest_component_grows_with_the_image() -> None:
     probs_u8 = np.where(mask, 255, 0)
     probs_u8[24:26, 24:26] = 255  # 4 pixels, 24 of the larger image
     image = predicted(probs_u8, mask, np.kron(mask, np.ones((3, 2), np.uint8)))
-    row = Scorer(BINARY, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image).row
-    assert row["dice_original"] < row["dice_original_chosen"]
+    found = Scorer(BINARY, 2.0, PLAIN, MaskRule(0.5, 6, False, False), []).score(image, image)
+    assert found.row["dice_original"] < found.row["dice_original_chosen"]
+    cells = counts_of([found])
+    assert [*cells] == list(VARIANTS)
+    for ending, own in cells.items():
+        assert own.sum() == (mask.size if "original" not in ending else 6 * mask.size)
+        assert dice(own).item() == found.row[f"dice{ending}"]
+        assert iou(own).item() == found.row[f"iou{ending}"]
 
 
 def test_a_class_that_the_split_does_not_hold_lowers_no_mean() -> None:

@@ -189,7 +189,6 @@ def test_an_optional_metric_that_does_not_exist(tree: dict[str, Any], tmp_path: 
         [-1, 1],
         ["0.5", "0.5"],
         [True, 1],
-        {},
         [[1, 1]],
     ],
 )
@@ -198,9 +197,16 @@ def test_a_spacing_of_the_wrong_kind(spacing: object, tree: dict[str, Any], tmp_
     said = problems(tree, tmp_path)
     assert f"dataset.spacing: {spacing} is no distance from pixel to pixel; write [row" in said
     assert "\n" not in said
-    for right in ([0.5, 0.25], [1, 2], None):
+    table = {"table": "scans.csv", "id": "file", "columns": ["y", "x"]}
+    for right in ([0.5, 0.25], [1, 2], None, table):
         tree["dataset"]["spacing"] = right
         assert "dataset.spacing" not in problems({**tree, "split": {}}, tmp_path)
+    for wrong, said in (
+        ({}, "dataset.spacing.table: field required"),
+        ({**table, "columns": []}, "dataset.spacing.columns: list should have at least 1 item"),
+    ):
+        tree["dataset"]["spacing"] = wrong
+        assert said in problems(tree, tmp_path)
 
 
 PUBLISHED: dict[str, Any] = {

@@ -12,6 +12,7 @@ from segbench.comparison.ranking import Ranking
 from segbench.evaluation.costs import Cost, Quartiles
 from segbench.evaluation.results import RunResult
 from segbench.metrics.catalogue import MASK_METRICS, VARIANTS
+from segbench.metrics.counts import Counts
 from segbench.params.metric_names import parts_of
 
 DICE = Ranking(parts_of("dice"), False, "", 1.0, 0.01)
@@ -39,7 +40,7 @@ def evaluated(
     shared = np.random.default_rng([fold, noise] if noise else fold)
     own = np.random.default_rng([len(alias), seed, fold, *([noise] if noise else [])])
     columns = [f"{name}{ending}" for name in MASK_METRICS for ending in VARIANTS]
-    parts = []
+    parts, counts = [], {}
     for split, mean in (("test", test), ("val", val)):
         number = 2 * groups
         scores = mean + shared.normal(0, 0.05, number) + own.normal(0, 0.005, number)
@@ -52,8 +53,9 @@ def evaluated(
         # Objects of many sizes, so that pooled scores are not means over images.
         size = 400 + 200 * (np.arange(number) % 7)
         right = np.rint(size * part["dice"]).astype(int)
-        part["tp_1"], part["fp_1"], part["fn_1"] = right, size - right, size - right
-        part["tn_1"] = 4096 - 2 * size + right
+        wrong = size - right
+        cells = np.stack([right, wrong, wrong, 4096 - 2 * size + right], axis=1)[:, None]
+        counts |= {f"{split}{ending}": cells for ending in VARIANTS}
         parts.append(part)
     summary: dict[str, Any] = {
         "parameters": 10**6,
@@ -78,7 +80,15 @@ def evaluated(
     }
     name = f"{alias}-fold{fold}-seed{seed}"
     images = pd.concat(parts)
-    return RunResult(name, alias, fold, seed, summary, images, history, trained, Path(name))
+    return RunResult(name, alias, fold, seed, summary, images, counts, history, trained, Path(name))
+
+
+def by_split(run: RunResult) -> dict[str, dict[str, Counts]]:
+    """The counts of a run as `write_counts` takes them, in the order of its rows."""
+    splits = dict.fromkeys(run.images["split"])
+    return {
+        split: {ending: run.counts[f"{split}{ending}"] for ending in VARIANTS} for split in splits
+    }
 
 
 def elsewhere(run: RunResult, name: str, mean: float) -> RunResult:
@@ -91,7 +101,8 @@ def elsewhere(run: RunResult, name: str, mean: float) -> RunResult:
         f"external/{name}/{metric}_micro": mean for metric in ("dice", "iou", "precision", "recall")
     }
     hashes = {"weights": run.trained.get("weights_sha256", "w"), "dataset": "d"}
-    return replace(run, images=rows, summary={**scores, "sha256": hashes})
+    counts = {f"external{ending}": run.counts[f"test{ending}"] for ending in VARIANTS}
+    return replace(run, images=rows, counts=counts, summary={**scores, "sha256": hashes})
 
 
 FACTS: dict[str, Any] = {

@@ -9,8 +9,8 @@ from typing import Any
 from click.testing import CliRunner
 
 from segbench.cli import command_line
-from segbench.evaluation.results import write_images
-from support.comparison import evaluated
+from segbench.evaluation.results import write_counts, write_images
+from support.comparison import by_split, evaluated
 from support.params import read_params, shrink, write_params
 
 
@@ -44,11 +44,11 @@ def finished(
         for fold in folds:
             for seed in tree["comparison"]["seeds"]:
                 run = evaluated(alias, seed, val, test, groups, fold, noise)
+                where = folder / "data/evaluate" / run.name
                 hashes = {
                     "weights": sha256(run.name.encode()).hexdigest(),
-                    "images": write_images(
-                        folder / "data/evaluate" / run.name / "images.csv", run.images
-                    ),
+                    "images": write_images(where / "images.csv", run.images),
+                    "counts": write_counts(where / "counts.npz", by_split(run)),
                     "dataset": sha256(json.dumps(tree["dataset"]).encode()).hexdigest(),
                 }
                 summary = {

@@ -75,10 +75,10 @@ def made_up(case: Case, folder: Path) -> Content:
     for number, run in enumerate(runs):  # else they would differ by the same in all images
         noise = np.random.default_rng(number).normal(0, 0.03, len(run.images))
         run.images["dice"] = (run.images["dice"] + noise).clip(0, 1)
-        for class_id in range(len(case.classes)):
-            cells = _class_counts(class_id, number, len(run.images))
-            for name, values in cells.items():
-                run.images[f"{name}_{class_id}"] = values
+        scored = [at for at in range(len(case.classes)) if at != case.background]
+        for key, given in run.counts.items():
+            cells = [_class_counts(class_id, number, len(given)) for class_id in scored]
+            run.counts[key] = np.stack(cells, axis=1)
     base = content(params, folder, True, runs)
     info = replace(
         base.header.dataset, name="made-up", classes=case.classes, background=case.background
@@ -106,13 +106,14 @@ def made_up(case: Case, folder: Path) -> Content:
     )
 
 
-def _class_counts(class_id: int, run: int, images: int) -> dict[str, NDArray[np.int64]]:
-    """Pixels of a class that are right, invented, missed and neither; rarer classes are worse."""
+def _class_counts(class_id: int, run: int, images: int) -> NDArray[np.int64]:
+    """Pixels (N, 4) of a class that are right, invented, missed and neither; rarer classes are
+    worse."""
     shared, own = np.random.default_rng(class_id), np.random.default_rng([class_id, run])
     size = shared.integers(200, 600, images) * (shared.random(images) < 0.9 - 0.06 * class_id)
     share = (0.9 - 0.04 * class_id + shared.normal(0, 0.05, images)).clip(0, 1)
     tp = np.rint(size * (share + own.normal(0, 0.02, images)).clip(0, 1)).astype(int)
-    return {"tp": tp, "fp": (size - tp) // 2, "fn": size - tp, "tn": 6144 - 2 * size + tp}
+    return np.stack([tp, (size - tp) // 2, size - tp, 6144 - 2 * size + tp], axis=1)
 
 
 def _params(case: Case) -> Params:

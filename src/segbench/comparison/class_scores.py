@@ -1,7 +1,8 @@
 """Scores of each class by candidate, with intervals, and which class is taken for which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.arrays.store import Header
-from segbench.comparison.published import normalised
-from segbench.comparison.scores import column_arrays
+from segbench.comparison.scores import images_of, normalised
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.uncertainty import intervals
@@ -68,11 +68,13 @@ def find_class_scores(
         confidence: of the intervals, each for itself.
     """
     found = []
-    for class_id in header.dataset.scheme.scored:
-        columns = [f"{cell}_{class_id}" for cell in COUNTS]
-        arrays = column_arrays(runs, aliases, "test", columns)
-        cells = [arrays[name].values for name in columns]  # each (C, S, N)
-        _, groups, folds, _ = arrays[columns[0]]
+    images = images_of(runs, aliases, "test")
+    counted = {run.name: run.counts["test"].astype(np.uint32) for run in runs}
+    groups, folds = images.groups, images.fold_of
+    for at, class_id in enumerate(header.dataset.scheme.scored):
+        cells = [
+            images.stack(partial(_cell, counted, at, cell)) for cell in range(len(COUNTS))
+        ]  # each (C, S, N)
         name, holds = header.dataset.classes[class_id], (cells[TP] + cells[FN])[0, 0] > 0
         if not holds.any():
             found += [ClassScore(alias, name, 0, *[NOTHING] * 3) for alias in aliases]
@@ -88,6 +90,12 @@ def find_class_scores(
             for alias, *scores in zip(aliases, *columns_of_scores, strict=True)
         ]
     return found
+
+
+def _cell(
+    counted: Mapping[str, NDArray[np.uint32]], at: int, cell: int, run: RunResult
+) -> NDArray[np.uint32]:
+    return counted[run.name][:, at, cell]
 
 
 def table_of(scores: Sequence[ClassScore]) -> ClassTable:

@@ -51,6 +51,8 @@ def data_facts(
     }
     if dataset.spacing:
         facts["Pixels"] = " x ".join(f"{one:g}" for one in dataset.spacing) + " mm (row, column)"
+    if dataset.has_spacings:
+        facts["Pixels"] = "each image has its own spacing in mm"
     if patches:
         facts["Scores"] = (
             f"of whole images, stitched from overlapping patches of {patches.width}x"

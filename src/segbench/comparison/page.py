@@ -63,7 +63,7 @@ def write_report(content: Content, folder: Path) -> None:
         return picture_source(picture.path, pictures, folder)
 
     board = content.leaderboard
-    unit = "mm" if dataset.spacing else "pixels"
+    unit = dataset.unit
     columns = _columns(content.leaderboard.rows[0].scores, unit)
     values = {
         "content": content,

@@ -4,16 +4,16 @@ A score can be compared with one of the same metric and averaging, over as many 
 of the same kind. All else is listed with the reason why not, and without a probability.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segbench.comparison.leaderboard import Leaderboard
-from segbench.comparison.scores import Scores, column_arrays
+from segbench.comparison.ranking import share_of
+from segbench.comparison.scores import Images, arrays_of, images_of
 from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Floats, Panel
 from segbench.comparison.statistics.published import Reported, Versus, compare_with
@@ -108,18 +108,11 @@ def judge_published(
     is_torn = any(audit[f"fold{fold}"]["leaks"]["groups"] for fold in params.comparison.folds)
     is_grouped = is_torn or bool(test["group"].duplicated().any())
     reasons = [unmeasured(score.metric, score.averaging, runs) for score in published]
-    needed = [
-        columns_of(score.metric, score.averaging, scheme.scored)
-        for score, reason in zip(published, reasons, strict=True)
-        if not reason
-    ]
-    ordered = sorted(runs, key=lambda run: aliases.index(run.alias))
-    columns = column_arrays(ordered, aliases, "test", sorted({*chain.from_iterable(needed)}))
     found = []
     for score, reason in zip(published, reasons, strict=True):
         measured = None
         if not reason:
-            measured = measure(score.metric, score.averaging, columns, params, ordered)
+            measured = measure(score.metric, score.averaging, params, runs, aliases)
         differs = class_difference(score.num_classes, scheme.num_classes) or split_difference(
             score.split, params.split.by, is_torn, is_grouped
         )
@@ -238,88 +231,44 @@ def unmeasured(metric: str, averaging: str, runs: Sequence[RunResult]) -> str:
     return f"{metric} is not measured here {how[averaging]}{did_you_mean(metric, known[averaging])}"
 
 
-def columns_of(metric: str, averaging: str, class_ids: Sequence[int]) -> list[str]:
-    """Columns of the rows of images that a score over some classes is made of; see `measure`."""
-    if averaging == "per_image":
-        return [metric]
-    if averaging == "batch":
-        return ["object_size"]  # any, for its groups
-    cells = [f"{cell}_{at}" for cell in counts.COUNTS for at in class_ids]
-    return [*cells, "accuracy"]
-
-
 def measure(
     metric: str,
     averaging: str,
-    columns: Mapping[str, Scores],
     params: Params,
     runs: Sequence[RunResult],
+    aliases: Sequence[str],
 ) -> Measured:
     """Test scores of candidates, such that their weighted mean is the score as it was averaged.
 
     Args:
         metric: one that is measured; see `unmeasured`.
         averaging: see `PublishedScore.averaging`.
-        columns: of the rows of images, those that it needs.
         params: all of them.
-        runs: of all candidates, in the order of the board.
+        runs: of all candidates.
+        aliases: of the candidates, in the order of the board.
     """
+    images = images_of(runs, aliases, "test")
     if averaging == "batch":
-        return _of_batches(runs, columns["object_size"], params.evaluate.batch_size)
-    if averaging == "per_image":
-        values, groups, folds, _ = columns[metric]
-        return Measured(values, None, groups, folds, int((~np.isnan(values)).any((0, 1)).sum()))
-    scores, groups, folds, _ = columns["accuracy"]
-    of_classes = [
-        [own.values for name, own in columns.items() if name.startswith(f"{cell}_")]
-        for cell in counts.COUNTS
-    ]
-    cells = [np.sum(own, axis=0) for own in of_classes]  # of all classes, each (C, S, N)
-    if metric == "accuracy":
-        values = scores
-        weights = np.sum([own[0] for own in of_classes], axis=0)  # the pixels, by any class
-    else:
-        part, weights = counts.RATIOS[metric](*cells)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = part / weights
-    return Measured(values, normalised(weights, folds), groups, folds, len(groups))
+        return _of_batches(images, params.evaluate.batch_size)
+    name = metric if averaging == "per_image" else f"{metric}_micro"
+    values, groups, folds, weights = arrays_of(images, "test", share_of(name))
+    number = int((~np.isnan(values)).any((0, 1)).sum()) if weights is None else len(groups)
+    return Measured(values, weights, groups, folds, number)
 
 
-def normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
-    """Weights (C, S, N) that sum to 1 in each run, since a score is the mean over runs."""
-    found = weights.astype(float)
-    with np.errstate(invalid="ignore"):
-        for fold in np.unique(folds):
-            found[:, :, folds == fold] /= found[:, :, folds == fold].sum(axis=2, keepdims=True)
-    return found
-
-
-def _of_batches(runs: Sequence[RunResult], listed: Scores, batch_size: int) -> Measured:
+def _of_batches(images: Images, batch_size: int) -> Measured:
     """Soft dice, each image and class weighted by its part of a batch's denominator.
 
     Args:
-        runs: of all candidates, in the order of the board.
-        listed: any scores of the same images, for their groups and folds.
+        images: of the test set.
         batch_size: `evaluate.batch_size`.
     """
-    aliases = list(dict.fromkeys(run.alias for run in runs))
-    seeds, folds = sorted({run.seed for run in runs}), np.unique(listed.folds)
-    found = {(run.alias, run.seed, run.fold): _soft(run, batch_size) for run in runs}
-    values, weights = (
-        np.array(
-            [
-                [
-                    np.concatenate([found[alias, seed, fold][at].ravel() for fold in folds])
-                    for seed in seeds
-                ]
-                for alias in aliases
-            ]
-        )
-        for at in (0, 1)
-    )
-    classes = values.shape[2] // len(listed.groups)
-    groups, of_fold = np.repeat(listed.groups, classes), np.repeat(listed.folds, classes)
-    return Measured(values, weights, groups, of_fold, len(listed.groups))
+    found = {run.name: _soft(run, batch_size) for run in images.runs.values()}
+    values = images.stack(lambda run: found[run.name][0].ravel())
+    weights = images.stack(lambda run: found[run.name][1].ravel())
+    classes = values.shape[2] // len(images.groups)
+    groups, of_fold = np.repeat(images.groups, classes), np.repeat(images.fold_of, classes)
+    return Measured(values, weights, groups, of_fold, len(images.groups))
 
 
 def _soft(run: RunResult, batch_size: int) -> tuple[Floats, Floats]:

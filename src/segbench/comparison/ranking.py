@@ -14,11 +14,11 @@ from segbench.evaluation.results import RunResult
 from segbench.labels import CLASS_DICE
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DEFINITIONS
-from segbench.metrics.counts import COUNTS, Counts
+from segbench.metrics.counts import Counts
 from segbench.params import Params
 from segbench.params.compare import MOST_THAT_MATTERS, too_large, weights_of
 from segbench.params.datasets import Folder
-from segbench.params.metric_names import MEANS_OF_CLASSES, MetricName, names_said
+from segbench.params.metric_names import MEANS_OF_CLASSES, MetricName, names_said, parts_of
 from segbench.params.section import did_you_mean
 
 
@@ -113,20 +113,23 @@ class Ranking:
         Raises:
             InputError: if the run has no such score.
         """
-        rows = run.images[run.images["split"] == split]
-        if score := self.parts.weighted:
-            return OfImages(_weighted_classes(_cells(rows), score, self._weights(run, rows)), None)
-        if not self.parts.is_pooled:
+        rows, stem = run.images[run.images["split"] == split], self.parts.stem
+        if not (self.parts.is_pooled or self.parts.needs_classes):
             return OfImages(_column(run, rows, self.name), None)
-        stem, cells = self.parts.stem, _cells(rows)
+        cells = run.counts[f"{split}{self.parts.ending}"]
+        if score := self.parts.weighted:
+            return OfImages(_weighted_classes(cells, score, self._weights(run)), None)
         if stem == "accuracy_micro":
-            return _weighted(_column(run, rows, "accuracy"), cells[:, 0].sum(axis=1))
+            right = _column(run, rows, f"accuracy{self.parts.ending}")
+            return _weighted(right, cells[:, 0].sum(axis=1))
         if by_class := self.parts.by_class:
             score, name = by_class
-            found = cells[:, [_class_at(run, rows, name)]]
-            if not counts.held_classes(found)[0]:
+            found = cells[:, _class_at(run, name)]
+            if not counts.held_classes(found[:, None])[0]:
                 return OfImages(np.full(len(rows), np.nan), None)
-            return _ratios(found[:, 0], score)
+            if self.parts.is_pooled:
+                return _ratios(found, score)
+            return OfImages(counts.SCORES[score](found), None)
         for score, mean in MEANS_OF_CLASSES.items():
             if stem == mean:
                 return OfImages(counts.mean_ratio_parts(cells, score), None)
@@ -134,10 +137,10 @@ class Ranking:
             return OfImages(np.full(len(rows), np.nan), None)
         return _ratios(cells.sum(axis=1), stem.removesuffix("_micro"))
 
-    def _weights(self, run: RunResult, rows: pd.DataFrame) -> list[float]:
+    def _weights(self, run: RunResult) -> list[float]:
         """(F,)."""
         try:
-            return weights_of(self.class_weights or {}, _class_keys(rows))
+            return weights_of(self.class_weights or {}, _class_keys(run))
         except ValueError as error:
             raise InputError(f"{run.name}: {error}") from None
 
@@ -172,10 +175,14 @@ def ranking_of(params: Params) -> Ranking:
     )
 
 
+def share_of(name: str) -> Ranking:
+    """A metric of which more is better and that lies in 0 to 1, whatever ranks."""
+    return Ranking(parts_of(name), False, "", 1.0, 0.0)
+
+
 def _column(run: RunResult, rows: pd.DataFrame, column: str) -> Floats:
     if column not in rows:
-        numbers = map(str, rows.select_dtypes("number"))
-        known = [name for name in numbers if not name.startswith(CELLS)]
+        known = [*map(str, rows.select_dtypes("number"))]
         raise InputError(
             f"comparison.metric: {run.name} has no {column}{did_you_mean(column, known)}; name "
             "another metric, add it to evaluate.extra_metrics, or run 'segbench repro' if an "
@@ -184,21 +191,10 @@ def _column(run: RunResult, rows: pd.DataFrame, column: str) -> Floats:
     return rows[column].to_numpy(float)
 
 
-CELLS = tuple(f"{cell}_" for cell in COUNTS)
-
-
-def _cells(rows: pd.DataFrame) -> Counts:
-    """(N, F, 4)."""
-    names = map(str, rows)
-    ids = [name.removeprefix(CELLS[0]) for name in names if name.startswith(CELLS[0])]
-    columns = [f"{cell}_{at}" for at in ids for cell in COUNTS]
-    found: Counts = rows[columns].to_numpy(np.int64).reshape(len(rows), len(ids), 4)
-    return found
-
-
-def _class_keys(rows: pd.DataFrame) -> list[str]:
+def _class_keys(run: RunResult) -> list[str]:
     """Of the F classes that have a score, if there are several."""
-    return [str(name).removeprefix(CLASS_DICE) for name in rows if CLASS_DICE in str(name)]
+    names = map(str, run.images)
+    return [name.removeprefix(CLASS_DICE) for name in names if name.startswith(CLASS_DICE)]
 
 
 def _weighted_classes(cells: Counts, score: str, weights: Sequence[float]) -> Floats:
@@ -217,8 +213,8 @@ def _weighted_classes(cells: Counts, score: str, weights: Sequence[float]) -> Fl
     return np.divide(found, total, out=np.full(len(cells), np.nan), where=total > 0)
 
 
-def _class_at(run: RunResult, rows: pd.DataFrame, key: str) -> int:
-    keys = _class_keys(rows)
+def _class_at(run: RunResult, key: str) -> int:
+    keys = _class_keys(run)
     if key not in keys:
         raise InputError(
             f"comparison.metric: {run.name} has no class with a score called '{key}'"

@@ -112,17 +112,22 @@ def score_array(
     Raises:
         InputError: if runs were not scored on the same images, or one has no score.
     """
-    images = images_of(runs, aliases, split)
-    found: dict[str, OfImages] = {
-        run.name: ranking.of_images(run, split) for run in images.runs.values()
-    }
-    values = images.stack(lambda run: found[run.name].values)
-    for alias, own in zip(aliases, values, strict=True):
+    scores = arrays_of(images_of(runs, aliases, split), split, ranking)
+    for alias, own in zip(aliases, scores.values, strict=True):
         if np.isnan(own).all():
             raise InputError(
                 f"{alias}: no {split} image defines its {ranking.name}, as where none has an "
                 "object, so it cannot be ranked; use a split that has foreground"
             )
+    return scores
+
+
+def arrays_of(images: Images, split: str, ranking: Ranking) -> Scores:
+    """What images say of a metric, as arrays; it may be nothing."""
+    found: dict[str, OfImages] = {
+        run.name: ranking.of_images(run, split) for run in images.runs.values()
+    }
+    values = images.stack(lambda run: found[run.name].values)
     weights = None
     if any(one.weights is not None for one in found.values()):
         weights = images.stack(lambda run: _weights(found[run.name]))
@@ -138,3 +143,12 @@ def _weights(one: OfImages) -> Floats:
 def upward(scores: Scores, ranking: Ranking) -> Scores:
     """The same such that higher is better."""
     return scores._replace(values=ranking.upward(scores.values))
+
+
+def normalised(weights: Floats, folds: NDArray[np.int64]) -> Floats:
+    """Weights (C, S, N) that sum to 1 in each run, since a score is the mean over runs."""
+    found = weights.astype(float)
+    with np.errstate(invalid="ignore"):
+        for fold in np.unique(folds):
+            found[:, :, folds == fold] /= found[:, :, folds == fold].sum(axis=2, keepdims=True)
+    return found

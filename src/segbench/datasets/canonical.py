@@ -31,8 +31,9 @@ class DatasetInfo:
         foreground: between which shares the foreground of all images together should lie.
         published: how many samples were published; 0 where that is not known.
         colours: `#rrggbb` by class id, in which pictures show the classes; empty: any.
-        spacing: millimetres from a pixel to the one below it and to the one beside it; None: not
-            known.
+        spacing: millimetres from a pixel to the one below it and to the one beside it, in all
+            images; None: not known.
+        has_spacings: each image has one of its own, see `read_spacings`.
         background: class id of what is no object; None: every class is one.
     """
 
@@ -46,6 +47,12 @@ class DatasetInfo:
     colours: tuple[str, ...] = ()
     spacing: tuple[float, float] | None = None
     background: int | None = 0
+    has_spacings: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Of distances at an image's own size."""
+        return "mm" if self.spacing or self.has_spacings else "pixels"
 
     @property
     def scheme(self) -> LabelScheme:
@@ -84,6 +91,7 @@ class Sample:
         contested: how many pixels of the mask several files give to different classes.
         ignored_foreground: how many pixels of foreground the file of ignored pixels takes.
         without_file: class ids whose mask file is missing, which counts as: not in the image.
+        spacing: of the image, in millimetres; None: that of all, or not known.
     """
 
     id: str
@@ -106,6 +114,7 @@ class Sample:
     contested: int = 0
     ignored_foreground: int = 0
     without_file: tuple[int, ...] = ()
+    spacing: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,17 @@ def read_table(path: Path) -> pd.DataFrame:
 def read_samples(folder: Path) -> pd.DataFrame:
     """Read samples.csv of a canonical folder."""
     return read_table(folder / "samples.csv")
+
+
+def read_spacings(folder: Path) -> dict[str, tuple[float, float]]:
+    """Millimetres from a pixel to the one below it and to the one beside it, by id, from
+    spacing.csv of a canonical folder; empty where images have none of their own."""
+    path = folder / "spacing.csv"
+    if not path.exists():
+        return {}
+    rows = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    values = zip(rows["row"].astype(float), rows["column"].astype(float), strict=True)
+    return dict(zip(rows["id"], values, strict=True))
 
 
 def read_thumbnails(folder: Path) -> Pixels:

@@ -56,9 +56,9 @@ MEASURE_COLUMNS = (
 # Pairs with one way out that a message names.
 NAMED = 10
 CsvRow = dict[str, object]
-_Kept = tuple[CsvRow, CsvRow, bytes, set[int], Palette]
-"""Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids, and the
-palette of its mask."""
+_Kept = tuple[CsvRow, CsvRow, bytes, set[int], Palette, tuple[float, float] | None]
+"""Of a sample: its row of samples.csv, that of measures.csv, its thumbnail, its class ids, the
+palette of its mask, and its spacing."""
 _Read = tuple[int, list[_Kept], str]
 """Of a reader: how many samples it has, those that were kept, and why none was."""
 
@@ -74,6 +74,7 @@ class _Done:
     ignored_foreground: int = 0
     problems: list[str] = field(default_factory=list)
     palettes: Palettes = field(default_factory=Palettes)
+    spacings: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def ingest(
@@ -102,6 +103,7 @@ def ingest(
     - `thumbnails.u8`: (N, 32, 32, 3) bytes, in the order of samples.csv.
     - `skipped.csv`: file and reason of pairs left out, where `on_bad_pair` is skip.
     - `unmatched.csv`: files of the source that are neither image nor mask.
+    - `spacing.csv`: id, row and column, millimetres from pixel to pixel, if images have their own.
     - `dataset.json`: what is known of the whole.
 
     Args:
@@ -170,7 +172,7 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                 done.skipped += count
                 done.problems.append(problem)
                 reasons.writerow([problem])
-            for sample, measure, thumbnail, classes, palette in rows:
+            for sample, measure, thumbnail, classes, palette, spacing in rows:
                 id = str(sample["id"])
                 if other := done.ids.get(id.lower()):
                     taken = "is taken" if other == id else f"is '{other}' but for capitals"
@@ -182,10 +184,20 @@ def _write_tables(folder: Path, read: Iterable[_Read]) -> _Done:
                 done.classes |= classes
                 done.ignored_foreground += cast(int, measure["ignored_foreground"])
                 done.palettes.add(palette, str(measure["file"]))
+                if spacing:
+                    done.spacings[id] = spacing
                 samples.writerow(sample)
                 measures.writerow(measure)
                 thumbnails.write(thumbnail)
+    if done.spacings:
+        with open(folder / "spacing.csv", "w", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerows([("id", "row", "column"), *_spacing_rows(done)])
     return done
+
+
+def _spacing_rows(done: _Done) -> Iterable[tuple[str, float, float]]:
+    return ((id, row, column) for id, (row, column) in done.spacings.items())
 
 
 def _all_problems(problems: list[str], total: int) -> str:
@@ -265,7 +277,7 @@ def _keep(sample: Sample, info: DatasetInfo, folder: Path) -> _Kept:
     thumbnail = make_thumbnail(sample.image)
     measure = _measure(sample, counts, info.scheme, thumbnail, image_sha256)
     measure["class_pixels"] = " ".join(map(str, counts[: len(info.classes)].tolist()))
-    return row, measure, thumbnail.tobytes(), present, sample.palette
+    return row, measure, thumbnail.tobytes(), present, sample.palette, sample.spacing
 
 
 def _encode(image: Pixels, channels: int) -> tuple[str, bytes]:

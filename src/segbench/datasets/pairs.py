@@ -40,6 +40,7 @@ class Pair:
     """Of all files, where they hold several images."""
     problem: str = ""
     """Why it cannot be used: a file is missing."""
+    spacing: tuple[float, float] | None = None
     key: str = ""
     """The id by which tables name it, where `id` is another."""
 

@@ -114,6 +114,7 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
             transparent=image.transparent if pair.masks[0].path != pair.image else 0.0,
             contested=file.contested,
             ignored_foreground=lost,
+            spacing=pair.spacing,
             without_file=tuple(set(reading.class_ids) - {one.class_id for one in pair.masks}),
         )
     ]

@@ -1,71 +1,45 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays, Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
-from segbench.datasets.canonical import DatasetInfo
-from segbench.devices import oom_as_input_error, prepare, resolve
+from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.drafts import Draft, DraftFile
-from segbench.evaluation.per_image import (
-    ImageScores,
-    Scorer,
-    absent_classes,
-    image_table,
-    pooled_confusion,
-    summarise,
-)
-from segbench.evaluation.postprocessing import Choice, MaskRule, Validated, select_rule
-from segbench.evaluation.predict import Prediction, Truths, predict
+from segbench.evaluation.per_image import counts_of, image_table, pooled_confusion, summarise
+from segbench.evaluation.pictures import write_pictures
+from segbench.evaluation.predict import Truths
 from segbench.evaluation.results import (
-    Predictions,
-    Write,
     read_run_file,
     write_choices,
     write_confusion,
+    write_counts,
     write_images,
     write_scores,
     write_soft,
     writing_predictions,
 )
-from segbench.files import atomic_file, atomic_folder, sha256_of
-from segbench.images import Pixels, encode_mask
-from segbench.labels import LabelScheme
+from segbench.evaluation.scoring import select_and_score
+from segbench.files import atomic_file, sha256_of
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS, MOST_CLASSES
-from segbench.metrics.probabilities import Histogram, histogram
 from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network, num_parameters
-from segbench.parallel import thread_map
 from segbench.params import Params
-from segbench.params.evaluate import Evaluate
-from segbench.report.drawing import class_colours
-from segbench.report.predictions import (
-    PredictedSplit,
-    write_extremes,
-    write_fixed_samples,
-    write_grid,
-    write_triptychs,
-)
 from segbench.tracking import provenance
 from segbench.tracking.records import (
     DatasetInput,
     ModelFile,
-    Record,
     Run,
     flatten,
     now_ms,
@@ -100,8 +74,8 @@ def evaluate(
         dataset: canonical folder, which has the masks at their own size.
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
-        out: receives images.csv, soft.npz, confusion.npz, predictions.zip and choices.csv (see
-            `results`), model.pt2, pictures/, triptychs/ and record/.
+        out: receives images.csv, counts.npz, soft.npz, confusion.npz, predictions.zip and
+            choices.csv (see `results`), model.pt2, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -160,6 +134,9 @@ def evaluate(
             "images": write_images(
                 out / "images.csv", pd.concat(tables.values(), ignore_index=True)
             ),
+            "counts": write_counts(
+                out / "counts.npz", {name: counts_of(found[name]) for name in SPLITS}
+            ),
             "predictions": sha256_of(predictions),
             "soft": write_soft(out / "soft.npz", soft),
             "confusion": write_confusion(out / "confusion.npz", confused),
@@ -168,7 +145,7 @@ def evaluate(
         with ThreadPoolExecutor(1) as pool:
             # Beside the export, which is Python alone and leaves a core to compress pictures on.
             drawn = pool.submit(
-                _write_pictures,
+                write_pictures,
                 record,
                 out,
                 predictions,
@@ -223,206 +200,6 @@ def load_networks(weights: Path, device: str) -> dict[bool, nn.Module]:
     return {False: network, True: FlipAveraged(network).eval()}
 
 
-def default_rule(params: Evaluate) -> MaskRule:
-    """The mask rule of the params alone."""
-    return MaskRule(params.threshold, 0, False, params.flips)
-
-
-def oom_said(params: Evaluate) -> AbstractContextManager[None]:
-    """In which a device that runs out of memory is an InputError that says what to do."""
-    return oom_as_input_error(
-        f"evaluate.batch_size: {params.batch_size} images at a time do not fit; "
-        "halve it, or set hardware.device: cpu"
-    )
-
-
-def select_and_score(
-    params: Evaluate,
-    networks: Mapping[bool, nn.Module],
-    splits: Mapping[str, Arrays],
-    truths: Truths,
-    scheme: LabelScheme,
-    scratch: Path,
-    write: Write,
-    overlap: bool,
-) -> tuple[list[Choice], dict[str, list[ImageScores]]]:
-    """Select a mask rule on validation, and score both splits by it and by the default rule.
-
-    Memory does not grow with the number of images, but for their rows of scores. What masks of
-    validation images are made of waits on disk for the choice: one plane of bytes an image,
-    compressed, is written and read in a fraction of the time in which the network would predict it
-    again.
-
-    Args:
-        params: the section `evaluate`.
-        networks: without (False) and with (True) averaging over mirror images.
-        splits: packed validation and test images.
-        truths: their masks at their own size.
-        scheme: of the classes.
-        scratch: folder of the disk for a temporary file.
-        write: gets the default rule's masks, those of a split in order.
-        overlap: score images while the network predicts the next ones.
-
-    Returns:
-        The rules that were tried, best first, and the scores of the images of each split, in order.
-
-    Raises:
-        InputError: if a batch does not fit into memory.
-    """
-
-    def predict_split(name: str, flips: bool) -> Iterator[Prediction]:
-        return predict(
-            *(networks[flips], splits[name], truths, params.batch_size, params.threshold),
-            scheme.scored,
-        )
-
-    default = default_rule(params)
-    of_split = {
-        name: Scorer(
-            *(scheme, params.tolerance, default, default, params.extra_metrics),
-            absent_classes(StitchedImages(split).masks(), scheme),
-            truths.spacing,
-        )
-        for name, split in splits.items()
-    }
-    tried = (default.flips, not default.flips) if params.choose.flips else (default.flips,)
-    with oom_said(params), ExitStack() as opened:
-        drafts = {
-            flips: opened.enter_context(DraftFile(scratch, not scheme.is_binary)) for flips in tried
-        }
-        choices, val = _choose(
-            params,
-            of_split["val"],
-            {flips: predict_split("val", flips) for flips in tried},
-            drafts,
-            StitchedImages(splits["val"]),
-            truths,
-            partial(write, "val"),
-            overlap,
-        )
-        chosen = choices[0][1]
-        other = None if chosen.flips == default.flips else predict_split("test", chosen.flips)
-        test = score(
-            replace(of_split["test"], chosen=chosen),
-            predict_split("test", default.flips),
-            other,
-            overlap,
-            label="evaluate test",
-            total=len(StitchedImages(splits["test"])),
-            most=params.batch_size,
-            write=partial(write, "test"),
-        )
-    return choices, {"val": val, "test": test}
-
-
-def _choose(
-    params: Evaluate,
-    scorer: Scorer,
-    predictions: Mapping[bool, Iterable[Prediction]],
-    drafts: Mapping[bool, DraftFile],
-    stitched: StitchedImages,
-    truths: Truths,
-    write: Callable[[str, bytes], None],
-    overlap: bool,
-) -> tuple[list[Choice], list[ImageScores]]:
-    """Select a mask rule, and score the same images by it.
-
-    Args:
-        params: the section `evaluate`.
-        scorer: by the default rule.
-        predictions: of the images, by whether logits are averaged over flips; the default first.
-        drafts: empty, likewise.
-        stitched: the images.
-        truths: their masks at their own size.
-        write: gets id and default mask of each.
-        overlap: work while the network predicts the next images.
-    """
-    scheme, total = scorer.scheme, len(stitched)
-    several = not scheme.is_binary
-
-    def begin(
-        found: tuple[Prediction, ...],
-    ) -> tuple[ImageScores, list[list[bytes]], list[Histogram]]:
-        own = [
-            histogram(each.probs_u8, each.mask, scheme.scored)
-            for each in found[: 1 if several else None]
-        ]
-        # Reading the mask for its size; of one class, what is kept has the network's.
-        height, width = (found[0].original() if several else found[0].mask).shape
-        made = [
-            file.encode(Draft.of(each, height, width))
-            for file, each in zip(drafts.values(), found, strict=True)
-        ]
-        return scorer.begin(found[0], own[0]), made, [] if several else own
-
-    begun: list[ImageScores] = []
-    histograms: dict[bool, list[Histogram]] = {flips: [] for flips in drafts}
-    pairs = zip(*predictions.values(), strict=True)
-    ids = [str(id) for id in stitched.samples["id"]]
-    parts = thread_map(begin, pairs, "predict val", total, overlap, params.batch_size)
-    for id, (scores, made, own) in zip(ids, parts, strict=True):
-        begun.append(scores)
-        write(id, made[0][0])
-        for file, planes in zip(drafts.values(), made, strict=True):
-            file.append(planes)
-        for each, counted in zip(histograms.values(), own, strict=not several):
-            each.append(counted.astype(np.uint32))
-    choices = select_rule(
-        scorer.default,
-        params.choose,
-        {flips: Validated(file, histograms[flips]) for flips, file in drafts.items()},
-        stitched.mask,
-        [at for at in scheme.scored if at not in scorer.absent],
-        scheme.background,
-    )
-    scorer = replace(scorer, chosen=choices[0][1])
-
-    def finish(at: int) -> ImageScores:
-        plain = ruled = drafts[scorer.default.flips][at]
-        if scorer.chosen.flips != scorer.default.flips:
-            ruled = drafts[scorer.chosen.flips][at]
-        return scorer.finish(begun[at], plain, ruled, stitched.mask(at), truths.read(ids[at]))
-
-    return choices, [*thread_map(finish, range(total), "score val", total)]
-
-
-def score(
-    scorer: Scorer,
-    default: Iterable[Prediction],
-    chosen: Iterable[Prediction] | None = None,
-    overlap: bool = False,
-    *,
-    label: str = "evaluate",
-    total: int | None = None,
-    most: int | None = None,
-    write: Callable[[str, bytes], None] | None = None,
-) -> list[ImageScores]:
-    """Score images on all cores.
-
-    Args:
-        scorer: of single images.
-        default: what the default rule's network predicts of each.
-        chosen: what the chosen rule's does, if that is another.
-        overlap: score while the network predicts the next images, on a device of its own.
-        label: of the progress bar.
-        total: number of images, None if it is unknown.
-        most: predictions that are held at a time, see `thread_map`.
-        write: gets id and default mask of each, in order.
-    """
-    pairs = ((one, one) for one in default) if chosen is None else zip(default, chosen, strict=True)
-
-    def work(pair: tuple[Prediction, Prediction]) -> tuple[ImageScores, str, bytes]:
-        png = b"" if write is None else encode_mask(pair[0].pred_mask)
-        return scorer.score(*pair), pair[0].id, png
-
-    found = []
-    for scores, id, png in thread_map(work, pairs, label, total, overlap, most):
-        found.append(scores)
-        if write is not None:
-            write(id, png)
-    return found
-
-
 def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dict[str, float]:
     """The scores that MLflow gets; what nothing defines is left out, and so are scores of classes
     where there are more than `MOST_CLASSES`.
@@ -443,47 +220,6 @@ def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dic
         of_classes = [key for key in summary if key.startswith(f"{split}/dice_class_")]
         keys += of_classes if len(of_classes) <= MOST_CLASSES else []
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
-
-
-def _write_pictures(
-    record: Record,
-    out: Path,
-    predictions: Path,
-    stitched: Mapping[str, StitchedImages],
-    info: DatasetInfo,
-    test_dice: NDArray[np.float64],
-    num_triptychs: int,
-) -> None:
-    """Draw predictions into folders of `out`, and again into the record."""
-    with Predictions(predictions) as masks:
-        splits = {
-            name: _predicted(own, partial(masks.read, name), info) for name, own in stitched.items()
-        }
-        with atomic_folder(out / "pictures") as folder:
-            write_extremes(folder, splits["test"], test_dice)
-            write_grid(folder / "grid.png", splits["test"])
-            _add_to(record, folder, "pictures")
-        with atomic_folder(out / "triptychs") as folder:
-            write_triptychs(folder, splits["test"], num_triptychs)
-            _add_to(record, folder, "triptychs")
-        write_fixed_samples(record.artifact, splits["val"])
-
-
-def _predicted(
-    stitched: StitchedImages, read: Callable[[str], Pixels], info: DatasetInfo
-) -> PredictedSplit:
-    ids = [str(id) for id in stitched.samples["id"]]
-    return PredictedSplit(
-        *(ids, stitched.image, stitched.mask, lambda index: read(ids[index])),
-        info.classes,
-        class_colours(info.colours, info.scheme),
-        info.background,
-    )
-
-
-def _add_to(record: Record, folder: Path, name: str) -> None:
-    for picture in folder.iterdir():
-        record.artifact(f"{name}/{picture.name}").write_bytes(picture.read_bytes())
 
 
 def _check_export(path: Path, network: nn.Module, split: Arrays, params: Params) -> None:

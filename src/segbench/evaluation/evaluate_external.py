@@ -10,18 +10,12 @@ from segbench.arrays.store import Arrays, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import (
-    check_weights,
-    default_rule,
-    load_networks,
-    oom_said,
-    score,
-    tracked,
-)
+from segbench.evaluation.evaluate import check_weights, load_networks, tracked
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
     absent_classes,
+    counts_of,
     image_table,
     summarise,
 )
@@ -31,9 +25,11 @@ from segbench.evaluation.results import (
     EXTERNAL,
     external_key,
     read_scores,
+    write_counts,
     write_images,
     write_scores,
 )
+from segbench.evaluation.scoring import default_rule, oom_said, score
 from segbench.labels import LabelScheme
 from segbench.models.network import num_parameters
 from segbench.params import Params
@@ -66,7 +62,7 @@ def evaluate_external(
         chosen: the scores file of the evaluate stage, which holds the mask rule.
         dataset: canonical folder of the set, which has the masks at their own size.
         arrays: its packed images.
-        out: receives images.csv and record/.
+        out: receives images.csv, counts.npz and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -118,6 +114,7 @@ def evaluate_external(
         hashes = {
             "weights": weights_sha256,
             "images": write_images(out / "images.csv", table),
+            "counts": write_counts(out / "counts.npz", {EXTERNAL: counts_of(found)}),
             "dataset": header.digest,
         }
         record.log(0, tracked(summary, [key]))
@@ -155,7 +152,6 @@ def score_by(
     scorer = Scorer(
         *(scheme, params.tolerance, default, rule, params.extra_metrics),
         absent_classes(StitchedImages(split).masks(), scheme),
-        truths.spacing,
     )
     first, *others = [
         predict(

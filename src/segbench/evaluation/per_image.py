@@ -1,7 +1,7 @@
 """Scores of single images, their table, and summaries of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ from segbench.metrics.catalogue import (
     TRUTH_COLUMNS,
     VARIANTS,
 )
+from segbench.metrics.counts import Counts
 from segbench.metrics.definition import Evidence, OwnSize
 from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_dice_batch
@@ -32,22 +33,32 @@ from segbench.metrics.probabilities import Histogram, average_precision, histogr
 
 
 @dataclass(frozen=True)
-class ImageScores:
-    """Scores of an image.
+class Begun:
+    """What is known of an image before the mask rule is chosen.
 
     Attributes:
-        row: scores by column, without the columns that identify the image.
-        counts: (F, 4) of the default rule's mask, see `counts.count_image`.
-        correct: (2,), see `counts.count_image`.
+        row: scores by column.
         soft: (F, 2), see `on_device.soft_sums`.
         confused: (K, 3) true class, predicted class and number of pixels, where it is not 0.
     """
 
     row: dict[str, float]
-    counts: NDArray[np.int64]
-    correct: NDArray[np.int64]
     soft: NDArray[np.float32]
     confused: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class ImageScores(Begun):
+    """Scores of an image.
+
+    Attributes:
+        row: scores by column, without the columns that identify the image.
+        counts: (4, F, 4) of the masks of each of `VARIANTS`, see `counts.count_image`.
+        correct: (2,) of the first of them, see `counts.count_image`.
+    """
+
+    counts: NDArray[np.uint32]
+    correct: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,6 @@ class Scorer:
         extra: names in `OPTIONAL_METRICS` and `SHAPE_METRICS`.
         absent: scored classes that no image of the split holds, see `absent_classes`; they are
             in no mean over the classes of an image.
-        spacing: of the pixels of an image at its own size.
     """
 
     scheme: LabelScheme
@@ -70,7 +80,6 @@ class Scorer:
     chosen: MaskRule
     extra: Sequence[str]
     absent: tuple[int, ...] = ()
-    spacing: Spacing = PIXELS
 
     def score(self, default: Prediction, chosen: Prediction) -> ImageScores:
         """Score an image.
@@ -83,9 +92,9 @@ class Scorer:
         if chosen is not default:
             ruled = Draft.of(chosen, *truth.shape)
         begun = self.begin(default, histogram(default.probs_u8, default.mask, self.scheme.scored))
-        return self.finish(begun, plain, ruled, default.mask, truth)
+        return self.finish(begun, plain, ruled, default.mask, truth, default.spacing)
 
-    def begin(self, default: Prediction, own: Histogram) -> ImageScores:
+    def begin(self, default: Prediction, own: Histogram) -> Begun:
         """The scores that do not depend on the chosen rule, but for those of masks.
 
         Args:
@@ -98,13 +107,18 @@ class Scorer:
             if name in OPTIONAL_METRICS:
                 row |= OPTIONAL_METRICS[name](evidence)
         matrix = counts.confusion(default.pred_mask, default.mask, self.scheme.num_classes)
-        cells, correct = counts.of_confusion(matrix, self.scheme.scored)
         where = np.nonzero(matrix)
         confused = np.stack([*where, matrix[where]], axis=1).astype(np.uint32)
-        return ImageScores(row, cells, correct, default.soft, confused)
+        return Begun(row, default.soft, confused)
 
     def finish(
-        self, begun: ImageScores, default: Draft, chosen: Draft, mask: Pixels, truth: Pixels
+        self,
+        begun: Begun,
+        default: Draft,
+        chosen: Draft,
+        mask: Pixels,
+        truth: Pixels,
+        spacing: Spacing,
     ) -> ImageScores:
         """Add the scores of masks by both rules.
 
@@ -113,6 +127,7 @@ class Scorer:
             default, chosen: what the masks by each rule are made of.
             mask: (H, W) class ids, 255 where ignored, at the network's size.
             truth: (H', W') likewise, at the image's own.
+            spacing: of the pixels of that.
         """
         ways, preds = [(default, self.default)], [default.pred_mask]
         if self.chosen != self.default:
@@ -123,17 +138,18 @@ class Scorer:
         if truth.shape != mask.shape:
             size, background = truth.shape, self.scheme.background
             large = [large_mask_by(rule, draft, size, background) for draft, rule in ways]
-        if truth.shape != mask.shape or self.spacing != PIXELS:
-            at_original = self._of_masks(large, truth, self.spacing)
+        if truth.shape != mask.shape or spacing != PIXELS:
+            at_original = self._of_masks(large, truth, spacing)
         found = (at_network[0], at_network[-1], at_original[0], at_original[-1])
         row = _of_truth(mask, self.scheme)
-        for ending, scores in zip(VARIANTS, found, strict=True):
+        for ending, (scores, *_) in zip(VARIANTS, found, strict=True):
             row |= {f"{name}{ending}": value for name, value in scores.items()}
-        own = OwnSize(large[0], truth, self._held, self.spacing, self.tolerance)
+        masks = OwnSize(large[0], truth, self._held, spacing, self.tolerance)
         for name in self.extra:
             if name in SHAPE_METRICS:
-                row |= SHAPE_METRICS[name](own)
-        return replace(begun, row=row | begun.row)
+                row |= SHAPE_METRICS[name](masks)
+        cells = np.stack([own for _, own, _ in found]).astype(np.uint32)
+        return ImageScores(row | begun.row, begun.soft, begun.confused, cells, found[0][2])
 
     @property
     def _held(self) -> list[int]:
@@ -142,17 +158,18 @@ class Scorer:
 
     def _of_masks(
         self, preds: list[Pixels], mask: Pixels, spacing: Spacing
-    ) -> list[dict[str, float]]:
-        """All metrics of masks (H, W) of one image."""
+    ) -> list[tuple[dict[str, float], Counts, Counts]]:
+        """All metrics of masks (H, W) of one image, and its counts; see `counts.count_image`."""
+        held = [at for at, id in enumerate(self.scheme.scored) if id not in self.absent]
         outlines = boundary.boundary_scores(preds, mask, self._held, self.tolerance, spacing)
         found = []
         for pred, of_outline in zip(preds, outlines.tolist(), strict=True):
-            cells, correct = counts.count_image(pred, mask, self._held)
+            cells, correct = counts.count_image(pred, mask, self.scheme.scored)
             scores = counts.mean_of_defined(
-                np.stack([score(cells) for score in counts.SCORES.values()])
+                np.stack([score(cells[held]) for score in counts.SCORES.values()])
             )
             values = (*scores.tolist(), float(counts.accuracy(correct)), *of_outline)
-            found.append(dict(zip(MASK_METRICS, values, strict=True)))
+            found.append((dict(zip(MASK_METRICS, values, strict=True)), cells, correct))
         return found
 
 
@@ -178,9 +195,8 @@ def _of_truth(mask: Pixels, scheme: LabelScheme) -> dict[str, float]:
 def image_table(
     samples: pd.DataFrame, name: str, found: list[ImageScores], info: DatasetInfo
 ) -> pd.DataFrame:
-    """One row per image: split, id, group, stratum, scores, and the counts of each class.
-
-    With several classes also the dice of each, and `mean_iou`, see `counts.mean_ratio_parts`.
+    """One row per image: split, id, group, stratum, and scores; with several classes also the dice
+    of each.
 
     Args:
         samples: N rows.
@@ -189,19 +205,22 @@ def image_table(
         info: of the dataset.
     """
     rows = pd.DataFrame([image.row for image in found])
-    cells = np.stack([image.counts for image in found])  # (N, F, 4)
-    columns = [f"{cell}_{at}" for at in info.scheme.scored for cell in counts.COUNTS]
-    flat_cells = pd.DataFrame(cells.reshape(len(cells), -1), columns=columns)
+    cells = counts_of(found)[""]
     of_classes = pd.DataFrame(index=rows.index)
     if cells.shape[1] > 1:
         keys, held = class_keys(info.classes), counts.held_classes(cells)
         dice = np.where(held, counts.dice(cells), np.nan)
         names = [f"{CLASS_DICE}{keys[at]}" for at in info.scheme.scored]
         of_classes = pd.DataFrame(dice, columns=names)
-        of_classes["mean_iou"] = counts.mean_ratio_parts(cells, "iou")
-    table = pd.concat([samples.reset_index(drop=True), rows, of_classes, flat_cells], axis=1)
+    table = pd.concat([samples.reset_index(drop=True), rows, of_classes], axis=1)
     table.insert(0, "split", name)
     return table
+
+
+def counts_of(found: Sequence[ImageScores]) -> dict[str, Counts]:
+    """Counts (N, F, 4) of images by the ending of their masks, see `VARIANTS`."""
+    cells = np.stack([image.counts for image in found], axis=1)
+    return dict(zip(VARIANTS, cells.astype(np.int64), strict=True))
 
 
 def class_scores(cells: NDArray[np.int64], info: DatasetInfo) -> dict[str, float]:
@@ -241,9 +260,7 @@ def summarise(
         info: of the dataset.
         batch_size: images that the soft dice pools.
     """
-    cells, correct = (
-        np.stack([getattr(image, name) for image in found]) for name in ("counts", "correct")
-    )
+    cells, correct = counts_of(found)[""], np.stack([image.correct for image in found])
     summary = counts.summarise(cells, correct)
     if cells.shape[1] > 1:
         summary |= class_scores(cells, info)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
-from segbench.datasets.canonical import read_info, read_samples
+from segbench.datasets.canonical import read_info, read_samples, read_spacings
 from segbench.images import Pixels, most_probable, read_pixels
 from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_sums, to_planes, to_probs, to_probs_u8
@@ -35,6 +35,7 @@ class Prediction:
         mask: (H, W) class ids, 255 where ignored.
         soft: (F, 2), see `on_device.soft_sums`.
         original: reads the mask at the image's own size (H', W').
+        spacing: of the pixels of that mask.
     """
 
     id: str
@@ -43,23 +44,28 @@ class Prediction:
     mask: Pixels
     soft: NDArray[np.float32]
     original: Callable[[], Pixels]
+    spacing: Spacing = PIXELS
 
 
 class Truths:
     """Masks of a canonical dataset at their own size.
 
-    Attributes:
-        spacing: of their pixels.
+    Args:
+        dataset: its folder.
     """
 
-    spacing = PIXELS
-
     def __init__(self, dataset: Path) -> None:
-        self.spacing = Spacing(*(read_info(dataset).spacing or ()))
+        self._spacing = Spacing(*(read_info(dataset).spacing or ()))
+        self._spacings = read_spacings(dataset)
         samples = read_samples(dataset)
         self._paths = {
             id: dataset / mask for id, mask in zip(samples["id"], samples["mask"], strict=True)
         }
+
+    def spacing(self, id: str) -> Spacing:
+        """Of the pixels of a mask."""
+        own = self._spacings.get(id)
+        return Spacing(*own) if own else self._spacing
 
     def read(self, id: str) -> Pixels:
         """(H, W) class ids."""
@@ -116,7 +122,8 @@ def predict(
                 done, id = next(ids)
                 if done % TRIM_EVERY == 0:
                     give_back_memory()
-                yield Prediction(id, probs_u8, pred, mask, sums, partial(truths.read, id))
+                read, spacing = partial(truths.read, id), truths.spacing(id)
+                yield Prediction(id, probs_u8, pred, mask, sums, read, spacing)
 
 
 def _stitched_logits(

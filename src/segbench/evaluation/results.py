@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segbench.errors import InputError
 from segbench.files import atomic_file, sha256_of, sha256_of_arrays
 from segbench.images import Pixels, decode_mask
+from segbench.metrics.counts import Counts
 from segbench.params.compare import RunKey
 
 NAMING = ("split", "id", "group", "stratum")
@@ -32,6 +33,8 @@ class RunResult:
         alias, fold, seed: which run it is.
         summary: its scores file.
         images: its rows, one an image of val and test, ordered by split and id.
+        counts: of the pixels of each image and class, (N, F, 4) in the order of the rows, by split
+            and variant of the mask: `test_original_chosen`; see `counts.count_image`.
         history: its epochs.
         trained: its run file: its id, learning rate, trials that chose it, and rollbacks.
         folder: of its evaluation.
@@ -43,6 +46,7 @@ class RunResult:
     seed: int
     summary: dict[str, Any]
     images: pd.DataFrame
+    counts: Mapping[str, Counts]
     history: pd.DataFrame
     trained: dict[str, Any]
     folder: Path
@@ -72,6 +76,45 @@ def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
 def write_soft(path: Path, sums: Mapping[str, NDArray[np.float32]]) -> str:
     """Write the sums (N, F, 2) of `on_device.soft_sums` of each split; sha256 of the content."""
     return _write_archive(path, sums)
+
+
+def write_counts(path: Path, found: Mapping[str, Mapping[str, Counts]]) -> str:
+    """Write the counts (N, F, 4) of images, by split and then by variant of the mask; sha256 of the
+    file."""
+    _write_archive(
+        path,
+        {
+            f"{split}{ending}": cells.astype(np.uint32)
+            for split, of_masks in found.items()
+            for ending, cells in of_masks.items()
+        },
+    )
+    return sha256_of(path)
+
+
+class StoredCounts(Mapping[str, Counts]):
+    """Counts of images in a file, read when they are asked for; see `RunResult.counts`.
+
+    Args:
+        path: of the file.
+        order: by split, where each of its rows lies among those of the file.
+    """
+
+    def __init__(self, path: Path, order: Mapping[str, NDArray[np.int64]]) -> None:
+        self._path = path
+        self._order = order
+
+    def __getitem__(self, key: str) -> Counts:
+        with np.load(self._path) as archive:
+            cells: Counts = archive[key].astype(np.int64)
+        return cells[self._order[key.split("_")[0]]]
+
+    def __iter__(self) -> Iterator[str]:
+        with np.load(self._path) as archive:
+            return iter(archive.files)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 def write_confusion(path: Path, matrices: Mapping[str, NDArray[np.int64]]) -> str:
@@ -133,8 +176,8 @@ def read_external(run: RunResult, name: str, metrics: Path, external_sets: Path)
     summary, folder = read_scores(scores), external_sets / name / "evaluate" / run.name
     if summary["sha256"]["weights"] != run.trained["weights_sha256"]:
         raise InputError(f"{scores}: the scores of other weights; run 'segbench repro'")
-    images = _read_rows(folder / "images.csv", scores, summary)
-    return replace(run, summary=summary, images=images, folder=folder)
+    images, counts = _read_images(folder, scores, summary)
+    return replace(run, summary=summary, images=images, counts=counts, folder=folder)
 
 
 def read_external_facts(name: str, metrics: Path) -> dict[str, Any]:
@@ -147,14 +190,24 @@ def read_scores(path: Path) -> dict[str, Any]:
     return _read_json(path)
 
 
-def _read_rows(path: Path, scores: Path, summary: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that a scores file was made from, by split and id."""
-    if not path.exists() or sha256_of(path) != summary["sha256"]["images"]:
-        raise InputError(
-            f"{path}: missing or not the rows that {scores} was made from; "
-            "run 'dvc pull' or 'segbench repro'"
-        )
-    return read_images(path).sort_values(["split", "id"], ignore_index=True)
+def _read_images(
+    folder: Path, scores: Path, summary: Mapping[str, Any]
+) -> tuple[pd.DataFrame, StoredCounts]:
+    """The rows that a scores file was made from, by split and id, and the counts."""
+    for name in ("images.csv", "counts.npz"):
+        path = folder / name
+        if not path.exists() or sha256_of(path) != summary["sha256"].get(path.stem):
+            raise InputError(
+                f"{path}: missing or not the rows that {scores} was made from; "
+                "run 'dvc pull' or 'segbench repro'"
+            )
+    rows = read_images(folder / "images.csv")
+    ordered = rows.sort_values(["split", "id"])
+    order = {
+        str(split): rows.index[rows["split"] == split].get_indexer(part.index)
+        for split, part in ordered.groupby("split")
+    }
+    return ordered.reset_index(drop=True), StoredCounts(folder / "counts.npz", order)
 
 
 def read_result(
@@ -186,7 +239,7 @@ def read_result(
         raise InputError(f"{scores}: missing, so {name} was not evaluated; run 'segbench repro'")
     summary = _read_json(scores)
     folder = evaluations / name
-    images = _read_rows(folder / "images.csv", scores, summary)
+    images, counts = _read_images(folder, scores, summary)
     epochs = _read_epochs(history / f"{name}.csv")
     run_file = runs / f"{name}.json"
     trained = read_run_file(run_file)
@@ -194,7 +247,7 @@ def read_result(
         raise InputError(
             f"{scores}: the scores of other weights than those of {run_file}; run 'segbench repro'"
         )
-    return RunResult(name, alias, fold, seed, summary, images, epochs, trained, folder)
+    return RunResult(name, alias, fold, seed, summary, images, counts, epochs, trained, folder)
 
 
 def _read_epochs(path: Path) -> pd.DataFrame:

@@ -41,7 +41,10 @@ def count_image(pred_mask: Pixels, mask: Pixels, class_ids: Sequence[int]) -> tu
         _count_classes(class_ids, *part)
         for part in ((mask, agree), (pred_mask, counted), (mask, counted))
     )
-    return _cells_of(right, found, there, int(correct[1])), correct
+    cells = np.empty((len(class_ids), 4), np.int64)
+    cells[:, TP], cells[:, FP], cells[:, FN] = right, found - right, there - right
+    cells[:, TN] = correct[1] - found - there + right
+    return cells, correct
 
 
 def _count_classes(
@@ -62,22 +65,6 @@ def confusion(pred_mask: Pixels, mask: Pixels, num_classes: int) -> Counts:
         num_classes: C, with the background.
     """
     return joint_histogram(mask, pred_mask, num_classes)
-
-
-def of_confusion(matrix: Counts, class_ids: Sequence[int]) -> tuple[Counts, Counts]:
-    """What `count_image` counts, from a confusion matrix (C, C): (F, 4) and (2,)."""
-    right, found, there = (
-        one[list(class_ids)] for one in (matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1))
-    )
-    correct = np.array([matrix.trace(), matrix.sum()])
-    return _cells_of(right, found, there, int(correct[1])), correct
-
-
-def _cells_of(right: Counts, found: Counts, there: Counts, counted: int) -> Counts:
-    cells = np.empty((len(right), 4), np.int64)
-    cells[:, TP], cells[:, FP], cells[:, FN] = right, found - right, there - right
-    cells[:, TN] = counted - found - there + right
-    return cells
 
 
 def accuracy(correct: Counts) -> Ratios:

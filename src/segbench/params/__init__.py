@@ -198,7 +198,7 @@ class Params(Section):
         weights, metric = self.comparison.class_weights, self.comparison.metric
         if weights is None:
             return self
-        if metric not in WEIGHABLE:
+        if parts_of(metric).stem not in WEIGHABLE:
             raise ValueError(
                 f"comparison.class_weights: {metric} is no mean over the classes of an image; rank "
                 f"by {', '.join(WEIGHABLE)}, or set class_weights: null"
@@ -213,10 +213,10 @@ class Params(Section):
     def rank_name(self) -> MetricName:
         """The metric that ranks, in its parts, as reports call it."""
         classes = self.dataset.classes if isinstance(self.dataset, Folder) else ()
-        metric, weights = self.comparison.metric, self.comparison.class_weights
-        if weights is not None and metric in WEIGHABLE:
-            metric += WEIGHTED
-        return parts_of(metric, class_keys(tuple(classes)))
+        name = parts_of(self.comparison.metric, class_keys(tuple(classes)))
+        if self.comparison.class_weights is not None and name.stem in WEIGHABLE:
+            return name._replace(stem=f"{name.stem}{WEIGHTED}")
+        return name
 
     @model_validator(mode="after")
     def _remove_into_a_background(self) -> Self:

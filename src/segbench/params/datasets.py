@@ -44,17 +44,22 @@ REPLACED = {"flood-area": "recipes/flood-vgg19.yaml", "hgr1": "recipes/hgr1-resn
 
 
 def _as_spacing(value: Any) -> Any:
-    """Raise ValueError unless a value is null or two distances."""
-    if value is None or (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and all(type(one) in (int, float) and 0 < one < math.inf for one in value)
+    """Raise ValueError unless a value is null, two distances, or a section that names a table."""
+    if (
+        value is None
+        or isinstance(value, dict | Section)
+        or (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and all(type(one) in (int, float) and 0 < one < math.inf for one in value)
+        )
     ):
         return value
     shown = str(value)
     raise ValueError(
         f"{shown if len(shown) <= MOST_SHOWN else f'{shown[:MOST_SHOWN]}...'} is no distance from "
-        "pixel to pixel; write [row, column] in mm, as in [0.5, 0.5], or null to measure in pixels"
+        "pixel to pixel; write [row, column] in mm, as in [0.5, 0.5], {table, id, columns} to take "
+        "each image's own from a table, or null to measure in pixels"
     )
 
 
@@ -257,6 +262,18 @@ class FromTable(Section):
     column: str
 
 
+class SpacingTable(Section):
+    """Each image's own spacing in millimetres, from a CSV file: the `columns` of the row whose `id`
+    column holds the sample's id."""
+
+    table: str
+    """Path relative to `source`, or absolute."""
+    id: str
+    columns: Annotated[list[str], Field(min_length=1, max_length=2)]
+    """Of the distance to the pixel below and of that to the one beside it; one where both are the
+    same."""
+
+
 Mask = Annotated[
     Annotated[MaskThreshold, Tag("by threshold")]
     | Annotated[MaskAlpha, Tag("by alpha")]
@@ -336,9 +353,10 @@ class Folder(Section):
     """Values of images of more than 8 bits that are mapped to 0 and 255; values outside it become
     0 or 255 and are counted. With `bands` also a list, a range for each. null: 8-bit images
     only."""
-    spacing: Annotated[tuple[float, float] | None, BeforeValidator(_as_spacing)]
-    """Millimetres from a pixel to the one below it, and to the one beside it, in all images at
-    their own size. Distances at that size, and `evaluate.tolerance` there, are then in mm. null:
+    spacing: Annotated[SpacingTable | tuple[float, float] | None, BeforeValidator(_as_spacing)]
+    """Millimetres from a pixel to the one below it, and to the one beside it, at an image's own
+    size: in all images, or each image's own from a table, {table: ..., id: ..., columns: [...]}.
+    Distances at that size, and `evaluate.tolerance` there, are then in mm. null:
     they are in pixels."""
     foreground: tuple[float, float] | None
     """Plausible range of the foreground's share of all pixels; outside it, the audit suspects

@@ -73,13 +73,12 @@ class MetricName(NamedTuple):
     @property
     def has_variants(self) -> bool:
         """Whether it is measured on masks of each variant."""
-        return self.stem in OF_MASKS
+        return self.stem in (*OF_MASKS, *POOLED) or self.needs_classes
 
     @property
     def is_known(self) -> bool:
         """Whether it is there whatever `evaluate.extra_metrics` names."""
-        known = self.stem in (*OF_MASKS, *POOLED, *OF_PROBABILITIES) or self.needs_classes
-        return known and (self.has_variants or not self.ending)
+        return self.has_variants or (self.stem in OF_PROBABILITIES and not self.ending)
 
     @property
     def is_a_share(self) -> bool:

@@ -1,6 +1,7 @@
 """`folder`: one's own images and masks, matched by their names."""
 
 import hashlib
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from segbench.params.datasets import (
     MaskInstances,
     MaskThreshold,
     MaskValues,
+    SpacingTable,
 )
 
 LONGEST_ID = 150
@@ -49,7 +51,8 @@ def info(params: Folder) -> DatasetInfo:
         published=params.published,
         foreground=params.foreground or (0.0, 0.5 if params.scheme.is_binary else 1.0),
         colours=_colours(params),
-        spacing=params.spacing,
+        spacing=None if isinstance(params.spacing, SpacingTable) else params.spacing,
+        has_spacings=isinstance(params.spacing, SpacingTable),
         background=params.background,
     )
 
@@ -65,8 +68,10 @@ def _colours(params: Folder) -> tuple[str, ...]:
 def unmatched(params: Folder) -> list[str]:
     """Files below `params.source` that are neither image, mask nor table."""
     folder = _folder(params)
-    labels = (params.group, params.stratum, params.split)
-    tables = [folder / label.table for label in labels if isinstance(label, FromTable)]
+    labels = (params.group, params.stratum, params.split, params.spacing)
+    tables = [
+        folder / label.table for label in labels if isinstance(label, FromTable | SpacingTable)
+    ]
     if isinstance(params.mask, MaskInstances) and isinstance(params.mask.instances, InstanceTable):
         tables.append(folder / params.mask.instances.table)
     patterns = [params.images, params.masks, *([params.ignore.pattern] if params.ignore else [])]
@@ -87,6 +92,7 @@ def readers(params: Folder) -> list[SampleReader]:
     groups = _labels("group", params.group, ids, folder)
     strata = _labels("stratum", params.stratum, ids, folder)
     splits = _labels("split", params.split, ids, folder)
+    spacings = _spacings(params, ids, folder)
     for id, split in splits.items():
         if split.lower() not in PREDEFINED:
             raise InputError(
@@ -101,6 +107,7 @@ def readers(params: Folder) -> list[SampleReader]:
             group=groups.get(pair.id, ""),
             stratum=strata.get(pair.id, ""),
             split=PREDEFINED[splits.get(pair.id, "").lower()],
+            spacing=spacings.get(pair.id),
         )
         for pair in pairs
     ]
@@ -150,20 +157,8 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
     if isinstance(label, FromName):
         return _from_names(kind, label.pattern, ids)
     path = folder / label.table
-    table = read_columns(f"dataset.{kind}", path, (label.id, label.column))
-    twice = table[label.id][table[label.id].duplicated()]
-    if len(twice):
-        raise InputError(
-            f"dataset.{kind}: {path} names '{twice.iloc[0]}' more than once in '{label.id}'; "
-            "every id may stand there once"
-        )
-    values = dict(zip(table[label.id], table[label.column].str.strip(), strict=True))
-    unlisted = [id for id in ids if id not in values]
-    if unlisted:
-        raise InputError(
-            f"dataset.{kind}: {path} names no '{unlisted[0]}' in '{label.id}' "
-            f"({len(unlisted)} of {len(ids)} ids are missing); add them"
-        )
+    rows = _rows_of(f"dataset.{kind}", path, label.id, [label.column], ids)
+    values = {id: one for id, (one,) in rows.items()}
     empty = [id for id in ids if not values[id]]
     if empty and kind == "group":
         raise InputError(
@@ -171,6 +166,65 @@ def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dic
             f"{len(ids)} ids); every image needs its group, if only its own id"
         )
     return values
+
+
+def _rows_of(
+    key: str, path: Path, id_column: str, columns: list[str], ids: list[str]
+) -> dict[str, list[str]]:
+    """Columns of a table, without space around values, by the id in another one.
+
+    Args:
+        key: of params.yaml, for messages.
+        path: of the table.
+        id_column: that must hold each of the ids once.
+        columns: that are read.
+        ids: of the dataset.
+    """
+    table = read_columns(key, path, (id_column, *columns))
+    twice = table[id_column][table[id_column].duplicated()]
+    if len(twice):
+        raise InputError(
+            f"{key}: {path} names '{twice.iloc[0]}' more than once in '{id_column}'; "
+            "every id may stand there once"
+        )
+    texts = [table[column].str.strip() for column in columns]
+    rows = {id: list(row) for id, *row in zip(table[id_column], *texts, strict=True)}
+    unlisted = [id for id in ids if id not in rows]
+    if unlisted:
+        raise InputError(
+            f"{key}: {path} names no '{unlisted[0]}' in '{id_column}' "
+            f"({len(unlisted)} of {len(ids)} ids are missing); add them"
+        )
+    return rows
+
+
+def _spacings(params: Folder, ids: list[str], folder: Path) -> dict[str, tuple[float, float]]:
+    """The spacing of every id, or nothing where images have none of their own."""
+    asked = params.spacing
+    if not isinstance(asked, SpacingTable):
+        return {}
+    path = folder / asked.table
+    rows = _rows_of("dataset.spacing", path, asked.id, asked.columns, ids)
+    found = {}
+    for id in ids:
+        distances = [_distance(text) for text in rows[id]]
+        for column, text, distance in zip(asked.columns, rows[id], distances, strict=True):
+            if not 0 < distance < math.inf:
+                said = f"'{text}'" if text else "nothing"
+                raise InputError(
+                    f"dataset.spacing: {path} has {said} as '{column}' of '{id}'; it must be a "
+                    "distance above 0 in mm, as 0.5"
+                )
+        found[id] = (distances[0], distances[-1])
+    return found
+
+
+def _distance(text: str) -> float:
+    """NaN where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _from_names(kind: str, pattern: str, ids: list[str]) -> dict[str, str]:
