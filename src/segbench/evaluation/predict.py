@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,8 +21,10 @@ from segbench.metrics.distances import PIXELS, Spacing
 from segbench.metrics.on_device import soft_sums, to_planes, to_probs, to_probs_u8
 from segbench.models.network import predict_classes
 
-TRIM_EVERY = 128
-"""Images between two returns of freed memory."""
+LOOK_EVERY = 32
+"""Images between two looks at how much memory this process holds."""
+GROWN = 1.05
+"""Times what it held at first, from which freed memory goes back."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,25 @@ class Truths:
         return np.array(read_pixels(self._paths[id]))  # torch wants a writable array
 
 
-def give_back_memory() -> None:
-    """Return freed memory to the system, where its C library is glibc.
+class _Heap:
+    """Returns freed memory to the system, where its C library is glibc, once a process has grown.
 
     Rows of scores, which stay, lie between arrays that come and go, so that the heap would grow by
-    an array for every image, though nothing holds it.
+    an array for every image, though nothing holds it. Not more often than that: what the next
+    forward pass takes must be fetched again, which would cost a small network 5 % of its time.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._first = 0
+
+    def look(self) -> None:
+        """Give back what is free if there is more than at the first look."""
+        held = self._process.memory_info().rss
+        self._first = self._first or held
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if held > GROWN * self._first and trim is not None:
+            trim(0)
 
 
 @torch.no_grad()
@@ -104,7 +117,7 @@ def predict(
     """
     device = next(network.parameters()).device
     stitched = StitchedImages(split)
-    ids = enumerate(map(str, stitched.samples["id"]))
+    ids, heap = enumerate(map(str, stitched.samples["id"])), _Heap()
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
         # Several classes are faster one image after another, which a core's cache holds.
         one_by_one = logits.shape[1] > 1 and logits.device.type == "cpu"
@@ -120,8 +133,8 @@ def predict(
             parts = (part.cpu().numpy() for part in (to_probs_u8(probs), own_truth, soft))
             for probs_u8, mask, sums, pred in zip(*parts, pred_masks, strict=True):
                 done, id = next(ids)
-                if done % TRIM_EVERY == 0:
-                    give_back_memory()
+                if done % LOOK_EVERY == LOOK_EVERY - 1:
+                    heap.look()
                 read, spacing = partial(truths.read, id), truths.spacing(id)
                 yield Prediction(id, probs_u8, pred, mask, sums, read, spacing)
 
