@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.images import IGNORE, Pixels, histogram
-from segbench.metrics.counts import mean_of_defined
+from segbench.images import IGNORE, Pixels
+from segbench.metrics.counts import count_classes, mean_of_defined
 from segbench.metrics.definition import Definition
 from segbench.metrics.distances import PIXELS, UNIT, Nearest, Spacing, has_distance
 
@@ -94,9 +94,9 @@ def boundary_scores(
     hidden = (mask == IGNORE).view(np.uint8)
     ignored = hidden if hidden.any() else None
     scores = np.full((len(pred_masks), len(class_ids), len(NAMES)), np.nan)
-    there = np.sum([histogram(each) for each in (mask, *pred_masks)], axis=0)
+    there = np.sum([count_classes(class_ids, each) for each in (mask, *pred_masks)], axis=0)
     for at, class_id in enumerate(class_ids):
-        if not there[class_id]:
+        if not there[at]:
             continue
         preds = [(pred_mask == class_id).view(np.uint8) for pred_mask in pred_masks]
         found = of_class(preds, (mask == class_id).view(np.uint8), tolerance, ignored, spacing)

@@ -84,11 +84,10 @@ def soft_sums(probs: Tensor, mask: Tensor, class_ids: Sequence[int]) -> Tensor:
     Returns:
         (N, F, 2): sum of probabilities within the truth, sum of probabilities and truth.
     """
-    several = probs.shape[1] > 1
-    if several and probs.device.type == "cpu":
+    if probs.device.type == "cpu":
         own = zip(probs.numpy(), mask.to(torch.uint8).numpy(), strict=True)
         return torch.from_numpy(np.stack([_soft_sums_of_image(*one, class_ids) for one in own]))
-    if several:
+    if probs.shape[1] > 1:
         probs = probs[:, list(class_ids)]
     ids = torch.tensor(class_ids, device=mask.device).view(1, -1, 1, 1)
     truth = mask[:, None] == ids
@@ -100,9 +99,14 @@ def soft_sums(probs: Tensor, mask: Tensor, class_ids: Sequence[int]) -> Tensor:
 def _soft_sums_of_image(
     probs: NDArray[np.float32], mask: Pixels, class_ids: Sequence[int]
 ) -> NDArray[np.float32]:
-    """(F, 2) of probabilities (C, H, W) of several classes: each pixel is in one truth only, so
+    """(F, 2) of probabilities (C, H, W). Of several classes each pixel is in one truth only, so
     that a pass over the image finds the sums within all of them."""
     counted = mask != IGNORE
+    if len(probs) == 1:
+        plane, truth = probs[0], mask == class_ids[0]
+        of_all = plane.sum() if counted.all() else plane[counted].sum()
+        both = of_all + np.count_nonzero(truth)
+        return np.array([[plane[truth].sum(), both]], np.float32)
     at = np.where(counted, mask, 0).astype(np.intp)[None]
     of_truth = np.take_along_axis(probs, at, axis=0)[0]
     within = np.bincount(mask.ravel(), of_truth.ravel(), 256)
