@@ -467,6 +467,25 @@ def test_only_what_would_run_is_printed(workspace: Workspace) -> None:
     assert "resnet18" not in out
 
 
+def test_jobs_run_side_by_side(workspace: Workspace) -> None:
+    status, out, err = run(workspace, "repro", "--jobs", "auto")
+    assert status == 0, err
+    assert "jobs at a time, each with " in err
+    assert "compare: done in 0 min 0" in err
+    assert out == "1 resnet18\n"
+    status, _, err = run(workspace, "repro", "--jobs", "1", asked="fail")
+    assert status == 1
+    assert "\n  compare: error: compare: image 7 has no mask; add one (exit status 1)\n" in err
+    for wrong, said in {
+        ("--jobs", "0"): "'0' is no number of jobs from 1 on, nor auto",
+        ("--jobs", "few"): "'few' is no number of jobs",
+        ("--jobs", "2", "--force"): "--jobs does not go with --force",
+        ("--jobs", "2", "--", "--downstream", "split"): "--jobs does not go with --downstream",
+    }.items():
+        status, _, err = run(workspace, "repro", *wrong)
+        assert (status, said in err) == (2, True), err
+
+
 def test_options_of_dvc_are_handed_on(workspace: Workspace) -> None:
     status, out, _ = run(workspace, "repro", "compare", "--", "--dry", "--quiet", asked="fail")
     assert (status, out) == (0, "")
@@ -483,13 +502,15 @@ def test_a_stage_that_fails(workspace: Workspace) -> None:
     assert "Traceback" not in err
 
 
-def start_a_stage_that_waits(workspace: Workspace) -> tuple[subprocess.Popen[str], Path]:
+def start_a_stage_that_waits(
+    workspace: Workspace, *options: str
+) -> tuple[subprocess.Popen[str], Path]:
     """The running command, and the file in which its stage will say how it ended."""
     waiting, ended = workspace.path("waiting"), workspace.path("ended")
     for path in (waiting, ended):
         path.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [*SEGBENCH, "repro"],
+        [*SEGBENCH, "repro", *options],
         cwd=workspace.folder,
         env={**workspace.environment, "ASKED": "wait"},
         stdout=subprocess.PIPE,
@@ -504,12 +525,13 @@ def start_a_stage_that_waits(workspace: Workspace) -> tuple[subprocess.Popen[str
     return process, ended
 
 
+@pytest.mark.parametrize("options", [(), ("--jobs", "1")])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_stage_cleanly(
-    number: signal.Signals, status: int, workspace: Workspace
+    number: signal.Signals, status: int, options: tuple[str, ...], workspace: Workspace
 ) -> None:
     """Sent to the command alone, as by a supervisor; it ends after the stage has."""
-    process, ended = start_a_stage_that_waits(workspace)
+    process, ended = start_a_stage_that_waits(workspace, *options)
     process.send_signal(number)
     said = process.communicate()[0]
     assert process.returncode == status, said
@@ -518,16 +540,24 @@ def test_a_signal_ends_the_stage_cleanly(
     assert "Traceback" not in said
 
 
-def test_a_stage_ends_with_the_dvc_that_ran_it(workspace: Workspace) -> None:
+@pytest.mark.parametrize(("options", "name"), [((), "dvc"), (("--jobs", "1"), "segbench.jobs")])
+def test_a_stage_ends_with_the_dvc_that_ran_it(
+    options: tuple[str, ...], name: str, workspace: Workspace
+) -> None:
     """Where DVC alone is killed, the next would run the stage a second time beside it."""
-    process, ended = start_a_stage_that_waits(workspace)
+    process, ended = start_a_stage_that_waits(workspace, *options)
     (dvc,) = psutil.Process(process.pid).children()
-    assert "dvc" in dvc.cmdline()
+    assert name in dvc.cmdline()
     dvc.kill()
     said = process.communicate(timeout=30)[0]  # until nobody writes to it any more
     assert process.returncode == 1
+    deadline = time.monotonic() + 30
+    while not ended.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert ended.read_text() == "SystemExit"
-    assert "error: compare: ended, since DVC was; run the same command again\n" in said
+    if not options:  # else who would have handed it on is gone
+        assert "error: compare: ended, since DVC was; run the same command again\n" in said
 
 
 def test_a_stage_that_dvc_runs_by_another_name_goes_on(workspace: Workspace) -> None:

@@ -23,6 +23,7 @@ OBSERVERS = {
     "doctor",  # only looks
     "errors.py",  # wording
     "files.py",  # names what was made
+    "jobs",  # runs stages side by side
     "params",  # checks values that DVC itself follows
     "plan.py",  # foretells
     "progress.py",  # tells how far a loop is

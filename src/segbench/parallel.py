@@ -16,10 +16,14 @@ Result = TypeVar("Result")
 
 # Enough that no thread idles behind the slowest item, few enough that results do not pile up.
 WAITING_PER_THREAD = 8
+CORES = "SEGBENCH_CORES"
+"""Variable with the number of cores that a job has."""
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use: its share, where several jobs run side by side."""
+    if share := os.environ.get(CORES):
+        return int(share)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

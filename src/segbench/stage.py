@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import get_type_hints
 
 from segbench.errors import exit_statuses, leave
-from segbench.recovery.lock_file import keep_lock
+from segbench.recovery.lock_file import LOCK_IS_KEPT, keep_lock
 from segbench.recovery.trainings import forget_finished
 from segbench.tracking import follower
 
+DVC = {"dvc", "segbench.jobs"}
+"""What runs stages, by a word of its command line."""
 DVC_WATCH_S = 1.0
 RUN_FLAGS = ("candidate", "fold", "seed")
 
@@ -42,7 +44,7 @@ def _watch_dvc(name: str) -> None:
 
     try:
         mine = psutil.Process().parents()
-        dvc = next(one for one in mine if "dvc" in [Path(word).name for word in one.cmdline()[:3]])
+        dvc = next(one for one in mine if DVC & {Path(word).name for word in one.cmdline()[:3]})
     except (psutil.Error, StopIteration):
         return  # not called by that name, as where a program uses DVC as a library
 
@@ -50,7 +52,10 @@ def _watch_dvc(name: str) -> None:
         with suppress(psutil.NoSuchProcess):
             while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(DVC_WATCH_S)
-        print(f"error: {name}: ended, since DVC was; run the same command again", file=sys.stderr)
+        with suppress(OSError):  # who listened may be gone too
+            print(
+                f"error: {name}: ended, since DVC was; run the same command again", file=sys.stderr
+            )
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -72,7 +77,8 @@ def main(function: str, tracked: bool = False) -> None:
     """
     module, _, name = function.partition(":")
     if root := os.environ.get("DVC_ROOT"):
-        keep_lock(Path(root))
+        if LOCK_IS_KEPT not in os.environ:
+            keep_lock(Path(root))
         forget_finished(Path(root))
     gc.disable()  # what is imported stays: no garbage is looked for in it, now or later
 

@@ -66,6 +66,7 @@ def run_pipeline(
     *arguments: str,
     environment: Mapping[str, str] = os.environ,
     wait: bool = False,
+    jobs: str = "",
 ) -> None:
     """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
 
@@ -78,6 +79,8 @@ def run_pipeline(
         arguments: of `dvc repro`.
         environment: variables for DVC and the stages.
         wait: for the lock of another DVC in this workspace.
+        jobs: how many stages run at a time, or `auto`; `arguments` are then stages alone. Empty:
+            DVC runs one after another.
 
     Raises:
         InputError: if a stage or DVC fails.
@@ -125,6 +128,8 @@ def run_pipeline(
             # By force, so that no cache takes the place of reading.
             _run_dvc([*command, "--force", "--single-item", source.stage], folder, variables)
             source.note()
+    if jobs:
+        command = [sys.executable, "-m", "segbench.jobs", jobs, "wait" if wait else "now"]
     _run_dvc([*command, *arguments], folder, variables)
     if dry:
         return

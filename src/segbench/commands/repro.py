@@ -31,12 +31,19 @@ def complete_stage(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionIt
     ]
 
 
+def _check_jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if value and value != "auto" and not (value.isdecimal() and int(value)):
+        raise click.BadParameter(f"'{value}' is no number of jobs from 1 on, nor auto")
+    return value
+
+
 @click.command(
     epilog="""\b
 Examples:
   segbench repro                 all of it; a second time nothing runs
   segbench repro --dry           print what would run
   segbench repro split           the stage split, and what it needs
+  segbench repro -j auto         stages side by side, on all GPUs or all cores
   segbench repro -f -s download  read the dataset's files anew
   segbench repro --wait -s train@mine-0-0    beside another, on another GPU
   segbench repro -- --downstream split       with any option of 'dvc repro'
@@ -54,10 +61,19 @@ Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last chec
 )
 @click.option("--pull", is_flag=True, help="Fetch what is missing from the DVC remote.")
 @click.option("--wait", is_flag=True, help="Wait for another DVC that works in this folder.")
+@click.option(
+    "-j",
+    "--jobs",
+    metavar="N|auto",
+    default="",
+    callback=_check_jobs,
+    help="Run so many stages at a time, each on its GPUs or its share of the cores; one that fails "
+    "does not stop the others. auto: as many as suit this machine.",
+)
 @click.argument(
     "stages", nargs=-1, metavar="[STAGE]... [-- DVC_OPTION...]", shell_complete=complete_stage
 )
-def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
+def repro(stages: tuple[str, ...], wait: bool, jobs: str, **flags: bool) -> None:
     """Run what is out of date and print the leaderboard.
 
     Checks params.yaml first. A STAGE is a name in dvc.yaml (train), or one of its runs
@@ -69,7 +85,9 @@ def repro(stages: tuple[str, ...], wait: bool, **flags: bool) -> None:
     params = load_params(Path("params.yaml"))
     _check_names(stages, params)
     options = [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
-    run_pipeline(Path(), params, *options, *stages, wait=wait)
+    if jobs and (others := [*options, *(word for word in stages if word.startswith("-"))]):
+        raise click.UsageError(f"--jobs does not go with {', '.join(others)}")
+    run_pipeline(Path(), params, *options, *stages, wait=wait, jobs=jobs)
     if not stages and not flags["dry"]:
         click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)
 

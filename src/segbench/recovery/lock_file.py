@@ -13,6 +13,9 @@ LOCK, HEAD = "dvc.lock", "schema: '2.0'\nstages:\n"
 OBJECT = re.compile(r"[0-9a-f]{32}(\.dir)?")
 CONFLICT = "<<<<<<< "
 """Of git; it is for a person to resolve."""
+LOCK_IS_KEPT = "SEGBENCH_LOCK_IS_KEPT"
+"""Variable of stages that run side by side: dvc.lock may be written while one starts; who writes it
+keeps it."""
 
 
 def keep_lock(root: Path) -> None:

@@ -18,6 +18,7 @@ from segbench.recovery.objects import (
 )
 from segbench.recovery.outputs import restore
 from segbench.recovery.process_locks import alone, mend_rwlock
+from segbench.recovery.run_cache import keep_runs
 from segbench.recovery.trainings import forget_finished
 
 REPEATED = ("train@", "evaluate@", "evaluate_external@")
@@ -78,6 +79,7 @@ def finish(root: Path, runs: Iterable[str]) -> None:
     if (root / ".dvc").is_dir():
         keep_lock(root)
         forget_finished(root)
+        keep_runs(root)
         wanted = {f"{name}{run}" for name in (*REPEATED, *PER_SET) for run in runs}
         keep_uncached(root, object_folder(root), _long(root, wanted))
         _trust(root, time.time())

@@ -1,0 +1,30 @@
+"""DVC's run cache: what every stage made, by what it was made of."""
+
+import hashlib
+from pathlib import Path
+
+from segbench.files import atomic_file
+from segbench.recovery.lock_file import LOCK, state_folder
+
+
+def keep_runs(root: Path) -> None:
+    """Note the stages of dvc.lock in the run cache, so that earlier params bring outputs back.
+
+    DVC does so itself, but not for a stage with an output that git holds, though it can restore
+    one. Stages whose outputs persist are in no run cache.
+
+    Args:
+        root: of a workspace whose outputs are those in dvc.lock.
+    """
+    mark, lock = state_folder(root) / "runs", root / LOCK
+    md5 = hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest()
+    if mark.exists() and mark.read_text().strip() == md5:
+        return
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo, repo.lock:
+        for stage in repo.index.stages:
+            if stage.md5 and not stage.changed_outs():
+                repo.stage_cache.save(stage)
+    with atomic_file(mark) as partial:
+        partial.write_text(f"{md5}\n")

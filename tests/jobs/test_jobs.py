@@ -1,0 +1,262 @@
+"""Stages run side by side in a real DVC repository."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segbench.errors import InputError
+from segbench.jobs.memory import Memory
+from segbench.jobs.pipeline import Pipeline
+from segbench.jobs.schedule import Outcome, Schedule
+from segbench.jobs.slots import Slot, slots_of
+from segbench.jobs.view import View
+from segbench.params.hardware import Hardware
+from support.params import ROOT, read_params, write_params
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+# Notes when it began and ended, and in which slot; writes an output of DVC's and one of git's.
+WORK = """\
+import os, sys, time, yaml
+name, seconds = sys.argv[1], float(sys.argv[2])
+value = yaml.safe_load(open("toy.yaml"))["values"].get(name, "1")
+with open("began", "a") as log:
+    print(name, time.time(), os.environ.get("SLOT", ""), file=log)
+time.sleep(seconds)
+if value == "bad":
+    sys.exit("error: a bad value; take another")
+open(f"out-{name}", "w").write(value)
+open(f"record-{name}.json", "w").write(value)
+with open("ended", "a") as log:
+    print(name, time.time(), file=log)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository: four stages beside each other, one alone, one that needs all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    (tmp_path / "work.py").write_text(WORK)
+    values(tmp_path, seconds=0.5)
+    outs = ["out-work${item.item}", {"record-work${item.item}.json": {"cache": False}}]
+    stages = {
+        "work": {
+            "matrix": {"item": "${items}"},
+            "cmd": "python work.py work${item.item} ${seconds}",
+            "meta": {"runs": "beside"},
+            "params": [{"toy.yaml": ["seconds", "values.work${item.item}"]}],
+            "deps": ["work.py"],
+            "outs": outs,
+        },
+        "timed": {
+            "cmd": "python work.py timed 0.2",
+            "meta": {"runs": "alone"},
+            "params": [{"toy.yaml": ["seconds"]}],
+            "deps": ["work.py"],
+            "outs": ["out-timed", {"record-timed.json": {"cache": False}}],
+        },
+        "last": {
+            "cmd": "cat out-work0 out-work1 out-work2 out-work3 out-timed > last",
+            "deps": [*(f"out-work{at}" for at in range(4)), "out-timed"],
+            "outs": [{"last": {"cache": False}}],
+        },
+    }
+    (tmp_path / "dvc.yaml").write_text(
+        yaml.safe_dump({"vars": ["toy.yaml"], "stages": stages}, sort_keys=False)
+    )
+    return tmp_path
+
+
+def values(folder: Path, seconds: float, own: dict[int, str] | None = None) -> None:
+    tree = {
+        "items": [0, 1, 2, 3],
+        "seconds": seconds,
+        "values": {f"work{at}": (own or {}).get(at, f"value{at}") for at in range(4)},
+    }
+    (folder / "toy.yaml").write_text(yaml.safe_dump(tree))
+
+
+def run(slots: int = 2) -> tuple[Outcome, str]:
+    """What became of the stages, and what was said."""
+    said = io.StringIO()
+    with Pipeline(Path()) as pipeline, View(len(pipeline.stages), said) as view:
+        own = [Slot({"SLOT": f"slot{at}"}, "a core") for at in range(slots)]
+        outcome = Schedule(pipeline, own, view).run()
+    return outcome, said.getvalue()
+
+
+def times(folder: Path) -> dict[str, tuple[float, float, str]]:
+    """When each stage began and ended last, and its slot."""
+    began = dict(line.split(" ", 1) for line in (folder / "began").read_text().splitlines())
+    ended = dict(line.split() for line in (folder / "ended").read_text().splitlines())
+    return {
+        name: (float((parts := text.split(" "))[0]), float(ended[name]), parts[1])
+        for name, text in began.items()
+    }
+
+
+def began(folder: Path) -> list[str]:
+    path = folder / "began"
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def dvc(*arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_as_many_run_at_a_time_as_there_are_slots(toy: Path) -> None:
+    outcome, said = run()
+    assert sorted(outcome.done) == ["last", "timed", *(f"work@{at}" for at in range(4))]
+    assert (outcome.kept, outcome.failed, outcome.left_out) == ([], {}, [])
+    spans = times(toy)
+    most = max(
+        sum(start <= other[0] < end for other in spans.values()) for start, end, _ in spans.values()
+    )
+    assert most == 2
+    assert {spans[f"work{at}"][2] for at in range(4)} == {"slot0", "slot1"}
+    start, end, slot = spans["timed"]
+    assert not slot  # it has the whole machine, and at that time
+    assert all(
+        other[1] <= start or end <= other[0] for name, other in spans.items() if name != "timed"
+    )
+    assert (toy / "last").read_text() == "value0value1value2value31"
+    assert "up to date" in dvc("status")
+    assert "work@3: done in 0 min 0" in said
+    assert "(6 of 6 stages)" in said
+
+
+def test_nothing_runs_a_second_time(toy: Path) -> None:
+    run()
+    ran = began(toy)
+    outcome, _ = run()
+    assert len(outcome.kept) == 6
+    assert not outcome.done
+    assert began(toy) == ran
+
+
+def test_what_was_run_before_comes_from_the_run_cache(toy: Path) -> None:
+    """With the outputs that git holds, which DVC alone would run again for."""
+    run()
+    values(toy, seconds=0.1, own={0: "other"})
+    assert len(run()[0].done) == 6
+    ran = began(toy)
+    values(toy, seconds=0.5)
+    outcome, _ = run()
+    assert not outcome.done
+    assert began(toy) == ran
+    assert (toy / "record-work0.json").read_text() == "value0"
+    assert (toy / "last").read_text() == "value0value1value2value31"
+    assert "up to date" in dvc("status")
+    # The same by DVC alone, without its lock.
+    (toy / "dvc.lock").unlink()
+    dvc("repro")
+    assert began(toy) == ran
+
+
+def test_one_that_fails_does_not_stop_the_others(toy: Path) -> None:
+    values(toy, seconds=0.1, own={1: "bad"})
+    outcome, said = run()
+    assert sorted(outcome.done) == ["timed", "work@0", "work@2", "work@3"]
+    assert outcome.failed == {"work@1": "error: a bad value; take another (exit status 1)"}
+    assert outcome.left_out == ["last"]
+    assert "work@1: failed: error: a bad value" in said
+    values(toy, seconds=0.1)
+    outcome, _ = run()
+    assert sorted(outcome.done) == ["last", "work@1"]
+
+
+def test_no_other_dvc_writes_what_is_being_made(toy: Path) -> None:
+    with Pipeline(Path()) as pipeline:
+        pipeline.begin("work@0")
+        command = [sys.executable, "-m", "dvc", "repro", "-s", "work@0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "is busy" in done.stderr
+    dvc("repro", "-s", "work@0")
+
+
+@pytest.fixture
+def runner(toy: Path) -> Iterator[subprocess.Popen[str]]:
+    """The process of the command, in which four stages run for a minute."""
+    values(toy, seconds=60)
+    tree = read_params()
+    tree["hardware"]["device"] = "cpu"
+    write_params(tree, toy / "params.yaml")
+    dvc("repro", "-s", "timed")
+    command = [sys.executable, "-m", "segbench.jobs", "2", "now"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SEGBENCH_CORES": "2"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_all(
+    toy: Path, runner: subprocess.Popen[str], number: signal.Signals, status: int
+) -> None:
+    while len(began(toy)) < 3:
+        assert runner.poll() is None, runner.communicate()[1]
+        time.sleep(0.05)
+    runner.send_signal(number)
+    _, said = runner.communicate(timeout=30)
+    assert runner.returncode == status
+    assert "2 jobs at a time, each with 1 core" in said
+    assert not subprocess.run(
+        ["pgrep", "-f", "work.py work"], capture_output=True, check=False
+    ).stdout
+    assert len(began(toy)) == 3
+
+
+def hardware(**own: Any) -> Hardware:
+    return Hardware.model_validate({**read_params()["hardware"], **own})
+
+
+def test_a_slot_is_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a,7,8")
+    pairs = slots_of(None, hardware(device="auto", devices=2))
+    assert [slot.environment for slot in pairs] == [
+        {"CUDA_VISIBLE_DEVICES": "3,GPU-5a"},
+        {"CUDA_VISIBLE_DEVICES": "7,8"},
+    ]
+    with pytest.raises(
+        InputError, match="--jobs 5: this machine has 4 GPUs, 1 for each job; set 4"
+    ):
+        slots_of(5, hardware(device="cuda"))
+    monkeypatch.setenv("SEGBENCH_CORES", "6")
+    for jobs, number, share in ((None, 6, 1), (2, 2, 3), (4, 4, 1)):
+        slots = slots_of(jobs, hardware(device="cpu"))
+        assert [slot.environment["OMP_NUM_THREADS"] for slot in slots] == [str(share)] * number
+    assert len(slots_of(None, hardware(device="cpu", devices=4))) == 1
+    with pytest.raises(InputError, match="--jobs 7: this machine has 6 cores"):
+        slots_of(7, hardware(device="cpu"))
+
+
+def test_a_job_waits_for_the_memory_that_the_last_one_of_its_kind_took() -> None:
+    memory = Memory()
+    assert memory.suffices("train")
+    code = "import time; held = bytearray(200 << 20); print('x', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        memory.look("train", process.pid)
+        process.kill()
+    assert 200 << 20 <= memory.most["train"] <= 260 << 20
+    assert memory.suffices("train")
+    memory.most["train"] = 1 << 50
+    assert not memory.suffices("train")
+    assert memory.suffices("evaluate")
