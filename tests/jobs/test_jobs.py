@@ -20,6 +20,7 @@ from segbench.jobs.schedule import Outcome, Schedule
 from segbench.jobs.slots import Slot, slots_of
 from segbench.jobs.view import View
 from segbench.params.hardware import Hardware
+from segbench.recovery.run_cache import keep_runs
 from support.params import ROOT, read_params, write_params
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -88,12 +89,14 @@ def values(folder: Path, seconds: float, own: dict[int, str] | None = None) -> N
     (folder / "toy.yaml").write_text(yaml.safe_dump(tree))
 
 
-def run(slots: int = 2) -> tuple[Outcome, str]:
-    """What became of the stages, and what was said."""
+def run(slots: int = 2, work_takes: int = 0) -> tuple[Outcome, str]:
+    """What became of the stages, and what was said; `work_takes` bytes are known to be needed."""
     said = io.StringIO()
     with Pipeline(Path()) as pipeline, View(len(pipeline.stages), said) as view:
         own = [Slot({"SLOT": f"slot{at}"}, "a core") for at in range(slots)]
-        outcome = Schedule(pipeline, own, view).run()
+        memory = Memory()
+        memory.most["work"] = work_takes
+        outcome = Schedule(pipeline, own, view, memory).run()
     return outcome, said.getvalue()
 
 
@@ -122,10 +125,7 @@ def test_as_many_run_at_a_time_as_there_are_slots(toy: Path) -> None:
     assert sorted(outcome.done) == ["last", "timed", *(f"work@{at}" for at in range(4))]
     assert (outcome.kept, outcome.failed, outcome.left_out) == ([], {}, [])
     spans = times(toy)
-    most = max(
-        sum(start <= other[0] < end for other in spans.values()) for start, end, _ in spans.values()
-    )
-    assert most == 2
+    assert most_at_a_time(spans) == 2
     assert {spans[f"work{at}"][2] for at in range(4)} == {"slot0", "slot1"}
     start, end, slot = spans["timed"]
     assert not slot  # it has the whole machine, and at that time
@@ -136,6 +136,18 @@ def test_as_many_run_at_a_time_as_there_are_slots(toy: Path) -> None:
     assert "up to date" in dvc("status")
     assert "work@3: done in 0 min 0" in said
     assert "(6 of 6 stages)" in said
+
+
+def most_at_a_time(spans: dict[str, tuple[float, float, str]]) -> int:
+    return max(
+        sum(start <= other[0] < end for other in spans.values()) for start, end, _ in spans.values()
+    )
+
+
+def test_a_job_that_memory_does_not_hold_waits_for_the_others(toy: Path) -> None:
+    outcome, _ = run(work_takes=1 << 50)
+    assert len(outcome.done) == 6
+    assert most_at_a_time(times(toy)) == 1
 
 
 def test_nothing_runs_a_second_time(toy: Path) -> None:
@@ -164,6 +176,30 @@ def test_what_was_run_before_comes_from_the_run_cache(toy: Path) -> None:
     (toy / "dvc.lock").unlink()
     dvc("repro")
     assert began(toy) == ran
+
+
+def test_what_dvc_ran_by_itself_comes_from_the_run_cache_too(toy: Path) -> None:
+    keep_runs(toy)  # before anything ran
+    dvc("repro")
+    ran = began(toy)
+    keep_runs(toy)
+    values(toy, seconds=0.1, own={0: "other"})
+    dvc("repro")
+    assert len(began(toy)) > len(ran)
+    # What is not as the lock file says is not kept.
+    (toy / "record-work1.json").write_text("changed by hand")
+    keep_runs(toy)
+    ran = began(toy)
+    values(toy, seconds=0.5)
+    (toy / "dvc.lock").unlink()
+    dvc("repro")
+    assert began(toy) == ran
+    assert (toy / "last").read_text() == "value0value1value2value31"
+    values(toy, seconds=0.1, own={0: "other"})
+    (toy / "dvc.lock").unlink()
+    dvc("repro")
+    assert began(toy) == [*ran, "work1"]
+    assert (toy / "record-work1.json").read_text() == "value1"
 
 
 def test_one_that_fails_does_not_stop_the_others(toy: Path) -> None:

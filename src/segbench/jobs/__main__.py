@@ -10,6 +10,7 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 
 from segbench.errors import InputError, exit_statuses
+from segbench.jobs.memory import Memory
 from segbench.jobs.pipeline import Pipeline
 from segbench.jobs.schedule import Outcome, Schedule
 from segbench.jobs.slots import slots_of
@@ -33,7 +34,7 @@ def main(jobs: str, wait: str, *targets: str) -> None:
             Pipeline(Path(), targets, wait == "wait") as pipeline,
             View(len(pipeline.stages), sys.stderr) as view,
         ):
-            outcome = Schedule(pipeline, slots, view).run()
+            outcome = Schedule(pipeline, slots, view, Memory()).run()
     except DvcException as problem:
         raise InputError(str(problem)) from None
     if outcome.stopped_by:

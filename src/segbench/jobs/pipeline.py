@@ -22,7 +22,7 @@ from dvc.stage.run import get_executable, prepare_kwargs
 from segbench.recovery.lock_file import LOCK_IS_KEPT, keep_lock
 
 SHARING = "runs"
-"""Key of a stage's `meta` in dvc.yaml, see `Sharing`."""
+"""Key of a stage's `meta` in dvc.yaml, see `Stage.sharing`."""
 BESIDE, ALONE = "beside", "alone"
 WAIT = 20.0
 """So many times as long as it takes to write dvc.lock passes until it is written again: DVC reads
@@ -110,7 +110,7 @@ class Pipeline:
         its outputs.
 
         Raises:
-            InputError: if a dependency is missing, or another DVC holds the lock.
+            DvcException: if a dependency is missing, or another DVC holds the lock.
         """
         stage, repo = self._stages[name], self._repo
         with repo.lock:

@@ -48,15 +48,18 @@ class Schedule:
         pipeline: their books.
         slots: shares of the machine; as many stages run at a time.
         view: is told what happens.
+        memory: what jobs are known to take of it.
     """
 
-    def __init__(self, pipeline: Pipeline, slots: Sequence[Slot], view: View) -> None:
+    def __init__(
+        self, pipeline: Pipeline, slots: Sequence[Slot], view: View, memory: Memory
+    ) -> None:
         self._pipeline, self._view, self._free = pipeline, view, list(slots)
         self._graph = TopologicalSorter({stage.name: stage.needs for stage in pipeline.stages})
         self._ready: list[Stage] = []
         self._running: dict[str, tuple[Stage, Process, Slot]] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._memory = Memory()
+        self._memory = memory
         self._outcome = Outcome()
         self._looks = 0
 
@@ -118,6 +121,8 @@ class Schedule:
             lambda: self._ended.put(stage.name),
         )
         self._running[stage.name] = stage, process, slot
+        if self._outcome.stopped_by:  # while it was being started, and nobody told it
+            process.send(signal.SIGINT)
 
     def _wait(self) -> None:
         """Until a stage ends, or for a moment."""

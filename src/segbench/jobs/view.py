@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Self, TextIO
 
@@ -32,7 +31,6 @@ class View:
         self._lock = threading.Lock()
         self._began: dict[str, float] = {}
         self._last: dict[str, str] = {}
-        self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._finished = 0
         self._summed = clock()
 
@@ -68,7 +66,6 @@ class View:
         """A stage ran."""
         with self._lock:
             took = self._clock() - self._began[stage.name]
-            self._took[stage.kind].append(took)
             self._end(stage)
             self._say(f"{stage.name}: done in {duration(took)}{self._so_far()}")
 

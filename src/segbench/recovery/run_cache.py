@@ -17,14 +17,18 @@ def keep_runs(root: Path) -> None:
         root: of a workspace whose outputs are those in dvc.lock.
     """
     mark, lock = state_folder(root) / "runs", root / LOCK
+    if not lock.exists():  # nothing has run yet
+        return
     md5 = hashlib.md5(lock.read_bytes(), usedforsecurity=False).hexdigest()
     if mark.exists() and mark.read_text().strip() == md5:
         return
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo, repo.lock:
+    # Another DVC may work beside this one: its lock is held for moments only.
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
         for stage in repo.index.stages:
-            if stage.md5 and not stage.changed_outs():
+            noted = all(part.hash_info for part in (*stage.deps, *stage.outs))
+            if noted and not stage.cmd_changed and not stage.changed_outs():
                 repo.stage_cache.save(stage)
     with atomic_file(mark) as partial:
         partial.write_text(f"{md5}\n")
