@@ -145,8 +145,12 @@ def test_a_torn_dvc_lock(
     assert capsys.readouterr().err == ""
 
 
-def test_a_torn_dvc_lock_without_its_copy(root: Path) -> None:
-    """What was committed is known; what ran since then runs again, and gives the same."""
+@pytest.mark.parametrize(("run_cache", "runs"), [(True, []), (False, ["b"])])
+def test_a_torn_dvc_lock_without_its_copy(run_cache: bool, runs: list[str], root: Path) -> None:
+    """What was committed is known; what ran since then comes from the run cache, or runs again and
+    gives the same."""
+    if not run_cache:
+        shutil.rmtree(root / ".dvc/cache/runs")
     lock = root / "dvc.lock"
     whole = lock.read_text()
     lock.write_text(whole[: whole.index("  train@b")])
@@ -156,7 +160,7 @@ def test_a_torn_dvc_lock_without_its_copy(root: Path) -> None:
     (root / ".dvc/tmp/segbench/dvc.lock").unlink()
     mend(root, RUNS)
     before = everything(root)
-    assert repro(root) == ["b"]
+    assert repro(root) == runs
     assert lock.read_text() == whole
     assert everything(root) == before
 

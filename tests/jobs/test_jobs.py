@@ -127,15 +127,19 @@ def test_as_many_run_at_a_time_as_there_are_slots(toy: Path) -> None:
     spans = times(toy)
     assert most_at_a_time(spans) == 2
     assert {spans[f"work{at}"][2] for at in range(4)} == {"slot0", "slot1"}
-    start, end, slot = spans["timed"]
-    assert not slot  # it has the whole machine, and at that time
-    assert all(
-        other[1] <= start or end <= other[0] for name, other in spans.items() if name != "timed"
-    )
     assert (toy / "last").read_text() == "value0value1value2value31"
     assert "up to date" in dvc("status")
     assert "work@3: done in 0 min 0" in said
     assert "(6 of 6 stages)" in said
+
+
+def test_what_takes_times_runs_alone(toy: Path) -> None:
+    run(slots=3)
+    spans = times(toy)
+    start, end, slot = spans.pop("timed")
+    assert not slot  # it has the whole machine, and at that time
+    assert most_at_a_time(spans) == 3
+    assert all(other[1] <= start or end <= other[0] for other in spans.values())
 
 
 def most_at_a_time(spans: dict[str, tuple[float, float, str]]) -> int:

@@ -1,6 +1,7 @@
 """DVC's run cache: what every stage made, by what it was made of."""
 
 import hashlib
+from contextlib import chdir
 from pathlib import Path
 
 from segbench.files import atomic_file
@@ -24,8 +25,9 @@ def keep_runs(root: Path) -> None:
         return
     from dvc.repo import Repo
 
-    # Another DVC may work beside this one: its lock is held for moments only.
-    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock:
+    # DVC takes paths from the current folder. Another may work beside this one, and holds its lock
+    # for moments only.
+    with chdir(root), Repo(_wait_for_lock=True) as repo, repo.lock:
         for stage in repo.index.stages:
             noted = all(part.hash_info for part in (*stage.deps, *stage.outs))
             if noted and not stage.cmd_changed and not stage.changed_outs():
