@@ -149,6 +149,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def rough_duration(seconds: float) -> str:
+    """A time that is known roughly, in words: '40 s', '4 min', '1 h 10 min'."""
+    if seconds < 55:
+        return f"{max(10, 10 * round(seconds / 10))} s"
+    return duration(seconds) if seconds >= 3570 else f"{round(seconds / 60)} min"
+
+
 def _number(value: float) -> str:
     """With one decimal below 10."""
     return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"

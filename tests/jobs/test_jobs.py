@@ -2,13 +2,15 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import yaml
@@ -89,10 +91,10 @@ def values(folder: Path, seconds: float, own: dict[int, str] | None = None) -> N
     (folder / "toy.yaml").write_text(yaml.safe_dump(tree))
 
 
-def run(slots: int = 2, work_takes: int = 0) -> tuple[Outcome, str]:
+def run(slots: int = 2, work_takes: int = 0, stream: TextIO | None = None) -> tuple[Outcome, str]:
     """What became of the stages, and what was said; `work_takes` bytes are known to be needed."""
     said = io.StringIO()
-    with Pipeline(Path()) as pipeline, View(len(pipeline.stages), said) as view:
+    with Pipeline(Path()) as pipeline, View(pipeline.stages, slots, stream or said) as view:
         own = [Slot({"SLOT": f"slot{at}"}, "a core") for at in range(slots)]
         memory = Memory()
         memory.most["work"] = work_takes
@@ -243,6 +245,24 @@ def runner(toy: Path) -> Iterator[subprocess.Popen[str]]:
     process.kill()
 
 
+def test_nothing_of_dvc_tears_the_view_apart_on_a_terminal(toy: Path) -> None:
+    command = [sys.executable, __file__]  # see below
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
+    ours, its = os.openpty()
+    with subprocess.Popen(command, env=environment, stdout=its, stderr=its) as process:
+        os.close(its)
+        said = b""
+        with suppress(OSError):  # the end of a terminal
+            while part := os.read(ours, 1 << 16):
+                said += part
+        os.close(ours)
+    assert process.returncode == 0, said.decode()
+    # The bars of DVC go back to the first column, which the table does only to clear a line.
+    assert not re.findall(rb"\r(?!\n|\x1b\[2K|\x1b\[1A)[^\n]{,40}", said)
+    assert b"6 of 6 stages" in said
+    assert b"dvc.lock" not in said
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -300,3 +320,7 @@ def test_a_job_waits_for_the_memory_that_the_last_one_of_its_kind_took() -> None
     memory.most["train"] = 1 << 50
     assert not memory.suffices("train")
     assert memory.suffices("evaluate")
+
+
+if __name__ == "__main__":
+    run(stream=sys.stderr)

@@ -32,7 +32,7 @@ def main(jobs: str, wait: str, *targets: str) -> None:
     try:
         with (
             Pipeline(Path(), targets, wait == "wait") as pipeline,
-            View(len(pipeline.stages), sys.stderr) as view,
+            View(pipeline.stages, len(slots), sys.stderr) as view,
         ):
             outcome = Schedule(pipeline, slots, view, Memory()).run()
     except DvcException as problem:

@@ -4,9 +4,10 @@ DVC runs one stage at a time, and a process of its own for each stage takes seco
 waits for the lock of all others. Here one process keeps the books for all of them.
 """
 
+import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ WAIT = 20.0
 """So many times as long as it takes to write dvc.lock passes until it is written again: DVC reads
 and writes all of it, which takes a second for 200 stages. Until then the run cache knows what a
 stage made, so that a process that is killed loses nothing."""
+QUIET = {
+    "dvc": logging.WARNING,  # else it says each time that it writes dvc.lock
+    "dvc.progress": logging.CRITICAL,
+    "dvc_data.callbacks": logging.CRITICAL,
+}
+"""Levels of DVC's loggers, by which it also decides whether to show a bar: on a terminal that would
+tear apart what is shown of all stages."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,15 @@ class Stage:
     def kind(self) -> str:
         """Its name in dvc.yaml."""
         return self.name.partition("@")[0]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else may run meanwhile."""
+        return self.sharing == ALONE
+
+    def fits_beside(self, running: Collection["Stage"]) -> bool:
+        """Whether it may start while others run."""
+        return not running or not any(stage.is_alone for stage in (self, *running))
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,8 @@ class Pipeline:
     """
 
     def __init__(self, root: Path, targets: Sequence[str] = (), wait: bool = False) -> None:
+        for logger, level in QUIET.items():
+            logging.getLogger(logger).setLevel(level)
         self._repo = Repo(str(root), _wait_for_lock=wait)
         with self._repo.lock:
             graph = get_active_graph(self._repo.index.graph)

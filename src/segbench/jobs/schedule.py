@@ -2,8 +2,9 @@
 
 import queue
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from types import FrameType
@@ -11,7 +12,7 @@ from types import FrameType
 from dvc.exceptions import DvcException
 
 from segbench.jobs.memory import Memory
-from segbench.jobs.pipeline import ALONE, BESIDE, Pipeline, Stage
+from segbench.jobs.pipeline import BESIDE, Pipeline, Stage
 from segbench.jobs.process import Process
 from segbench.jobs.slots import Slot
 from segbench.jobs.view import View
@@ -61,7 +62,7 @@ class Schedule:
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._memory = memory
         self._outcome = Outcome()
-        self._looks = 0
+        self._looks, self._look_at = 0, 0.0
 
     def run(self) -> Outcome:
         """Run them; returns when none runs any more."""
@@ -91,11 +92,12 @@ class Schedule:
     def _next(self) -> Stage | None:
         """A stage that may start now."""
         running = [stage for stage, *_ in self._running.values()]
-        if self._outcome.stopped_by or not self._free or any(_is_alone(one) for one in running):
+        if self._outcome.stopped_by or not self._free:
             return None
         # What must be alone comes first where nothing runs, and else when that is so again.
-        for stage in sorted(self._ready, key=_is_alone, reverse=True):
-            if not running or (not _is_alone(stage) and self._memory.suffices(stage.kind)):
+        for stage in sorted(self._ready, key=lambda stage: stage.is_alone, reverse=True):
+            held = not running or self._memory.suffices(stage.kind)
+            if stage.fits_beside(running) and held:
                 return stage
         return None
 
@@ -126,13 +128,13 @@ class Schedule:
 
     def _wait(self) -> None:
         """Until a stage ends, or for a moment."""
-        try:
-            ended = [self._ended.get(timeout=LOOK_EVERY_S)]
-        except queue.Empty:
+        ended = []
+        with suppress(queue.Empty):
+            ended.append(self._ended.get(timeout=max(0.0, self._look_at - time.monotonic())))
+            while True:
+                ended.append(self._ended.get_nowait())
+        if time.monotonic() >= self._look_at:
             self._look()
-            return
-        while not self._ended.empty():
-            ended.append(self._ended.get())
         failed = {}
         for name in ended:
             _, process, slot = self._running.pop(name)
@@ -152,6 +154,7 @@ class Schedule:
         self._outcome.failed |= failed
 
     def _look(self) -> None:
+        self._look_at = time.monotonic() + LOOK_EVERY_S
         for stage, process, _ in self._running.values():
             self._memory.look(stage.kind, process.id)
         self._view.look(len(self._ready))
@@ -168,10 +171,6 @@ class Schedule:
     def _send(self, number: signal.Signals) -> None:
         for _, process, _ in self._running.values():
             process.send(number)
-
-
-def _is_alone(stage: Stage) -> bool:
-    return stage.sharing == ALONE
 
 
 @contextmanager
