@@ -12,21 +12,18 @@ import random
 import re
 import select
 import shutil
-import signal
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from support.params import ROOT, read_params, shrink
+from support.kills import REPRO, clone, family, kill_all
 from support.workspace import Workspace
 
 pytestmark = [
@@ -37,7 +34,6 @@ pytestmark = [
 
 KILLS = int(os.environ.get("KILLS", "30"))
 SEED = int(os.environ.get("KILLS_SEED", "0"))
-REPRO = [sys.executable, "-m", "segbench", "repro"]
 IN_MODIFY, IN_OPEN, IN_CREATE, IN_MOVED_TO = 0x2, 0x20, 0x100, 0x80
 DONE = r"^train: (\S+): (\d+) epochs(.*)"
 TARGETS = {
@@ -47,18 +43,6 @@ TARGETS = {
     "checkpoints": ("data/checkpoints", r"(\.partial-)?\d+\.pt"),
 }
 """Folder, and names in it (of checkpoints, at any depth)."""
-
-
-def clone(folder: Path) -> Workspace:
-    """A clone with the working tree's code, of tiny params."""
-    workspace = Workspace(folder, ROOT)
-    for name in ("src", "stages"):
-        shutil.copytree(ROOT / name, workspace.path(name), dirs_exist_ok=True)
-    tree = shrink(read_params())
-    tree["checkpoints"].update(steps=1)
-    workspace.change(tree)
-    workspace.environment["OMP_NUM_THREADS"] = "1"
-    return workspace
 
 
 def results(workspace: Workspace) -> dict[str, bytes]:
@@ -83,33 +67,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     found = results(workspace)
     assert len(found) == 4 * 2 + 1
     return found
-
-
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """All processes of its session, of whatever group and parent."""
-    found = []
-    for other in psutil.process_iter():
-        with suppress(ProcessLookupError):
-            if os.getsid(other.pid) == process.pid:
-                found.append(other)
-    return found
-
-
-def kill_all(process: psutil.Process, known: list[psutil.Process]) -> None:
-    """Kill a session at once: those that are known already, and then whoever is left."""
-    left = known
-    while left:
-        for member in left:
-            with suppress(ProcessLookupError):
-                os.kill(member.pid, signal.SIGKILL)
-        left = [one for one in family(process) if not ended(one)]
-
-
-def ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def writes(folder: Path, name: str, over: Callable[[], bool]) -> Iterator[float]:

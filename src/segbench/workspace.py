@@ -102,7 +102,7 @@ def run_pipeline(
     lock = ["--wait-for-lock"] if wait else []
     command = [sys.executable, "-m", "dvc", *lock, "repro"]
     from segbench.datasets.external import check_external
-    from segbench.doctor.outside import check_weights
+    from segbench.doctor.outside import check_store, check_weights
     from segbench.recovery.mend import finish, mend
     from segbench.watch import look_at_sources
 
@@ -114,6 +114,7 @@ def run_pipeline(
             "runs anything"
         )
     check_weights(folder, params)
+    check_store(folder, params)
     check_external(params.dataset, params.comparison.external)
     sources = [
         source

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lightning_fabric import Fabric
 
 from segbench.arrays import augment as packing
 from segbench.datasets import download as datasets
 from segbench.params import Params
 from segbench.splits import split as auditing
+from segbench.tracking.records import Record
 from segbench.training.train import train
 
 
@@ -36,6 +38,20 @@ def fit_one(params: Params, packed: Path, out: Path, seed: int = 0) -> str:
         *(params, "mobilenetv2_035", 0, seed, packed / "arrays", out / "train"),
         *(out / "history.csv", out / "run.json", out / "checkpoints"),
     )
+
+
+def stop_after_an_epoch(tree: dict[str, Any], packed: Path, out: Path) -> None:
+    """Train, and stop like Ctrl-C once the first epoch is recorded."""
+    with pytest.MonkeyPatch.context() as patch:
+        write = Record.write
+
+        def interrupt(self: Record, line: str) -> None:
+            write(self, line)
+            raise KeyboardInterrupt
+
+        patch.setattr(Record, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit_one(Params.model_validate(tree), packed, out)
 
 
 def one_process() -> Fabric:

@@ -26,7 +26,7 @@ from segbench.training.checkpoints import Checkpoints
 from segbench.training.learner import Learner
 from segbench.training.trainer import Trainer
 from support.params import random_weights
-from support.pipeline import fit_one, outcome
+from support.pipeline import fit_one, outcome, stop_after_an_epoch
 
 # MLflow's own use of others.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("offline")]
@@ -185,19 +185,6 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(
     assert before != after
     said = fit_one(Params.model_validate(tree), packed, tmp_path)
     assert "resumed at epoch 1" in said
-
-
-def stop_after_an_epoch(tree: dict[str, Any], packed: Path, out: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        write = Record.write
-
-        def interrupt(self: Record, line: str) -> None:
-            write(self, line)
-            raise KeyboardInterrupt
-
-        patch.setattr(Record, "write", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            fit_one(Params.model_validate(tree), packed, out)
 
 
 def test_the_first_epoch_may_be_the_best_of_a_resumed_run(

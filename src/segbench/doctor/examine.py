@@ -87,6 +87,7 @@ def examine(root: Path) -> Iterator[Finding]:
         "downloads": outside.downloads,
         "data": partial(outside.data, root, params),
         "weights": partial(outside.weights, root, params),
+        "store": partial(outside.store, params),
     }
     started = {name: _Check(name, look) for name, look in looks.items()}
     for name in ("python", "code", "packages", "cores", "memory", "hardware"):

@@ -1,4 +1,4 @@
-"""What lies outside the repository: MLflow, hubs, downloads, the dataset's files, weights."""
+"""What lies outside the repository: MLflow, hubs, downloads, dataset, weights, checkpoints."""
 
 import os
 import sqlite3
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from segbench.doctor.finding import FAIL, NOTE, OK, Finding, size
 from segbench.errors import InputError
 from segbench.params import Params
+from segbench.params.compare import RunKey
 from segbench.params.datasets import Dataset, SyntheticPolyps
 from segbench.params.model import Candidate
 
@@ -260,16 +261,43 @@ def check_weights(root: Path, params: Params) -> None:
         root: of the workspace.
         params: of it.
     """
-    from segbench.recovery.lock_file import locked_stage
-
-    for alias in dict.fromkeys(
-        key.candidate
-        for key in params.comparison.runs
-        if not locked_stage(root, f"train@{key.item}")
-    ):
+    for alias in dict.fromkeys(key.candidate for key in _untrained(root, params)):
         state, said = _weights(root, params.candidates[alias])
         if state == FAIL:
             raise InputError(f"candidates.{alias}.weights: {said}")
+
+
+def _untrained(root: Path, params: Params) -> list[RunKey]:
+    """Runs whose training dvc.lock does not know."""
+    from segbench.recovery.lock_file import locked_stage
+
+    return [run for run in params.comparison.runs if not locked_stage(root, f"train@{run.item}")]
+
+
+def store(params: Params | None) -> list[Finding]:
+    """Whether checkpoints can be kept where `checkpoints.url` says, if it does."""
+    if params is None or params.checkpoints.url is None:
+        return []
+    from segbench.training.mirror import open_store
+
+    try:
+        open_store(params.checkpoints.url)
+    except InputError as mistake:
+        return [Finding(FAIL, "store", str(mistake))]
+    return [Finding(OK, "store", f"checkpoints.url {params.checkpoints.url} answers")]
+
+
+def check_store(root: Path, params: Params) -> None:
+    """Raise InputError if `checkpoints.url` cannot be used and anything is left to train.
+
+    Args:
+        root: of the workspace.
+        params: of it.
+    """
+    if params.checkpoints.url and _untrained(root, params):
+        from segbench.training.mirror import open_store
+
+        open_store(params.checkpoints.url)
 
 
 def _weights(root: Path, candidate: Candidate) -> tuple[str, str]:

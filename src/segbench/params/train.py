@@ -1,5 +1,6 @@
-"""The sections `train` and `checkpoints`: the recipe, and how often to save."""
+"""The sections `train` and `checkpoints`: the recipe, and when and where to save."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -10,6 +11,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -139,7 +141,29 @@ class Train(Section):
 
 
 class Checkpointing(Section):
-    """How often to write a checkpoint within an epoch; one is written after each epoch anyway."""
+    """When to write a checkpoint within an epoch, since one is written after each epoch anyway, and
+    where to keep them. Nothing here changes a result."""
 
     steps: PositiveInt | None
     minutes: PositiveFloat | None
+    url: str | None
+    """Where checkpoints are kept besides data/checkpoints, so that another machine goes on from
+    them: a folder that is there already, or an address of fsspec (s3://bucket/folder, gs://...).
+    One for each comparison. Credentials come from the environment. null: nowhere."""
+
+    @field_validator("url")
+    @classmethod
+    def _name_a_place(cls, url: str | None) -> str | None:
+        if url is None:
+            return url
+        if re.match(r"[^/]*://[^/]*:[^/]*@", url) or re.search(r"://.*\?", url):
+            raise ValueError(
+                "holds a password or a signature, which would end up in git; delete it from the "
+                "address and set credentials in the environment"
+            )
+        if not re.match(r"/|[a-z0-9+]+://.", url):
+            raise ValueError(
+                f"'{url}' is neither a whole path nor an address; write it from the / on, or with "
+                "its protocol, as in s3://bucket/folder"
+            )
+        return url

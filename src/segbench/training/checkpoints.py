@@ -18,10 +18,12 @@ from torch.utils.serialization import config
 from segbench.errors import InputError
 from segbench.files import atomic_file
 from segbench.tracking.records import Run, read_run, write_run
+from segbench.training.mirror import Mirror
 
 FINISHED = "finished"
-"""A file beside the checkpoints of a training that ended, with the md5 of its run file. They are
-deleted once dvc.lock has that md5 (`recovery.trainings`): until then DVC would train again."""
+"""A file beside the checkpoints of a training that ended, with the md5 of its run file and, in a
+second line, where else they are kept. They are deleted once dvc.lock has that md5
+(`recovery.trainings`): until then DVC would train again."""
 KEPT = 3
 """Checkpoints kept on disk: the latest, the one before it in case the latest is damaged, and one
 whose file is reused for the next, since allocating fresh pages can take longer than writing."""
@@ -47,6 +49,7 @@ class Checkpoints:
     def __init__(self, folder: Path, key: str) -> None:
         self._all = folder
         self.folder = folder / key
+        self._mirror: Mirror | None = None
         for other in folder.iterdir() if folder.exists() else ():
             if other != self.folder and other.is_dir():
                 shutil.rmtree(other, ignore_errors=True)  # several processes may try at once
@@ -70,9 +73,39 @@ class Checkpoints:
         with lock:
             yield
 
+    @contextmanager
+    def mirrored(self, url: str | None) -> Iterator[None]:
+        """Keep them in a store too, of which this machine first takes what it lacks.
+
+        Args:
+            url: of the store; None: on this machine alone.
+
+        Raises:
+            InputError: if the store cannot be used.
+        """
+        if url is None:
+            yield
+            return
+        with Mirror(url, self.folder, KEPT) as self._mirror:
+            whole = (path.name for path in self._newest_first() if _is_whole(path))
+            self._mirror.fetch(next(whole, ""), _check)
+            yield
+
     def same_run(self, run: Run) -> Run:
-        """The description saved when the run first started; saves the given one on first start, or
-        if that one is damaged."""
+        """The description saved when the run first started, on whatever machine; saves the given
+        one on first start, or if that one is damaged.
+
+        Raises:
+            InputError: if the store that mirrors them cannot be written to.
+        """
+        found = self._known_run() or run
+        if found is run:
+            write_run(self.folder, run)
+        if self._mirror:
+            self._mirror.begin(next(iter(self._newest_first()), None))
+        return found
+
+    def _known_run(self) -> Run | None:
         try:
             return read_run(self.folder)
         except FileNotFoundError:
@@ -80,8 +113,7 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError, AttributeError):
             said = "damaged; the training goes on as a new run of MLflow"
             print(f"warning: {self.folder / 'run.json'}: {said}", file=sys.stderr)
-        write_run(self.folder, run)
-        return run
+        return None
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write a state atomically, in place of the oldest.
@@ -89,9 +121,11 @@ class Checkpoints:
         Raises:
             OSError: if the disk is full; the last two checkpoints are kept.
         """
-        with atomic_file(self.folder / f"{step:09d}.pt") as partial:
+        path = self.folder / f"{step:09d}.pt"
+        with atomic_file(path) as partial:
             for old in self._newest_first()[KEPT - 1 :]:
-                os.replace(old, partial)
+                if not (self._mirror and self._mirror.uploading == old):
+                    os.replace(old, partial)
             partial.touch()
             with partial.open("rb+") as file:
                 try:
@@ -106,6 +140,13 @@ class Checkpoints:
                         raise error.__context__ from None
                     raise
                 file.truncate()
+        self.share(path)
+
+    def share(self, checkpoint: Path | None = None) -> None:
+        """Bring what stands beside the checkpoints, and a new one, to the store that mirrors them;
+        returns at once."""
+        if self._mirror:
+            self._mirror.push(checkpoint)
 
     def load_latest(self) -> dict[str, Any] | None:
         """The latest readable state; None if there is none."""
@@ -126,7 +167,8 @@ class Checkpoints:
         """Note that the training has written everything, its run file last."""
         md5 = hashlib.md5(run.read_bytes(), usedforsecurity=False).hexdigest()
         with atomic_file(self.folder / FINISHED) as partial:
-            partial.write_text(f"{md5}\n")
+            lines = [md5, *([self._mirror.url] if self._mirror else [])]
+            partial.write_text("".join(f"{line}\n" for line in lines))
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.pt"), reverse=True)
@@ -159,3 +201,11 @@ def _check(path: Path) -> None:
             crc, left = zlib.crc32(block, crc), left - len(block)
         if left or file.read() != crc.to_bytes(CHECKSUM_BYTES, "little"):
             raise ValueError("its checksum is another")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _check(path)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -108,6 +108,7 @@ def search_learning_rate(
         trials.append(_try(trainer, checkpoints))
         if trainer.fabric.is_global_zero:
             write_trials(results, trials)
+            saved.share()
         del trainer
         # Reference cycles keep device memory until they are collected.
         gc.collect()

@@ -93,6 +93,7 @@ def train(
         stack.enter_context(oom_as_input_error(_smaller_batch(params, resolved)))
         if fabric.is_global_zero:
             stack.enter_context(saved.locked())
+            stack.enter_context(saved.mirrored(params.checkpoints.url))
         state = _load_state(saved, fabric)
         resumed = f", resumed at epoch {state.epoch}" if state else ""
         record = None
