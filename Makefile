@@ -43,8 +43,8 @@ check: $(READY)  ## style and types
 ui: $(READY)  ## MLflow's pages, for this machine only
 	@segbench ui --port $(PORT)
 
-plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk
-	@segbench plan
+plan: $(READY)  ## what 'make repro' would run, how long it should take, how much disk; JOBS=n WORKERS=n
+	@segbench plan $(if $(JOBS),--jobs $(JOBS)) $(if $(WORKERS),--workers $(WORKERS))
 
 test-device: $(READY)  ## what an accelerator must do; skipped where there is none (5 minutes)
 	@python -m pytest -n 0 -m device -rs tests/test_device.py

@@ -26,7 +26,7 @@ REPLAY = (
 )
 PLAN = (
     "from pathlib import Path; from segbench.params import load_params; "
-    "from segbench.plan import make_plan; make_plan(load_params(Path('params.yaml')))"
+    "from segbench.planning.plan import make_plan; make_plan(load_params(Path('params.yaml')))"
 )
 
 

@@ -118,6 +118,14 @@ def test_help_imports_nothing_heavy() -> None:
             "option '--as' requires an argument; see 'segbench recipe --help",
         ),
         ("plan best-cvc", "got unexpected extra argument (best-cvc); see 'segbench plan --help'"),
+        (
+            "plan --jobs 0",
+            "invalid value for '-j' / '--jobs': '0' is no number of jobs from 1 on, nor auto; see",
+        ),
+        (
+            "plan -j 2 --workers 2",
+            "--jobs is for this machine, --workers for several: name one; see",
+        ),
         ("ui 5001", "got unexpected extra argument (5001); see 'segbench ui --help'"),
         (
             "ui --port five",
@@ -359,6 +367,8 @@ def test_other_shells_get_a_script_that_asks_for_completions(
     [
         ("repro", "repro"),
         ("plan", "plan"),
+        ("plan JOBS=auto", "plan --jobs auto"),
+        ("plan WORKERS=8", "plan --workers 8"),
         ("doctor", "doctor"),
         ("sync", "sync"),
         ("ui", "ui --port 5000"),

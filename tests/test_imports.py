@@ -25,7 +25,7 @@ ALLOWED = {
     "comparison.several.page": {"jinja2", "matplotlib", "pandas", "scipy"},
     "tracking.follower": set(),
     "tracking.replay": {"mlflow", "pandas", "scipy"},
-    "plan": {"dvc", "networkx", "pandas"},
+    "planning.plan": {"dvc", "networkx", "pandas"},
 }
 """What the module of a stage's function or of another process may import of these."""
 

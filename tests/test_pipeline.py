@@ -25,7 +25,7 @@ OBSERVERS = {
     "files.py",  # names what was made
     "jobs",  # runs stages side by side
     "params",  # checks values that DVC itself follows
-    "plan.py",  # foretells
+    "planning",  # foretells
     "progress.py",  # tells how far a loop is
     "recovery",  # mends what a kill left
     "recipes.py",  # runs all of it elsewhere

@@ -12,7 +12,7 @@ import pytest
 from segbench.doctor.outside import check_weights
 from segbench.errors import InputError
 from segbench.params import Params
-from segbench.plan import stages_to_run
+from segbench.planning.stages import stages_to_run
 from segbench.watch import look_at_source
 from segbench.workspace import run_pipeline
 from support.own_folder import make_source, own
@@ -118,8 +118,8 @@ def test_files_that_only_look_new_run_nothing_else(
     for path in sorted((root / "source/masks").iterdir()):
         os.utime(path, ns=(0, 0))
     monkeypatch.chdir(root)
-    assert stages_to_run() == []
-    assert stages_to_run({"download"}) == ALL
+    assert stages_to_run().stages == []
+    assert [stage.name for stage in stages_to_run({"download"}).stages] == ALL
     said = f"2 files changed (masks/a_mask.png ...) {AGAIN}"
     assert repro() == (["download"], said)
     assert repro() == ([], "")

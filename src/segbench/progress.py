@@ -156,6 +156,11 @@ def rough_duration(seconds: float) -> str:
     return duration(seconds) if seconds >= 3570 else f"{round(seconds / 60)} min"
 
 
+def in_bytes(amount: float) -> str:
+    """An amount of bytes in words: '35 MiB', '1.2 GiB'."""
+    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"
+
+
 def _number(value: float) -> str:
     """With one decimal below 10."""
     return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:.1f}"

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from segbench.errors import InputError
 from segbench.evaluation.results import leaders, trial_table
 from segbench.params import Params, load_params
-from segbench.plan import _epochs
+from segbench.planning.plan import _epochs
 from segbench.tracking.records import read_run
 from segbench.training import train as training
 from segbench.training.checkpoints import Checkpoints

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from segbench.commands.repro import check_jobs
 from segbench.workspace import enter_workspace
 
 
@@ -11,19 +12,40 @@ from segbench.workspace import enter_workspace
     epilog="""\b
 Examples:
   segbench plan                what 'segbench repro' would run
+  segbench plan -j auto        what stages side by side would bring here
+  segbench plan --workers 8    what eight machines like this one would bring
   segbench repro --dry         the same by the stages' commands, without times
 """
 )
-def plan() -> None:
+@click.option(
+    "-j",
+    "--jobs",
+    metavar="N|auto",
+    default="",
+    callback=check_jobs,
+    help="Also plan for so many stages at a time on this machine, as 'segbench repro --jobs' runs "
+    "them.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    default=0,
+    type=click.IntRange(0),
+    help="Also plan for so many machines like this one, with a stage at a time on each.",
+)
+def plan(jobs: str, workers: int) -> None:
     """Say what would run, for how long, with how much disk.
 
-    Times a few samples and a few training steps on this machine. Early stopping may end sooner.
+    Times a few samples and a few training steps on this machine: of networks that have a share of
+    its cores, in all shares at once. Early stopping may end sooner.
     """
+    if jobs and workers:
+        raise click.UsageError("--jobs is for this machine, --workers for several: name one")
     enter_workspace()
     from segbench.datasets.external import check_external
     from segbench.doctor.outside import check_weights
     from segbench.params import load_params
-    from segbench.plan import make_plan
+    from segbench.planning.plan import make_plan
     from segbench.watch import look_at_sources
 
     params = load_params(Path("params.yaml"))
@@ -34,4 +56,5 @@ def plan() -> None:
         if source.said:
             then = "runs again, and all else only if that makes other images or masks"
             click.echo(f"{source.said}{f'; {source.stage} {then}' * source.is_new}", err=True)
-    click.echo(make_plan(params, {source.stage for source in sources if source.is_new}))
+    besides = {source.stage for source in sources if source.is_new}
+    click.echo(make_plan(params, besides, jobs, workers))

@@ -31,7 +31,8 @@ def complete_stage(_ctx: Any, _param: Any, incomplete: str) -> list[CompletionIt
     ]
 
 
-def _check_jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+def check_jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A number of jobs, or auto; '' where none is asked for."""
     if value and value != "auto" and not (value.isdecimal() and int(value)):
         raise click.BadParameter(f"'{value}' is no number of jobs from 1 on, nor auto")
     return value
@@ -66,7 +67,7 @@ Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last chec
     "--jobs",
     metavar="N|auto",
     default="",
-    callback=_check_jobs,
+    callback=check_jobs,
     help="Run so many stages at a time, each on its GPUs or its share of the cores; one that fails "
     "does not stop the others. auto: as many as suit this machine.",
 )

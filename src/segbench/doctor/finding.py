@@ -37,8 +37,3 @@ def _without_secrets(text: str) -> str:
     text = re.sub(r"(\w://[^\s?]*)\?\S+", r"\1?***", text)
     home = os.path.expanduser("~")  # as it is where a container's user has none
     return re.sub(rf"{re.escape(home)}(?=/|\W|$)", "~", text) if len(home) > 1 else text
-
-
-def size(amount: float) -> str:
-    """Bytes as text."""
-    return f"{amount / 2**30:.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:.0f} MiB"

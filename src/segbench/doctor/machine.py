@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from segbench.doctor.finding import FAIL, NOTE, OK, Finding, size
+from segbench.doctor.finding import FAIL, NOTE, OK, Finding
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.params.datasets import SyntheticPolyps
 from segbench.params.hardware import Hardware
+from segbench.progress import in_bytes
 
 SAMPLED_S = 0.5
 BUSY = 0.5
@@ -93,7 +94,7 @@ def memory() -> list[Finding]:
         limit = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
         total, free = min(total, limit), min(free, max(0, limit - used))
-    said = f"{size(free)} of {size(total)} free"
+    said = f"{in_bytes(free)} of {in_bytes(total)} free"
     if free < LITTLE_MEMORY:
         return [Finding(NOTE, "memory", said, "end other programs, or lower train.batch_size")]
     return [Finding(OK, "memory", said)]
@@ -183,8 +184,8 @@ def disk(root: Path, params: Params | None) -> list[Finding]:
         else:
             free[device] = (name, shutil.disk_usage(here).free)
     needed = _needed(root, params) if params else LITTLE_DISK
-    said = ", ".join(f"{size(amount)} free ({name})" for name, amount in free.values())
-    said += f"; all of this comparison takes about {size(needed)}" if params else ""
+    said = ", ".join(f"{in_bytes(amount)} free ({name})" for name, amount in free.values())
+    said += f"; all of this comparison takes about {in_bytes(needed)}" if params else ""
     least = min(amount for _, amount in free.values())
     if least < FIXED_BYTES // 2:
         return [Finding(FAIL, "disk", said, "free some space: docs/trouble.md says what takes it")]

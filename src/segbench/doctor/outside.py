@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from segbench.doctor.finding import FAIL, NOTE, OK, Finding, size
+from segbench.doctor.finding import FAIL, NOTE, OK, Finding
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.params.compare import RunKey
 from segbench.params.datasets import Dataset, SyntheticPolyps
 from segbench.params.model import Candidate
+from segbench.progress import in_bytes
 
 TIMEOUT_S = 3.0
 CHECKED_S = 3.0
@@ -87,7 +88,7 @@ def _database(path: Path) -> Finding:
         return Finding(FAIL, "mlflow", f"{path}: {problem}", f"make it writable, or {anew}")
     except sqlite3.DatabaseError as problem:
         return Finding(FAIL, "mlflow", f"{path}: damaged ({problem})", anew)
-    return Finding(OK, "mlflow", f"{path}: whole, {runs} runs, {size(path.stat().st_size)}")
+    return Finding(OK, "mlflow", f"{path}: whole, {runs} runs, {in_bytes(path.stat().st_size)}")
 
 
 def _reason(problem: Exception) -> str:
@@ -220,7 +221,7 @@ def _files_of(root: Path, made: Dataset, key: str) -> Finding:
         way_out = "ask its owner for the right to read it"
         return Finding(FAIL, "data", f"{key}.source {path} may not be read", way_out)
     if there.is_file():
-        return Finding(OK, "data", f"{path}, an archive of {size(there.stat().st_size)}")
+        return Finding(OK, "data", f"{path}, an archive of {in_bytes(there.stat().st_size)}")
     from segbench.datasets.download import source_of
 
     try:

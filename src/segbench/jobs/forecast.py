@@ -3,10 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from graphlib import TopologicalSorter
-from heapq import heapify, heappop, heappush
 from statistics import fmean
 
+from segbench.jobs.list_schedule import Slots, lay_out
 from segbench.jobs.pipeline import Stage
 from segbench.progress import rough_duration
 
@@ -92,27 +91,9 @@ class Forecast:
 
     def _played(self, takes: Mapping[str, float], now: float) -> float:
         """Seconds until the last stage ends, if each takes so many."""
-        order = TopologicalSorter(
-            {name: stage.needs & takes.keys() for name, stage in self._left.items()}
-        )
-        order.prepare()
-        running = [
-            (max(0.0, began + takes[name] - now), name) for name, began in self._began.items()
-        ]
-        heapify(running)
-        ready: list[Stage] = []
-        at = 0.0
-        while order.is_active():
-            ready += [self._left[name] for name in order.get_ready() if name not in self._began]
-            for stage in sorted(ready, key=lambda stage: stage.is_alone, reverse=True):
-                if len(running) >= self._slots:
-                    break
-                if stage.fits_beside([self._left[name] for _, name in running]):
-                    ready.remove(stage)
-                    heappush(running, (at + takes[stage.name], stage.name))
-            at, name = heappop(running)
-            order.done(name)
-        return at
+        running = {name: max(0.0, began + takes[name] - now) for name, began in self._began.items()}
+        spans = lay_out([*self._left.values()], Slots(self._slots, takes), running)
+        return max((span.end for span in spans), default=0.0)
 
 
 def _by_beginning(durations: Iterable[tuple[str, float]]) -> Durations:

@@ -68,6 +68,12 @@ class Stage:
         return not running or not any(stage.is_alone for stage in (self, *running))
 
 
+def describe(step: Any, needs: Iterable[Any]) -> Stage:
+    """A stage of DVC's, with those of DVC's that it needs."""
+    sharing = str((step.meta or {}).get(SHARING, ""))
+    return Stage(step.addressing, frozenset(need.addressing for need in needs), sharing)
+
+
 @dataclass(frozen=True)
 class Command:
     """What a stage runs.
@@ -105,14 +111,7 @@ class Pipeline:
         self._noted: list[Any] = []
         self._write_from = 0.0
         self._needs = {step.addressing: list(graph.successors(step)) for step in steps}
-        self.stages = [
-            Stage(
-                name,
-                frozenset(need.addressing for need in self._needs[name]),
-                str((step.meta or {}).get(SHARING, "")),
-            )
-            for name, step in self._stages.items()
-        ]
+        self.stages = [describe(step, self._needs[name]) for name, step in self._stages.items()]
 
     def __enter__(self) -> Self:
         return self

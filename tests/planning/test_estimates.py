@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segbench import plan
 from segbench.errors import InputError
 from segbench.params import Params
-from segbench.plan import Images, Speed, estimate_runs, read_samples, time_network
+from segbench.planning import costs, plan, speed
+from segbench.planning.costs import estimate_runs
+from segbench.planning.samples import Images, read_samples
+from segbench.planning.speed import Speed, Timing, time_network
+from segbench.planning.stages import parts_of
 from support.own_folder import noise, own
 from support.params import random_weights
 
@@ -37,8 +40,8 @@ def test_steps_that_would_take_long_are_timed_with_two_images(
         counts.append(count)
         now += of_call + of_image * count
 
-    monkeypatch.setattr(plan, "time", SimpleNamespace(perf_counter=lambda: now))
-    assert plan._seconds_per_image(work, 16, "cpu") == pytest.approx(seconds)
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert speed._seconds_per_image(work, 16, "cpu") == pytest.approx(seconds)
     assert counts == calls
 
 
@@ -51,9 +54,10 @@ def test_each_phase_has_its_own_speed(tree: dict[str, Any]) -> None:
     }
     tree["comparison"]["tuning"] = {"learning_rates": [3e-3, 1e-2], "share": 0.25}
     params = Params.model_validate(tree)
-    speed = Speed(steps=[1.0, 4.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
+    own = Speed(steps=[1.0, 4.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
+    timing = Timing(start_up=0.0, made=0.25, cores=2, speeds={})
     images = Images(all=100, val=10, test=10, copies=0)
-    found = estimate_runs(params, speed, 0.25, read_samples(params.dataset), images, start_up=0.0)
+    found = estimate_runs(params, own, timing, read_samples(params.dataset), images)
     validated = 0.5 * 10
     trials, first = 2 * 3 * (80 * 1.25 + validated), 12 * (80 * 1.25 + validated)
     assert found["train"].seconds == pytest.approx(trials + first + 5 * (80 * 4.25 + validated))
@@ -65,9 +69,9 @@ def test_a_larger_network_takes_longer(params: Params) -> None:
         time_network(params, params.candidates[name]) for name in ("mobilenetv2_035", "resnet18")
     )
     assert small.num_parameters < large.num_parameters
-    for speed in (small, large):
-        assert len(speed.steps) == 1
-        assert 0 < speed.predict < speed.steps[0]
+    for found in (small, large):
+        assert len(found.steps) == 1
+        assert 0 < found.predict < found.steps[0]
 
 
 def test_masks_that_resizing_empties_are_told_before_anything_runs(
@@ -111,7 +115,7 @@ def test_masks_that_resizing_empties_are_told_before_anything_runs(
 def test_a_stage_tells_its_candidate_and_its_external_set(
     stage: str, kind: tuple[str, str, str]
 ) -> None:
-    assert plan._kind(stage) == kind
+    assert parts_of(stage) == kind
 
 
 def test_an_external_set_costs_what_its_own_images_take(tree: dict[str, Any]) -> None:
@@ -119,10 +123,12 @@ def test_an_external_set_costs_what_its_own_images_take(tree: dict[str, Any]) ->
     tree["comparison"]["external"] = {"few": few, "many": many}
     params = Params.model_validate(tree)
     sets = [read_samples(section) for section in params.comparison.external.values()]
-    found = [plan.estimate_set(params, samples, total=36) for samples in sets]
+    found = [costs.estimate_set(params, samples, total=36) for samples in sets]
     assert found[1]["download_external"].bytes == 10 * found[0]["download_external"].bytes
     assert found[1]["augment_external"].bytes == 10 * found[0]["augment_external"].bytes
     audited = [one["audit_external"].seconds for one in found]
     assert audited[1] / audited[0] == pytest.approx((120 + 36) / (12 + 36))
-    speed = Speed(steps=[1.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
-    assert plan.seconds_to_score(params, speed, sets[0], 12, start_up=0.0) == pytest.approx(6.0)
+    network = Speed(steps=[1.0], predict=0.5, latency=1.0, num_modules=9, num_parameters=7)
+    timing = Timing(start_up=0.0, made=0.0, cores=2, speeds={})
+    scored = costs.seconds_to_score(params, network, sets[0], 12, timing)
+    assert scored == pytest.approx(6.0)
