@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ MARKS = ("dvc.yaml", "params.yaml")
 """Files at the root of a workspace."""
 FORCE, DRY, PART = {"-f", "--force"}, {"--dry"}, {"-s", "--single-item", "--downstream"}
 """Options of `dvc repro`."""
+LEAVE_S = 0.2
+"""For what is paused to leave the terminal as it was, before the shell writes there."""
 
 
 def find_workspace(whole: bool = True) -> Path | None:
@@ -178,6 +181,7 @@ def run_in_group(
     """
     process: subprocess.Popen[bytes] | None = None
     received: list[int] = []
+    woken: list[int] = []
 
     def send(number: int) -> None:
         if process is not None:
@@ -189,14 +193,25 @@ def run_in_group(
         send(stop_with)
 
     def pause(_number: int, _: FrameType | None) -> None:  # Ctrl-Z
-        send(signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # Not SIGSTOP, which nobody can hear: jobs in groups of their own are to stop too.
+        woken.clear()
+        send(signal.SIGTSTP)
+        time.sleep(LEAVE_S)
+        if not (woken or received):
+            os.kill(os.getpid(), signal.SIGSTOP)
         send(signal.SIGCONT)
 
+    def wake(number: int, _: FrameType | None) -> None:
+        woken.append(number)
+
     with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
+        handlers = {
+            **dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop),
+            signal.SIGTSTP: pause,
+            signal.SIGCONT: wake,
+        }
+        for number, handler in handlers.items():
             former = signal.getsignal(number)
-            handler = pause if number == signal.SIGTSTP else stop
             if former is signal.SIG_IGN:  # nohup, or in the background of a script
                 handler = _ignore  # the child, which would inherit SIG_IGN, must take a SIGINT
             signal.signal(number, handler)

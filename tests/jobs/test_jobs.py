@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
 import pytest
 import yaml
 
@@ -280,6 +281,67 @@ def test_a_signal_ends_all(
         ["pgrep", "-f", "work.py work"], capture_output=True, check=False
     ).stdout
     assert len(began(toy)) == 3
+
+
+COMMAND = """\
+import os, sys
+from pathlib import Path
+from segbench.workspace import run_in_group
+arguments = [sys.executable, "-m", "segbench.jobs", "2", "now"]
+sys.exit(run_in_group(arguments, Path(), os.environ)[1])
+"""
+
+
+def states(command: psutil.Process) -> list[str]:
+    """Of the processes of the jobs."""
+    (driver,) = command.children()
+    return [one.status() for one in driver.children(recursive=True)]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_jobs_pause_and_go_on_with_the_command(toy: Path) -> None:
+    """As by Ctrl-Z and fg; and a terminal that is closed meanwhile ends them."""
+    values(toy, seconds=60)
+    tree = read_params()
+    tree["hardware"]["device"] = "cpu"
+    write_params(tree, toy / "params.yaml")
+    dvc("repro", "-s", "timed")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SEGBENCH_CORES": "2"}
+    process = subprocess.Popen([sys.executable, "-c", COMMAND], env=environment)
+    command = psutil.Process(process.pid)
+    try:
+        wait_for(lambda: len(began(toy)) == 3)
+        process.send_signal(signal.SIGTSTP)
+        wait_for(lambda: command.status() == psutil.STATUS_STOPPED)
+        wait_for(lambda: {*states(command)} == {psutil.STATUS_STOPPED})
+        time.sleep(2)
+        assert {*states(command)} == {psutil.STATUS_STOPPED}
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: psutil.STATUS_STOPPED not in states(command))
+        assert len(states(command)) >= 2
+
+        process.send_signal(signal.SIGTSTP)  # and goes on before it could stop
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        wait_for(lambda: psutil.STATUS_STOPPED not in states(command))
+
+        process.send_signal(signal.SIGTSTP)
+        wait_for(lambda: {*states(command)} == {psutil.STATUS_STOPPED})
+        jobs = command.children(recursive=True)
+        for number in (signal.SIGHUP, signal.SIGCONT):  # what a kernel sends
+            process.send_signal(number)
+        assert process.wait(timeout=30) == signal.SIGHUP
+        assert not psutil.wait_procs(jobs, timeout=5)[1]
+    finally:
+        for one in [*command.children(recursive=True), command] if command.is_running() else []:
+            one.kill()
+        process.wait()
 
 
 def hardware(**own: Any) -> Hardware:

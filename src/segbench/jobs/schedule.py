@@ -1,5 +1,6 @@
 """Stages that do not need each other run side by side, each in a slot."""
 
+import os
 import queue
 import signal
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from types import FrameType
 
+import psutil
 from dvc.exceptions import DvcException
 
 from segbench.jobs.memory import Memory
@@ -19,6 +21,10 @@ from segbench.jobs.view import View
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY_S = 2.0
+PAUSE_S = 1.0
+"""So soon what is paused goes on at the earliest."""
+WAKE = ""
+"""In place of a stage's name: none has ended."""
 PATIENCE = 30
 """Looks at jobs that were told to stop, until they are killed."""
 
@@ -63,12 +69,14 @@ class Schedule:
         self._memory = memory
         self._outcome = Outcome()
         self._looks, self._look_at = 0, 0.0
+        self._is_paused = False
 
     def run(self) -> Outcome:
         """Run them; returns when none runs any more."""
         stages = {stage.name: stage for stage in self._pipeline.stages}
         self._graph.prepare()
-        with _heard(self._stop):
+        handlers = {**dict.fromkeys(STOP, self._stop), signal.SIGTSTP: self._pause}
+        with _heard(handlers):
             try:
                 self._loop(stages)
             finally:
@@ -81,7 +89,9 @@ class Schedule:
     def _loop(self, stages: Mapping[str, Stage]) -> None:
         while True:
             self._ready += [stages[name] for name in self._graph.get_ready()]
-            if stage := self._next():
+            if self._is_paused:
+                self._rest()
+            elif stage := self._next():
                 self._ready.remove(stage)
                 self._start(stage)
             elif self._running:
@@ -135,6 +145,7 @@ class Schedule:
                 ended.append(self._ended.get_nowait())
         if time.monotonic() >= self._look_at:
             self._look()
+        ended = [name for name in ended if name != WAKE]
         failed = {}
         for name in ended:
             _, process, slot = self._running.pop(name)
@@ -168,19 +179,44 @@ class Schedule:
         self._outcome.stopped_by = self._outcome.stopped_by or number
         self._send(signal.SIGINT)
 
+    def _pause(self, _: int) -> None:
+        self._is_paused = True
+        self._ended.put(WAKE)
+
+    def _rest(self) -> None:
+        """Stand still with all jobs while the process that began this one is stopped, as by Ctrl-Z.
+
+        No SIGCONT is waited for: one that comes soon may be heard before the signal to stop.
+        """
+        with self._view.hidden():
+            self._send(signal.SIGSTOP)
+            until = time.monotonic() + PAUSE_S
+            while not self._outcome.stopped_by and (
+                _is_stopped(os.getppid()) or time.monotonic() < until
+            ):
+                time.sleep(PAUSE_S / 10)
+            self._is_paused = False
+            self._send(signal.SIGCONT)
+
     def _send(self, number: signal.Signals) -> None:
         for _, process, _ in self._running.values():
             process.send(number)
 
 
+def _is_stopped(process: int) -> bool:
+    with suppress(psutil.Error):
+        return bool(psutil.Process(process).status() == psutil.STATUS_STOPPED)
+    return False
+
+
 @contextmanager
-def _heard(stop: Callable[[int], None]) -> Iterator[None]:
-    """In which signals to stop call a function."""
+def _heard(handlers: Mapping[signal.Signals, Callable[[int], None]]) -> Iterator[None]:
+    """In which signals call functions."""
 
     def handle(number: int, _: FrameType | None) -> None:
-        stop(number)
+        handlers[signal.Signals(number)](number)
 
-    former = {number: signal.signal(number, handle) for number in STOP}
+    former = {number: signal.signal(number, handle) for number in handlers}
     try:
         yield
     finally:

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Self, TextIO
 
 from rich.console import Console
@@ -63,6 +64,15 @@ class View:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._live.stop()
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """In which there is no table, so that a shell can use the terminal."""
+        shown = self._live.is_started
+        self.__exit__()
+        yield
+        if shown:
+            self.__enter__()
 
     def started(self, stage: Stage, where: str) -> None:
         """A stage runs."""
