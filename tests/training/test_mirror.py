@@ -326,9 +326,11 @@ def test_a_store_that_answers_is_fine(tree: dict[str, Any], store: Path, memory:
     ("url", "said"),
     [
         ("s3://key:secret@bucket/folder", "holds a password or a signature"),
+        ("s3://key:sec/ret@bucket", "holds a password or a signature"),
         ("https://host/folder?sig=secret", "holds a password or a signature"),
-        ("checkpoints", "'checkpoints' is neither a whole path nor an address"),
-        ("", "'' is neither a whole path nor an address"),
+        ("checkpoints", "is neither a whole path nor an address"),
+        ("key:secret@bucket", "is neither a whole path nor an address"),
+        ("", "is neither a whole path nor an address"),
     ],
 )
 def test_an_address_that_is_refused(
@@ -338,6 +340,7 @@ def test_an_address_that_is_refused(
     line = problems(tree, tmp_path)
     assert f"checkpoints.url: {said}" in line
     assert "secret" not in line
+    assert "sec/ret" not in line
 
 
 def test_a_user_without_a_password_is_fine(tree: dict[str, Any]) -> None:

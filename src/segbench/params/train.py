@@ -156,14 +156,14 @@ class Checkpointing(Section):
     def _name_a_place(cls, url: str | None) -> str | None:
         if url is None:
             return url
-        if re.match(r"[^/]*://[^/]*:[^/]*@", url) or re.search(r"://.*\?", url):
+        if re.search(r"://[^@]*:[^@]*@", url) or re.search(r"://.*\?", url):
             raise ValueError(
                 "holds a password or a signature, which would end up in git; delete it from the "
                 "address and set credentials in the environment"
             )
         if not re.match(r"/|[a-z0-9+]+://.", url):
             raise ValueError(
-                f"'{url}' is neither a whole path nor an address; write it from the / on, or with "
+                "is neither a whole path nor an address; write it from the / on, or with "
                 "its protocol, as in s3://bucket/folder"
             )
         return url
