@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from segbench.errors import InputError
+from segbench.jobs.machine import Machine
 from segbench.jobs.memory import Memory
 from segbench.jobs.pipeline import Pipeline
 from segbench.jobs.schedule import Outcome, Schedule
@@ -99,7 +100,7 @@ def run(slots: int = 2, work_takes: int = 0, stream: TextIO | None = None) -> tu
         own = [Slot({"SLOT": f"slot{at}"}, "a core") for at in range(slots)]
         memory = Memory()
         memory.most["work"] = work_takes
-        outcome = Schedule(pipeline, own, view, memory).run()
+        outcome = Schedule(pipeline, [Machine(pipeline, own, memory)], view).run()
     return outcome, said.getvalue()
 
 
@@ -239,7 +240,7 @@ def runner(toy: Path) -> Iterator[subprocess.Popen[str]]:
     tree["hardware"]["device"] = "cpu"
     write_params(tree, toy / "params.yaml")
     dvc("repro", "-s", "timed")
-    command = [sys.executable, "-m", "segbench.jobs", "2", "now"]
+    command = [sys.executable, "-m", "segbench.jobs", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SEGBENCH_CORES": "2"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     yield process
@@ -287,7 +288,7 @@ COMMAND = """\
 import os, sys
 from pathlib import Path
 from segbench.workspace import run_in_group
-arguments = [sys.executable, "-m", "segbench.jobs", "2", "now"]
+arguments = [sys.executable, "-m", "segbench.jobs", "--jobs", "2"]
 sys.exit(run_in_group(arguments, Path(), os.environ)[1])
 """
 

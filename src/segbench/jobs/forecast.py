@@ -29,7 +29,7 @@ class Forecast:
     """
 
     def __init__(self, stages: Sequence[Stage], slots: int) -> None:
-        self._slots = slots
+        self.slots = slots
         self._left = {stage.name: stage for stage in stages}
         self._began: dict[str, float] = {}
         self._said: dict[str, float] = {}
@@ -92,7 +92,7 @@ class Forecast:
     def _played(self, takes: Mapping[str, float], now: float) -> float:
         """Seconds until the last stage ends, if each takes so many."""
         running = {name: max(0.0, began + takes[name] - now) for name, began in self._began.items()}
-        spans = lay_out([*self._left.values()], Slots(self._slots, takes), running)
+        spans = lay_out([*self._left.values()], Slots(self.slots, takes), running)
         return max((span.end for span in spans), default=0.0)
 
 

@@ -20,6 +20,8 @@ from dvc.rwlock import rwlock
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import get_executable, prepare_kwargs
 
+from segbench.errors import InputError
+from segbench.jobs.exchange import Exchange, Parcel
 from segbench.recovery.lock_file import LOCK_IS_KEPT, keep_lock
 
 SHARING = "runs"
@@ -60,8 +62,13 @@ class Stage:
 
     @property
     def is_alone(self) -> bool:
-        """Whether nothing else may run meanwhile."""
+        """Whether nothing else may run on the same machine meanwhile."""
         return self.sharing == ALONE
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it runs in a slot, beside others."""
+        return self.sharing == BESIDE
 
     def fits_beside(self, running: Collection["Stage"]) -> bool:
         """Whether it may start while others run."""
@@ -96,16 +103,26 @@ class Pipeline:
         root: of the workspace.
         targets: stages, with those they need; empty: all.
         wait: for another DVC that holds the lock.
+        exchange: with other clones of the workspace, which run stages too; None: there are none.
+        only: the targets without those they need.
     """
 
-    def __init__(self, root: Path, targets: Sequence[str] = (), wait: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        targets: Sequence[str] = (),
+        wait: bool = False,
+        exchange: Exchange | None = None,
+        only: bool = False,
+    ) -> None:
         for logger, level in QUIET.items():
             logging.getLogger(logger).setLevel(level)
         self._repo = Repo(str(root), _wait_for_lock=wait)
+        self._exchange = exchange
         with self._repo.lock:
             graph = get_active_graph(self._repo.index.graph)
             chosen = collect_stages(self._repo, targets or ["dvc.yaml"])
-            steps = plan_repro(graph, chosen)
+            steps = chosen if only else plan_repro(graph, chosen)
         self._stages: dict[str, Any] = {step.addressing: step for step in steps}
         self._held: dict[str, ExitStack] = {}
         self._noted: list[Any] = []
@@ -123,9 +140,9 @@ class Pipeline:
             self._write_lock_file()
         self._repo.close()
 
-    def begin(self, name: str) -> Command | None:
-        """Make a stage ready to run; None if it need not, as nothing changed or the run cache had
-        its outputs.
+    def begin(self, name: str) -> bool:
+        """Make a stage ready to run; whether it must, since something changed and the run cache
+        does not have its outputs.
 
         Raises:
             DvcException: if a dependency is missing, or another DVC holds the lock.
@@ -133,35 +150,104 @@ class Pipeline:
         stage, repo = self._stages[name], self._repo
         with repo.lock:
             if not stage.changed(False, self._needs[name]):
-                return None
+                return False
             stage.remove_outs(ignore_remove=False, force=False)
             try:
                 repo.stage_cache.restore(stage)
             except RunCacheNotFoundError:
                 stage.save_deps()
-            else:
-                self._keep(stage)
-                self._note([stage])
-                return None
-            self._hold(name)
+                if not (self._exchange and self._exchange.bring(repo, stage)):
+                    self._hold(name)
+                    return True
+            self._keep(stage)
+            self._note([stage])
+            return False
+
+    def command(self, name: str) -> Command:
+        """What a stage that has begun runs."""
+        stage = self._stages[name]
         options = prepare_kwargs(stage)
         lines = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
         shell = get_executable()
         environment = {**options["env"], LOCK_IS_KEPT: "1"}
         return Command((shell, "-c", " && ".join(lines)), options["cwd"], environment)
 
-    def end(self, names: Iterable[str]) -> dict[str, str]:
+    @property
+    def cache(self) -> str:
+        """The folder of DVC's cache."""
+        return str(self._repo.cache.local.path).removesuffix("/files/md5")
+
+    @property
+    def remote(self) -> tuple[str, str]:
+        """Name and address of DVC's default remote.
+
+        Raises:
+            InputError: if there is none.
+        """
+        config = self._repo.config
+        if not (name := config["core"].get("remote")):
+            raise InputError(
+                "no DVC remote, by which machines exchange data: 'dvc remote add -d NAME URL', or "
+                "set shared: true in cluster.yaml if all of them see this folder"
+            )
+        return name, config["remote"][name]["url"]
+
+    def parcel(self, name: str, lent: Mapping[str, str]) -> Parcel:
+        """What another clone needs, to run a stage that has begun here.
+
+        Args:
+            name: of the stage.
+            lent: as for `fetch_inputs`.
+
+        Raises:
+            DvcException: if the remote does not take its inputs.
+        """
+        assert self._exchange
+        with self._repo.lock:
+            self._exchange.lend(self._repo, lent)
+            return self._exchange.parcel(self._repo, self._stages[name], self._needs[name])
+
+    def fetch_inputs(self, name: str, lent: Mapping[str, str]) -> None:
+        """Bring the inputs of a stage, as dvc.lock has them, into this clone.
+
+        Args:
+            name: of the stage.
+            lent: sha256 of files that it needs and that no stage makes, by path.
+
+        Raises:
+            DvcException: if they cannot be had.
+        """
+        assert self._exchange
+        self._exchange.fetch_inputs(self._repo, self._stages[name])
+        self._exchange.borrow(self._repo, lent)
+
+    def share(self, name: str) -> str:
+        """Let other clones have the outputs of a stage that has ended; its entry in the run cache.
+
+        Raises:
+            DvcException: if the remote does not take them.
+        """
+        assert self._exchange
+        with self._repo.lock:
+            return self._exchange.share(self._repo, self._stages[name])
+
+    def end(self, made: Mapping[str, str | None]) -> dict[str, str]:
         """Take the outputs of stages whose commands succeeded, and note them in dvc.lock.
+
+        Args:
+            made: for each of them, what `share` returned where it ran; None: it ran here.
 
         Returns:
             Why, for each stage whose outputs cannot be taken.
         """
         failed, taken = {}, []
         with self._repo.lock:
-            for name in names:
+            for name, entry in made.items():
                 self._held.pop(name).close()
                 stage = self._stages[name]
                 try:
+                    if entry is not None:
+                        self._take(stage, entry)
                     self._keep(stage)
                 except DvcException as error:
                     failed[name] = str(error)
@@ -169,6 +255,14 @@ class Pipeline:
                     taken.append(stage)
             self._note(taken)
         return failed
+
+    def _take(self, stage: Any, entry: str) -> None:
+        assert self._exchange
+        if not self._exchange.take(self._repo, stage, entry):
+            raise DvcException(
+                "it ran, but its outputs are not in the DVC remote; look at that, and run the same "
+                "command again"
+            )
 
     def give_up(self, name: str) -> None:
         """Let go of a stage whose command failed."""

@@ -18,6 +18,7 @@ class Process:
         environment: more variables of it.
         hear: gets each line of its output, in another thread.
         ended: called once it has ended, in another thread.
+        where: what it has of this machine, in words.
     """
 
     def __init__(
@@ -26,7 +27,9 @@ class Process:
         environment: Mapping[str, str],
         hear: Callable[[str], None],
         ended: Callable[[], None],
+        where: str = "",
     ) -> None:
+        self.where = where
         self._last = "it said nothing"
         self._hear, self._ended = hear, ended
         self._process = subprocess.Popen(
@@ -63,6 +66,11 @@ class Process:
         status = self.status or 0
         how = f"exit status {status}" if status > 0 else f"ended by {signal.Signals(-status).name}"
         return f"{self._last} ({how})"
+
+    @property
+    def made(self) -> str | None:
+        """It ran here, so that its outputs lie here."""
+        return None
 
     @property
     def id(self) -> int:

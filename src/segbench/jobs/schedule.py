@@ -1,4 +1,4 @@
-"""Stages that do not need each other run side by side, each in a slot."""
+"""Stages that do not need each other run side by side, each where there is a place for it."""
 
 import os
 import queue
@@ -9,14 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from types import FrameType
+from typing import Protocol
 
 import psutil
 from dvc.exceptions import DvcException
 
-from segbench.jobs.memory import Memory
-from segbench.jobs.pipeline import BESIDE, Pipeline, Stage
-from segbench.jobs.process import Process
-from segbench.jobs.slots import Slot
+from segbench.jobs.pipeline import Pipeline, Stage
 from segbench.jobs.view import View
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,6 +25,54 @@ WAKE = ""
 """In place of a stage's name: none has ended."""
 PATIENCE = 30
 """Looks at jobs that were told to stop, until they are killed."""
+
+
+class Job(Protocol):
+    """A stage that runs."""
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    @property
+    def why(self) -> str:
+        """Why it failed."""
+
+    @property
+    def where(self) -> str:
+        """What it has of which machine, in words; empty: all of this one."""
+
+    @property
+    def made(self) -> str | None:
+        """Its entry in the run cache, if it ran in another clone."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+
+
+class Place(Protocol):
+    """Where stages run."""
+
+    def accepts(self, stage: Stage) -> bool:
+        """Whether a stage may start there now."""
+
+    def start(self, stage: Stage, hear: Callable[[str], None], ended: Callable[[], None]) -> Job:
+        """Start a stage that has begun here.
+
+        Args:
+            stage: to start.
+            hear: gets each line that it says, in another thread.
+            ended: called once it has ended, in another thread.
+
+        Raises:
+            DvcException: if it cannot start.
+        """
+
+    def look(self) -> None:
+        """Called now and then."""
+
+    def leave(self, stage: Stage) -> None:
+        """A stage that ran there has ended."""
 
 
 @dataclass
@@ -53,20 +99,16 @@ class Schedule:
 
     Args:
         pipeline: their books.
-        slots: shares of the machine; as many stages run at a time.
+        places: where they run; a stage goes to the first that accepts it.
         view: is told what happens.
-        memory: what jobs are known to take of it.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, slots: Sequence[Slot], view: View, memory: Memory
-    ) -> None:
-        self._pipeline, self._view, self._free = pipeline, view, list(slots)
+    def __init__(self, pipeline: Pipeline, places: Sequence[Place], view: View) -> None:
+        self._pipeline, self._view, self._places = pipeline, view, places
         self._graph = TopologicalSorter({stage.name: stage.needs for stage in pipeline.stages})
         self._ready: list[Stage] = []
-        self._running: dict[str, tuple[Stage, Process, Slot]] = {}
+        self._running: dict[str, tuple[Stage, Job, Place]] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._memory = memory
         self._outcome = Outcome()
         self._looks, self._look_at = 0, 0.0
         self._is_paused = False
@@ -91,50 +133,43 @@ class Schedule:
             self._ready += [stages[name] for name in self._graph.get_ready()]
             if self._is_paused:
                 self._rest()
-            elif stage := self._next():
-                self._ready.remove(stage)
-                self._start(stage)
-            elif self._running:
+            elif found := self._next():
+                self._ready.remove(found[0])
+                self._start(*found)
+            elif self._running or (self._ready and not self._outcome.stopped_by):
                 self._wait()
             else:
                 return
 
-    def _next(self) -> Stage | None:
-        """A stage that may start now."""
-        running = [stage for stage, *_ in self._running.values()]
-        if self._outcome.stopped_by or not self._free:
+    def _next(self) -> tuple[Stage, Place] | None:
+        """A stage that may start now, and where."""
+        if self._outcome.stopped_by:
             return None
         # What must be alone comes first where nothing runs, and else when that is so again.
-        for stage in sorted(self._ready, key=lambda stage: stage.is_alone, reverse=True):
-            held = not running or self._memory.suffices(stage.kind)
-            if stage.fits_beside(running) and held:
-                return stage
-        return None
+        ready = sorted(self._ready, key=lambda stage: stage.is_alone, reverse=True)
+        found = ((stage, place) for place in self._places for stage in ready)
+        return next((both for both in found if both[1].accepts(both[0])), None)
 
-    def _start(self, stage: Stage) -> None:
+    def _start(self, stage: Stage, place: Place) -> None:
         try:
-            command = self._pipeline.begin(stage.name)
+            if not self._pipeline.begin(stage.name):
+                self._outcome.kept.append(stage.name)
+                self._view.kept(stage)
+                self._graph.done(stage.name)
+                return
+            job = place.start(
+                stage,
+                lambda line: self._view.heard(stage, line),
+                lambda: self._ended.put(stage.name),
+            )
         except DvcException as error:
             self._outcome.failed[stage.name] = str(error)
             self._view.failed(stage, str(error))
             return
-        if command is None:
-            self._outcome.kept.append(stage.name)
-            self._view.kept(stage)
-            self._graph.done(stage.name)
-            return
-        slot = self._free.pop(0)
-        own = slot.environment if stage.sharing == BESIDE else {}
-        self._view.started(stage, slot.says if own else "")
-        process = Process(
-            command,
-            own,
-            lambda line: self._view.heard(stage, line),
-            lambda: self._ended.put(stage.name),
-        )
-        self._running[stage.name] = stage, process, slot
+        self._running[stage.name] = stage, job, place
+        self._view.started(stage, job.where)
         if self._outcome.stopped_by:  # while it was being started, and nobody told it
-            process.send(signal.SIGINT)
+            job.send(signal.SIGINT)
 
     def _wait(self) -> None:
         """Until a stage ends, or for a moment."""
@@ -146,28 +181,30 @@ class Schedule:
         if time.monotonic() >= self._look_at:
             self._look()
         ended = [name for name in ended if name != WAKE]
-        failed = {}
+        failed, made, stages = dict[str, str](), dict[str, str | None](), []
         for name in ended:
-            _, process, slot = self._running.pop(name)
-            self._free.append(slot)
-            if process.status:
-                failed[name] = process.why
+            stage, job, place = self._running.pop(name)
+            place.leave(stage)
+            stages.append(stage)
+            if job.status:
+                failed[name] = job.why
                 self._pipeline.give_up(name)
-        failed |= self._pipeline.end(name for name in ended if name not in failed)
-        stages = {stage.name: stage for stage in self._pipeline.stages}
-        for name in ended:
-            if name in failed:
-                self._view.failed(stages[name], failed[name])
             else:
-                self._outcome.done.append(name)
-                self._view.done(stages[name])
-                self._graph.done(name)
+                made[name] = job.made
+        failed |= self._pipeline.end(made)
+        for stage in stages:
+            if stage.name in failed:
+                self._view.failed(stage, failed[stage.name])
+            else:
+                self._outcome.done.append(stage.name)
+                self._view.done(stage)
+                self._graph.done(stage.name)
         self._outcome.failed |= failed
 
     def _look(self) -> None:
         self._look_at = time.monotonic() + LOOK_EVERY_S
-        for stage, process, _ in self._running.values():
-            self._memory.look(stage.kind, process.id)
+        for place in self._places:
+            place.look()
         self._view.look(len(self._ready))
         if self._outcome.stopped_by:
             self._looks += 1
@@ -199,8 +236,8 @@ class Schedule:
             self._send(signal.SIGCONT)
 
     def _send(self, number: signal.Signals) -> None:
-        for _, process, _ in self._running.values():
-            process.send(number)
+        for _, job, _ in self._running.values():
+            job.send(number)
 
 
 def _is_stopped(process: int) -> bool:

@@ -96,6 +96,16 @@ class View:
             if not self._console.is_terminal or line.startswith(TOLD):
                 self._say(f"{stage.name}: {line}")
 
+    def expect(self, slots: int) -> None:
+        """So many stages will run at a time from now on."""
+        with self._lock:
+            self._forecast.slots = slots
+
+    def note(self, line: str) -> None:
+        """Say what is no matter of one stage; called in any thread."""
+        with self._lock:
+            self._say(line)
+
     def kept(self, stage: Stage) -> None:
         """A stage need not run."""
         with self._lock:
