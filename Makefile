@@ -9,8 +9,8 @@ READY := .venv/.ready
 
 .PHONY: repro recipe init doctor test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict gallery
 
-repro: $(READY)  ## run the pipeline, print the leaderboard; JOBS=n or auto: stages side by side
-	@segbench repro $(if $(JOBS),--jobs $(JOBS))
+repro: $(READY)  ## run the pipeline, print the leaderboard; JOBS=n or auto, or CLUSTER=file: stages side by side
+	@segbench repro $(if $(JOBS),--jobs $(JOBS)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 # To make itself, AS is the assembler.
 recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1

@@ -32,7 +32,18 @@ ALLOWED = {
 }
 """What a package may import, beside itself and the foundations."""
 COMMANDS = {
-    *("__main__", "cli", "commands", "doctor", "jobs", "planning", "recipes", "recovery", "stage"),
+    *(
+        "__main__",
+        "cli",
+        "cluster",
+        "commands",
+        "doctor",
+        "jobs",
+        "planning",
+        "recipes",
+        "recovery",
+        "stage",
+    ),
     *("watch", "workspace"),
 }
 """May import everything."""

@@ -20,7 +20,7 @@ from segbench.recovery.lock_file import LOCK_IS_KEPT, keep_lock
 from segbench.recovery.trainings import forget_finished
 from segbench.tracking import follower
 
-DVC = {"dvc", "segbench.jobs"}
+DVC = {"dvc", "segbench.jobs", "segbench.cluster.stage"}
 """What runs stages, by a word of its command line."""
 DVC_WATCH_S = 1.0
 RUN_FLAGS = ("candidate", "fold", "seed")

@@ -70,6 +70,7 @@ def run_pipeline(
     environment: Mapping[str, str] = os.environ,
     wait: bool = False,
     jobs: str = "",
+    cluster: Path | None = None,
 ) -> None:
     """Run `dvc repro`, with this interpreter and with the code in `folder`, as DVC hashes that.
 
@@ -84,6 +85,7 @@ def run_pipeline(
         wait: for the lock of another DVC in this workspace.
         jobs: how many stages run at a time, or `auto`; `arguments` are then stages alone. Empty:
             DVC runs one after another.
+        cluster: a file that says where workers are that run stages; None: none do.
 
     Raises:
         InputError: if a stage or DVC fails.
@@ -132,8 +134,9 @@ def run_pipeline(
             # By force, so that no cache takes the place of reading.
             _run_dvc([*command, "--force", "--single-item", source.stage], folder, variables)
             source.note()
-    if jobs:
-        command = [sys.executable, "-m", "segbench.jobs", jobs, "wait" if wait else "now"]
+    if jobs or cluster:
+        how = ["--cluster", str(cluster.resolve())] if cluster else ["--jobs", jobs]
+        command = [sys.executable, "-m", "segbench.jobs", *how, *(["--wait"] if wait else [])]
     _run_dvc([*command, *arguments], folder, variables)
     if dry:
         return

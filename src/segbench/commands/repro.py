@@ -45,6 +45,7 @@ Examples:
   segbench repro --dry           print what would run
   segbench repro split           the stage split, and what it needs
   segbench repro -j auto         stages side by side, on all GPUs or all cores
+  segbench repro --cluster cluster.yaml      trainings on other machines
   segbench repro -f -s download  read the dataset's files anew
   segbench repro --wait -s train@mine-0-0    beside another, on another GPU
   segbench repro -- --downstream split       with any option of 'dvc repro'
@@ -71,10 +72,18 @@ Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last chec
     help="Run so many stages at a time, each on its GPUs or its share of the cores; one that fails "
     "does not stop the others. auto: as many as suit this machine.",
 )
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="Run trainings and evaluations on the workers that a cluster.yaml names.",
+)
 @click.argument(
     "stages", nargs=-1, metavar="[STAGE]... [-- DVC_OPTION...]", shell_complete=complete_stage
 )
-def repro(stages: tuple[str, ...], wait: bool, jobs: str, **flags: bool) -> None:
+def repro(
+    stages: tuple[str, ...], wait: bool, jobs: str, cluster: Path | None, **flags: bool
+) -> None:
     """Run what is out of date and print the leaderboard.
 
     Checks params.yaml first. A STAGE is a name in dvc.yaml (train), or one of its runs
@@ -86,9 +95,13 @@ def repro(stages: tuple[str, ...], wait: bool, jobs: str, **flags: bool) -> None
     params = load_params(Path("params.yaml"))
     _check_names(stages, params)
     options = [f"--{name.replace('_', '-')}" for name, given in flags.items() if given]
-    if jobs and (others := [*options, *(word for word in stages if word.startswith("-"))]):
-        raise click.UsageError(f"--jobs does not go with {', '.join(others)}")
-    run_pipeline(Path(), params, *options, *stages, wait=wait, jobs=jobs)
+    others = [*options, *(word for word in stages if word.startswith("-"))]
+    if jobs and cluster:
+        others.append("--cluster")
+    if (jobs or cluster) and others:
+        own = "--jobs" if jobs else "--cluster"
+        raise click.UsageError(f"{own} does not go with {', '.join(others)}")
+    run_pipeline(Path(), params, *options, *stages, wait=wait, jobs=jobs, cluster=cluster)
     if not stages and not flags["dry"]:
         click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)
 

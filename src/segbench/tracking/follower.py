@@ -10,6 +10,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+FOLLOW = "SEGBENCH_FOLLOW"
+"""Variable that is 'no' where somebody else replays the records, once they are whole."""
+
 
 class Follower:
     """Starts without a record; `follow` names it later."""
@@ -49,9 +52,15 @@ class Follower:
 _waiting: list[Follower] = []
 
 
+def wanted() -> bool:
+    """Whether records are followed while they are written; else they are replayed later."""
+    return os.environ.get(FOLLOW) != "no"
+
+
 def start() -> None:
-    """Start a follower for the next record of this process."""
-    _waiting.append(Follower())
+    """Start a follower for the next record of this process, if it is wanted."""
+    if wanted():
+        _waiting.append(Follower())
 
 
 def ready() -> Follower:
