@@ -38,11 +38,11 @@ def test_what_machines_would_bring(clone: Workspace) -> None:
     run = re.search(r"train@([\w-]+)", lines[2])
     assert run
     assert lines[2].endswith(PATH.format(run=run[1]))
-    assert re.match(r"  stages: about 0\.\d\d core hours; the machines are held for 0\.", lines[3])
+    assert re.match(r"  stages: about 0\.\d\d core hours; the workers are held for 0\.", lines[3])
     # 36 images of 72 x 80 and, in arrays, of 64 x 64 pixels.
-    assert re.match(r"  pulled: about \d+ MiB \(arrays 1 MiB, dataset 1 MiB, evaluat", lines[4])
+    assert re.match(r"  workers pull about \d+ MiB \(arrays 1 MiB, dataset \d MiB\); a", lines[4])
     assert re.match(r"  pushed: about \d+ MiB \(dataset 1 MiB, arrays 1 MiB, weights ", lines[5])
-    assert re.match(r"  disk: about \d+ MiB on a machine, \d+ MiB in the remote", lines[6])
+    assert re.match(r"  disk: about \d+ MiB on a worker, \d+ MiB in the remote", lines[6])
 
 
 @pytest.mark.slow

@@ -141,7 +141,7 @@ def test_a_machine_pulls_what_it_does_not_hold_yet(two_folds: Params, data: Data
     each = {one.name: 100.0 for one in plan.stages}
     fleet = Fleet(2, each, plan.reads, sizes)
     first = plan.stages[0]
-    took = 100 + (900 * pixel + weights) / LINK
+    took = 100 + (900 * pixel + 2 * weights) / LINK  # to the remote, and from there to here
     assert fleet.seconds(first, 0) == pytest.approx(took)
     laid = lay_out(plan.stages, fleet)
     # A machine evaluates what it trained, and goes on with the fold that it holds.
@@ -153,9 +153,9 @@ def test_a_machine_pulls_what_it_does_not_hold_yet(two_folds: Params, data: Data
     assert fleet.pulled == {"arrays": len(folds) * arrays, "dataset": 2 * dataset}
     assert fleet.pushed == {"train": 4 * weights, "evaluate": 4 * evaluated}
     assert fleet.there == 2 * arrays + dataset
-    assert fleet.transfers == pytest.approx(
-        (sum(fleet.pulled.values()) + sum(fleet.pushed.values())) / LINK
-    )
+    assert fleet.results == 4 * (weights + evaluated)
+    moved = sum(fleet.pulled.values()) + sum(fleet.pushed.values()) + fleet.results
+    assert fleet.transfers == pytest.approx(moved / LINK)
 
 
 def test_what_several_machines_would_take(two_folds: Params, data: Data) -> None:
@@ -167,14 +167,14 @@ def test_what_several_machines_would_take(two_folds: Params, data: Data) -> None
     assert costs.of(f"train@{RUNS[0]}").seconds == 2 * (800 + 50)
     assert costs.of(f"evaluate@{RUNS[0]}").seconds == 100
     said = describe_workers(params, plan, costs, data, 4, seconds=7200.0)
-    # 1,800 s, and to pull 14 and 40 MB and push 100 and 102.5 MB, which takes 2.1 s.
-    assert said[0].endswith("a stage at a time on each: about 30 min 02 s, 4.0 times as fast")
+    # 1,800 s, and to pull 56 MB and push 202.5 MB, and from there to here: 3.7 s.
+    assert said[0].endswith("one at a time: about 30 min 04 s, 4.0 times as fast")
     assert "critical path: about 30 min 00 s however many there are: train@mobilenetv" in said[1]
     assert said[3] == (
-        "  pulled: about 215 MiB (arrays 62 MiB, dataset 153 MiB); a training's arrays are 14 MiB "
-        "for each machine and fold"
+        "  workers pull about 215 MiB (arrays 62 MiB, dataset 153 MiB); a training's arrays are "
+        "14 MiB for each worker and fold"
     )
-    assert "what is up to date here, 69 MiB, once; by 1 Gbit/s" in said[4]
+    assert "what is up to date here, 69 MiB, once; this machine pulls 772 MiB" in said[4]
     with_two = describe_workers(params, plan, costs, data, 2, seconds=7200.0)
     assert "about 1 h 00 min, 2.0 times as fast" in with_two[0]
 

@@ -31,7 +31,7 @@ Examples:
     metavar="N",
     default=0,
     type=click.IntRange(0),
-    help="Also plan for so many machines like this one, with a stage at a time on each.",
+    help="Also plan for so many machines like this one that train and score, one at a time each.",
 )
 def plan(jobs: str, workers: int) -> None:
     """Say what would run, for how long, with how much disk.

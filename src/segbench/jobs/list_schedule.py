@@ -28,6 +28,9 @@ class Places(Protocol):
     def number(self) -> int:
         """Of places."""
 
+    def accepts(self, stage: Stage, place: int) -> bool:
+        """Whether a stage may run there."""
+
     def seconds(self, stage: Stage, place: int) -> float:
         """What a stage would take there."""
 
@@ -46,6 +49,10 @@ class Slots:
 
     number: int
     each: Mapping[str, float]
+
+    def accepts(self, stage: Stage, place: int) -> bool:
+        """Any stage may run anywhere."""
+        return True
 
     def seconds(self, stage: Stage, place: int) -> float:
         """What a stage takes, anywhere."""
@@ -92,8 +99,9 @@ def lay_out(
         for stage in sorted(ready.values(), key=lambda stage: stage.is_alone, reverse=True):
             if not free:
                 break
-            if stage.fits_beside(running.values()):
-                place = min(sorted(free), key=lambda one: places.seconds(stage, one))
+            open_to_it = [place for place in sorted(free) if places.accepts(stage, place)]
+            if open_to_it and stage.fits_beside(running.values()):
+                place = min(open_to_it, key=lambda one: places.seconds(stage, one))
                 start(stage, place, places.seconds(stage, place))
                 places.take(stage, place)
                 del ready[stage.name]

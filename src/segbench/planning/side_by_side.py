@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from segbench.devices import resolve
 from segbench.jobs.list_schedule import Slots, Span, critical_path, lay_out
-from segbench.jobs.pipeline import BESIDE, Stage
+from segbench.jobs.pipeline import Stage
 from segbench.jobs.slots import Slot, slots_of
 from segbench.parallel import CORES, num_cores
 from segbench.params import Params
@@ -13,7 +13,7 @@ from segbench.planning.costs import DVC, Costs
 from segbench.planning.in_slots import time_in_slots
 from segbench.planning.samples import Data
 from segbench.planning.stages import Planned, parts_of
-from segbench.planning.traffic import Fleet, Sizes
+from segbench.planning.traffic import LINK, Fleet, Sizes
 from segbench.progress import duration, in_bytes
 
 ON_DEVICE = {"train", "evaluate", "evaluate_external", "measure"}
@@ -46,7 +46,7 @@ def describe_jobs(
     trainings = sum(stage.kind == "train" for stage in planned.stages)
     more = (min(len(slots), trainings) - 1) * costs.checkpoints if trainings else 0
     device = _Device(params)
-    beside = {stage.name for stage in planned.stages if stage.sharing == BESIDE}
+    beside = {stage.name for stage in planned.stages if stage.is_beside}
     shares = {name: 1 / len(slots) if device.is_shared and name in beside else 1 for name in each}
     alone = {stage.name: costs.of(stage.name).seconds for stage in planned.stages}
     return [
@@ -76,7 +76,7 @@ def describe_workers(
     workers: int,
     seconds: float,
 ) -> list[str]:
-    """What machines like this one would take, each with one stage at a time.
+    """What machines like this one would take, each with one training or scoring at a time.
 
     Args:
         params: all of them.
@@ -87,42 +87,34 @@ def describe_workers(
         seconds: of all, one after another.
     """
     sizes, own = Sizes(params, data, costs), costs.timing.start_up * DVC
-    # Each machine has DVC pull and push for each stage.
-    each = {stage.name: costs.of(stage.name).seconds + own for stage in planned.stages}
-    # What must be alone is so on its machine.
-    stages = [replace(stage, sharing=BESIDE) for stage in planned.stages]
-    fleet = Fleet(workers, each, _reads(planned), sizes)
-    wall = _end(lay_out(stages, fleet))
+    # A worker has DVC pull and push for each stage.
+    each = {
+        stage.name: costs.of(stage.name).seconds + (own if stage.is_beside else 0)
+        for stage in planned.stages
+    }
+    # What must be alone is so where it runs.
+    stages = [replace(stage, sharing="") if stage.is_alone else stage for stage in planned.stages]
+    fleet = Fleet(workers, each, planned.reads, sizes)
+    # One process here pulls the results, one after another.
+    wall = max(_end(lay_out(stages, fleet)), fleet.results / LINK)
     device = _Device(params)
     held = device.words(workers * wall * device.number / 3600)
     per_fold = sizes.parts(["data/arrays/fold0/train", "data/arrays/fold0/val"])
     passing = costs.checkpoints if any(stage.kind == "train" for stage in stages) else 0
     there = f", and what is up to date here, {in_bytes(fleet.there)}, once" if fleet.there else ""
     return [
-        f"--workers {workers}: machines like this one, a stage at a time on each: about "
+        f"--workers {workers}: machines like this one, which train and score one at a time: about "
         f"{duration(wall)}, {seconds / wall:.1f} times as fast",
         _path(stages, each),
-        f"  stages: about {device.hours(each)}; the machines are held for {held}",
-        f"  pulled: about {_amounts(fleet.pulled)}; a training's arrays are "
-        f"{in_bytes(sum(per_fold.values()))} for each machine and fold",
-        f"  pushed: about {_amounts(fleet.pushed)}{there}; by 1 Gbit/s for each machine all this "
-        f"is {fleet.transfers / (fleet.transfers + sum(each.values())):.0%} of the stages' time",
-        f"  disk: about {in_bytes(fleet.disk + passing)} on a machine, "
-        f"{in_bytes(sum(fleet.pushed.values()) + fleet.there)} in the remote",
+        f"  stages: about {device.hours(each)}; the workers are held for {held}",
+        f"  workers pull about {_amounts(fleet.pulled)}; a training's arrays are "
+        f"{in_bytes(sum(per_fold.values()))} for each worker and fold",
+        f"  pushed: about {_amounts(fleet.pushed)}{there}; this machine pulls "
+        f"{in_bytes(fleet.results)} of results; at 1 Gbit/s all this is "
+        f"{fleet.transfers / (fleet.transfers + sum(each.values())):.0%} of the stages' time",
+        f"  disk: about {in_bytes(fleet.disk + passing)} on a worker, "
+        f"{in_bytes(sum(fleet.pushed.values()) + fleet.there)} in the remote, here as without them",
     ]
-
-
-def _reads(planned: Planned) -> dict[str, list[str]]:
-    """What stages read; compare also what lies beside the scores that it depends on."""
-    scored = [
-        "data/evaluate/{}-fold{}-seed{}".format(*stage.name.partition("@")[2].split("-"))
-        for stage in planned.stages
-        if stage.kind == "evaluate"
-    ]
-    return {
-        name: [*paths, *scored] if name == "compare" else paths
-        for name, paths in planned.reads.items()
-    }
 
 
 def _in_slots(stages: Sequence[Stage], costs: Costs, slots: Sequence[Slot]) -> dict[str, float]:
@@ -132,8 +124,7 @@ def _in_slots(stages: Sequence[Stage], costs: Costs, slots: Sequence[Slot]) -> d
     if is_smaller and costs.timing.speeds:
         own = costs.by(time_in_slots(slots, [*costs.timing.speeds]))
     return {
-        stage.name: (own if stage.sharing == BESIDE else costs).of(stage.name).seconds
-        for stage in stages
+        stage.name: (own if stage.is_beside else costs).of(stage.name).seconds for stage in stages
     }
 
 

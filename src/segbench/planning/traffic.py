@@ -77,66 +77,78 @@ class Sizes:
 
 
 class Fleet:
-    """Machines alike, each with what it has pulled or made so far; places for `lay_out`.
+    """Machines alike that train and score, and this one, which does the rest and gets all results.
+
+    These are places for `lay_out`, this one being the last. Each keeps what it has pulled or made.
 
     Args:
-        number: of machines.
+        workers: number of machines.
         each: seconds that each stage takes once its inputs are there, by name.
         reads: paths that each stage depends on, by name.
         sizes: of these paths.
 
     Attributes:
-        pulled, pushed: bytes, by kind: the first folder below data.
-        transfers: seconds of all stages in which their machine pulls or pushes.
+        pulled, pushed: bytes of all machines, by kind: the first folder below data.
+        results: bytes that this one pulls.
+        transfers: seconds of all stages in which something is pulled or pushed for them.
     """
 
     def __init__(
         self,
-        number: int,
+        workers: int,
         each: Mapping[str, float],
         reads: Mapping[str, Iterable[str]],
         sizes: Sizes,
     ) -> None:
-        self.number, self._each = number, each
+        self.number, self._each = workers + 1, each
         self._reads = {name: sizes.parts(paths) for name, paths in reads.items()}
         self._makes = {name: sizes.made(name) for name in each}
-        self._held: list[dict[str, int]] = [{} for _ in range(number)]
+        self._held: list[dict[str, int]] = [{} for _ in range(workers)]
         self.pulled: defaultdict[str, int] = defaultdict(int)
         self.pushed: defaultdict[str, int] = defaultdict(int)
+        self.results = 0
         self.transfers = 0.0
 
+    def accepts(self, stage: Stage, place: int) -> bool:
+        """Whether it is for the workers, or for this machine."""
+        return stage.is_beside == (place < len(self._held))
+
     def seconds(self, stage: Stage, place: int) -> float:
-        """What a stage takes on a machine, with pulling what this one lacks and pushing."""
+        """What a stage takes there, with pulling and pushing."""
         return self._each[stage.name] + self._transfer(stage, place)
 
     def take(self, stage: Stage, place: int) -> None:
-        """Note what the machine pulls, and pushes afterwards."""
+        """Note what is pulled for a stage, and pushed afterwards."""
         self.transfers += self._transfer(stage, place)
-        held, made = self._held[place], self._makes[stage.name]
-        for path, size in self._lacks(stage, place).items():
+        lacks, made = self._lacks(stage, place), self._makes[stage.name]
+        for path, size in lacks.items():
             self.pulled[_kind(path)] += size
-            held[path] = size
         for path, size in made.items():
             self.pushed[_kind(path)] += size
-        held |= made
+        if place < len(self._held):
+            self.results += sum(made.values())
+            self._held[place] |= lacks | made
 
     @property
     def disk(self) -> int:
-        """Bytes on the machine that holds most, in workspace and cache."""
+        """Bytes on the worker that holds most, in workspace and cache."""
         return COPIES * max(sum(held.values()) for held in self._held)
 
     @property
     def there(self) -> int:
-        """Bytes that stages read and none of them makes: they are pushed once, from here."""
+        """Bytes that workers read and no stage makes: they are pushed once, from here."""
         made = {path for makes in self._makes.values() for path in makes}
-        read = {path: size for reads in self._reads.values() for path, size in reads.items()}
-        return sum(size for path, size in read.items() if path not in made)
+        held = {path: size for one in self._held for path, size in one.items()}
+        return sum(size for path, size in held.items() if path not in made)
 
     def _transfer(self, stage: Stage, place: int) -> float:
-        moved = [*self._lacks(stage, place).values(), *self._makes[stage.name].values()]
-        return sum(moved) / LINK
+        lacks, made = self._lacks(stage, place), self._makes[stage.name]
+        times = 2 if place < len(self._held) else 1  # to the remote, and from there to this machine
+        return (sum(lacks.values()) + times * sum(made.values())) / LINK
 
     def _lacks(self, stage: Stage, place: int) -> dict[str, int]:
+        if place == len(self._held):
+            return {}
         held = self._held[place]
         return {path: size for path, size in self._reads[stage.name].items() if path not in held}
 
