@@ -268,7 +268,7 @@ def generate(root: Path, number: int, files: int) -> None:
     ground = cv2.GaussianBlur(rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8), (0, 0), 2)
     with ArrayWriter(root / "arrays", header, samples) as writer:
         for at, id in enumerate(ids):
-            row, column, radius = rng.integers(32, SIZE - 32, 3)
+            row, column, radius = rng.integers(SIZE // 8, SIZE - SIZE // 8, 3)
             mask = (np.hypot(rows - row, columns - column) < radius / 4).astype(np.uint8)
             image = np.roll(ground, int(row), 0) // 2 + 90 * mask[..., None]
             writer.write(at, image, mask)
