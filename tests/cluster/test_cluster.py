@@ -255,13 +255,7 @@ def test_without_a_remote_nothing_starts(toy: Path, cluster: Cluster) -> None:
 
 
 def test_between_machines_everything_is_encrypted(toy: Path, tmp_path: Path) -> None:
-    """With certificates made by the commands of docs/cluster.md."""
-    text = (ROOT / "docs/cluster.md").read_text()
-    (commands,) = re.findall(r"```sh\n(openssl.*?)```", text, re.DOTALL)
-    keys = tmp_path / "keys"
-    keys.mkdir()
-    subprocess.run(["bash", "-euc", commands], cwd=keys, check=True, capture_output=True)
-    files = {name: str(keys / f"{name}.pem") for name in FLAGS}
+    files = certificates(tmp_path / "keys")
     options = [word for name, flag in FLAGS.items() for word in (flag, files[name])]
     with Cluster(tmp_path / "safe", 1, options, protocol="tls") as cluster:
         outcome, said = run(cluster, tls=files)
@@ -306,6 +300,15 @@ def test_a_cluster_of_one_machine_starts_by_itself(toy: Path, tmp_path: Path) ->
     file.write_text(yaml.safe_dump(tree))
     subprocess.run([sys.executable, "-m", "segbench.jobs", "--cluster", str(file)], check=True)
     assert [item for item, _ in ran(toy)] == ["a", "b", "c"]
+
+
+def certificates(folder: Path) -> dict[str, str]:
+    """Files as the commands of docs/cluster.md make them."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    (commands,) = re.findall(r"```sh\n(openssl.*?)```", text, re.DOTALL)
+    folder.mkdir()
+    subprocess.run(["bash", "-euc", commands], cwd=folder, check=True, capture_output=True)
+    return {name: str(folder / f"{name}.pem") for name in FLAGS}
 
 
 def said_by(*command: str) -> str:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import cloudpickle
+import dask
 from distributed import Client, Future, Security, get_worker
 from distributed.scheduler import KilledWorker
 
 from segbench.cluster import agent
 from segbench.cluster.agent import NAME, Agent
 from segbench.cluster.revision import pack_workspace
-from segbench.cluster.settings import ClusterSettings
+from segbench.cluster.settings import ClusterSettings, Tls
 from segbench.errors import InputError
 from segbench.files import sha256_of
 from segbench.jobs.pipeline import Pipeline, Stage
@@ -246,31 +247,36 @@ class Workers:
 
 
 def _connect(settings: ClusterSettings) -> Client:
-    security: Security | None = None
-    if tls := settings.tls:
-        files = {name: os.path.expandvars(path) for name, path in tls}
-        for name, path in files.items():
-            if not Path(path).is_file():
-                raise InputError(f"tls.{name}: {path}: no file; docs/cluster.md makes one")
-        security = Security(
-            tls_ca_file=files["ca"],
-            **{f"tls_{role}_cert": files["cert"] for role in ("client", "scheduler", "worker")},
-            **{f"tls_{role}_key": files["key"] for role in ("client", "scheduler", "worker")},
-            require_encryption=True,
-        )
-    given = {} if security is None else {"security": security}
+    security = None
+    if settings.tls:
+        # As configuration, which a cluster that Dask starts elsewhere inherits.
+        dask.config.set(_encryption(settings.tls))
+        security = Security()
     try:
-        if settings.scheduler:
-            return Client(settings.scheduler, timeout=CONNECT_S, set_as_default=False, **given)
-        cluster = _start(settings, given)
-        return Client(cluster, timeout=CONNECT_S, set_as_default=False, **given)
+        there = settings.scheduler or _start(settings, security)
+        return Client(there, timeout=CONNECT_S, set_as_default=False, security=security)
     except (OSError, ValueError, TypeError, RuntimeError) as problem:
         where = settings.scheduler or settings.start
         said = " ".join(str(problem).split())[:300]
         raise InputError(f"{where}: no cluster: {said}; look at it, and at cluster.yaml") from None
 
 
-def _start(settings: ClusterSettings, given: Mapping[str, Any]) -> Any:
+def _encryption(tls: Tls) -> dict[str, Any]:
+    """Dask's configuration, in which all sides have the same files."""
+    files = {name: os.path.expanduser(os.path.expandvars(path)) for name, path in tls}
+    for name, path in files.items():
+        if not Path(path).is_file():
+            raise InputError(f"tls.{name}: {path}: no file; docs/cluster.md makes one")
+    sides = {
+        f"tls.{side}.{name}": files[name]
+        for side in ("client", "scheduler", "worker")
+        for name in ("cert", "key")
+    }
+    comm = {"require-encryption": True, "default-scheme": "tls", "tls.ca-file": files["ca"]}
+    return {f"distributed.comm.{key}": value for key, value in {**comm, **sides}.items()}
+
+
+def _start(settings: ClusterSettings, security: Security | None) -> Any:
     assert settings.start
     module, _, name = settings.start.rpartition(".")
     try:
@@ -280,6 +286,7 @@ def _start(settings: ClusterSettings, given: Mapping[str, Any]) -> Any:
             f"start: {settings.start}: {problem}; install what has it, such as "
             "'pip install dask-jobqueue'"
         ) from None
+    given = {} if security is None else {"security": security}
     cluster = kind(**given, **settings.options)
     if settings.workers is not None:
         cluster.scale(settings.workers)
