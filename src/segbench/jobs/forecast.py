@@ -92,7 +92,9 @@ class Forecast:
     def _played(self, takes: Mapping[str, float], now: float) -> float:
         """Seconds until the last stage ends, if each takes so many."""
         running = {name: max(0.0, began + takes[name] - now) for name, began in self._began.items()}
-        spans = lay_out([*self._left.values()], Slots(self.slots, takes), running)
+        # More may run than there are slots: a worker was lost, or one waits for the next.
+        slots = Slots(max(self.slots, len(running)), takes)
+        spans = lay_out([*self._left.values()], slots, running)
         return max((span.end for span in spans), default=0.0)
 
 
