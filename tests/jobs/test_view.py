@@ -102,6 +102,15 @@ def test_what_runs_alone_and_what_waits_are_counted_so() -> None:
     assert forecast.words(0) == "about 5 min left"
 
 
+def test_more_may_run_than_there_are_slots() -> None:
+    forecast = Forecast(trainings("a-0-0", "a-0-1", "a-0-2", "a-0-3"), 2)
+    took(forecast, "train@a-0-0", 600)
+    for seed in (1, 2, 3):
+        forecast.started(f"train@a-0-{seed}", 0)
+    forecast.slots = 1  # a worker was lost
+    assert forecast.words(0) == "about 10 min left"
+
+
 def test_rough_durations() -> None:
     seconds = (1, 14, 54, 56, 100, 3560, 3600, 5000)
     words = "10 s, 10 s, 50 s, 1 min, 2 min, 59 min, 1 h 00 min, 1 h 23 min"

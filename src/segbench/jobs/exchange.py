@@ -18,6 +18,8 @@ from dvc.stage.serialize import to_single_stage_lockfile
 
 from segbench.files import atomic_file, sha256_of
 
+READS = "reads"
+"""Key of a stage's `meta` in dvc.yaml: paths that it reads and does not depend on."""
 LEGACY = "md5-dos2unix"
 """DVC's older hashes: their folder is all of the remote, and holds the run cache too."""
 
@@ -77,6 +79,8 @@ class Exchange:
         wanted = [
             dep.fs_path for dep in stage.deps if (out := _out_of(dep, makers)) and out.use_cache
         ]
+        also = (stage.meta or {}).get(READS, [])
+        wanted += [str(Path(repo.root_dir, path)) for path in also]
         if not wanted:  # all files then
             return
         if self._remote:
