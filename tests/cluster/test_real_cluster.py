@@ -97,6 +97,7 @@ def test_a_cluster_that_loses_workers_gives_the_serial_digits(tmp_path: Path) ->
     # A second time nothing runs; nor in a clone that has the remote and its run cache alone.
     assert home.repro() == []
     home.commit("What came out")
+    home.run("dvc", "push", "--run-cache")  # what was made at home
     clone = Workspace(tmp_path / "clone", home.folder)
     clone.run("dvc", "pull", "--run-cache")
     assert clone.repro() == []
@@ -106,3 +107,21 @@ def keys(tree: dict[str, object]) -> list[str]:
     comparison = tree["comparison"]
     assert isinstance(comparison, dict)
     return [f"{alias}-0-{seed}" for alias in comparison["candidates"] for seed in range(6)]
+
+
+def test_evaluations_on_an_external_set_run_there_too(tmp_path: Path) -> None:
+    tree = shrink(read_params())
+    tree["hardware"].update(device="cpu", threads=1)
+    tree["comparison"]["candidates"] = ["mobilenetv2_035"]
+    size = {"num_sequences": 4, "frames_per_sequence": 2, "height": 90, "width": 70}
+    camera = {"name": "synthetic-polyps", "seed": 7, "contrast": 1.5, **size}
+    tree["comparison"]["external"] = {"camera": camera}
+    home = Workspace(tmp_path / "home", ROOT)
+    home.change(tree)
+    home.run("dvc", "remote", "add", "-d", "store", str(tmp_path / "remote"))
+    with Cluster(tmp_path / "cluster", workers=1) as cluster:
+        file = cluster.settings(tmp_path / "cluster.yaml")
+        said = home.run(sys.executable, "-m", "segbench", "repro", "--cluster", str(file))
+    for stage in ("train", "evaluate", "evaluate_external"):
+        assert re.search(rf"^{stage}@\S+: starts on \S+ worker w0$", said, re.M)
+    assert len(home.path("reports/external.csv").read_text().splitlines()) == 2
