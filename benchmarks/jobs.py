@@ -24,6 +24,7 @@ SIZES = ((12, 20, 4, 1.10), (200, 5, 16, 1.25))
 SCHEDULE = """
 import sys
 from pathlib import Path
+from segbench.jobs.machine import Machine
 from segbench.jobs.memory import Memory
 from segbench.jobs.pipeline import Pipeline
 from segbench.jobs.schedule import Schedule
@@ -31,7 +32,8 @@ from segbench.jobs.slots import Slot
 from segbench.jobs.view import View
 slots, stages = int(sys.argv[1]), int(sys.argv[2])
 with Pipeline(Path()) as pipeline, View(pipeline.stages, slots, sys.stderr) as view:
-    outcome = Schedule(pipeline, [Slot({}, "nothing")] * slots, view, Memory()).run()
+    here = Machine(pipeline, [Slot({}, "nothing")] * slots, Memory())
+    outcome = Schedule(pipeline, [here], view).run()
 assert len(outcome.done) == stages, outcome
 """
 
@@ -45,8 +47,10 @@ def sleeping(stages: int, seconds: int, slots: int) -> float:
             "matrix": {"item": list(range(stages))},
             "cmd": f"sleep {seconds} && echo ${{item.item}} > out${{item.item}}",
             "meta": {"runs": "beside"},
+            "deps": ["needed"],  # without, DVC does not know it in its run cache
             "outs": ["out${item.item}"],
         }
+        (Path(temporary) / "needed").write_text("by all\n")
         (Path(temporary) / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"work": work}}))
         return timed([sys.executable, "-c", SCHEDULE, str(slots), str(stages)], Path(temporary))
 
