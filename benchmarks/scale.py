@@ -238,7 +238,7 @@ def books(folder: Path, seeds: int) -> dict[str, float]:
         for name in names:
             took["begin"].append(spent(pipeline.begin, name))
             write_outputs(name)
-            took["end"].append(spent(pipeline.end, [name]))
+            took["end"].append(spent(pipeline.end, {name: None}))
     Path("dvc.lock").unlink()
     shutil.rmtree("data/train")
     with Pipeline(Path()) as pipeline:
