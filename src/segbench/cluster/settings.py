@@ -4,16 +4,29 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from segbench.errors import InputError
-from segbench.params.section import Section
 
 LOCAL = ("distributed.LocalCluster", "dask.distributed.LocalCluster")
 LOOPBACK = ("127.", "localhost", "[::1]")
 
 
-class Tls(Section):
+class Settings(BaseModel):
+    """Frozen, and unknown keys are errors; what is not said has a default, unlike in params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(Settings):
     """Files in PEM that every machine of the cluster has; paths may hold variables."""
 
     ca: Path
@@ -21,7 +34,7 @@ class Tls(Section):
     key: Path
 
 
-class ClusterSettings(Section):
+class ClusterSettings(Settings):
     """What cluster.yaml says.
 
     Raises:
