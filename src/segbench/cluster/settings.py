@@ -21,7 +21,7 @@ LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 class Settings(BaseModel):
-    """Frozen, and unknown keys are errors; what is not said has a default, unlike in params.yaml."""
+    """Frozen, and unknown keys are errors; a key may have a default, unlike in params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
