@@ -4,8 +4,6 @@ Dask gives a stage to a worker that is free, and to another one if that is lost.
 that needs a piece of the resource that `agent.Agent` grants a worker with the right libraries.
 """
 
-import importlib
-import os
 import platform
 import signal
 import threading
@@ -17,15 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import cloudpickle
-import dask
-from distributed import Client, Future, Security, get_worker
+from distributed import Future, get_worker
 from distributed.scheduler import KilledWorker
 
 from segbench.cluster import agent
 from segbench.cluster.agent import NAME, Agent
+from segbench.cluster.connect import connect
 from segbench.cluster.revision import pack_workspace
-from segbench.cluster.settings import ClusterSettings, Tls
-from segbench.errors import InputError
+from segbench.cluster.settings import ClusterSettings
 from segbench.files import sha256_of
 from segbench.jobs.pipeline import Pipeline, Stage
 from segbench.jobs.view import View
@@ -34,7 +31,6 @@ from segbench.tracking.address import tracking_uri
 from segbench.tracking.follower import FOLLOW
 from segbench.tracking.provenance import versions
 
-CONNECT_S = 30
 LENT = ("datasets", "weights")
 """Folders of user files, which workers that share the disk see by links."""
 REMIND_S = 20.0
@@ -109,7 +105,7 @@ class Workers:
         self._slots, self._reminded = 0, time.monotonic()
         self._lock = threading.Lock()
         revision = pack_workspace(root)
-        self._client = _connect(settings)
+        self._client = connect(settings)
         # By value: what the workers have installed may be another version of it, or none.
         cloudpickle.register_pickle_by_value(agent)
         silent_s = settings.lost_after_s / 2
@@ -244,53 +240,6 @@ class Workers:
             key, hear = self._hearers.get(message["stage"], ("", None))
         if hear and key == message["key"]:
             hear(message["line"])
-
-
-def _connect(settings: ClusterSettings) -> Client:
-    security = None
-    if settings.tls:
-        # As configuration, which a cluster that Dask starts elsewhere inherits.
-        dask.config.set(_encryption(settings.tls))
-        security = Security()
-    try:
-        there = settings.scheduler or _start(settings, security)
-        return Client(there, timeout=CONNECT_S, set_as_default=False, security=security)
-    except (OSError, ValueError, TypeError, RuntimeError) as problem:
-        where = settings.scheduler or settings.start
-        said = " ".join(str(problem).split())[:300]
-        raise InputError(f"{where}: no cluster: {said}; look at it, and at cluster.yaml") from None
-
-
-def _encryption(tls: Tls) -> dict[str, Any]:
-    """Dask's configuration, in which all sides have the same files."""
-    files = {name: os.path.expanduser(os.path.expandvars(path)) for name, path in tls}
-    for name, path in files.items():
-        if not Path(path).is_file():
-            raise InputError(f"tls.{name}: {path}: no file; docs/cluster.md makes one")
-    sides = {
-        f"tls.{side}.{name}": files[name]
-        for side in ("client", "scheduler", "worker")
-        for name in ("cert", "key")
-    }
-    comm = {"require-encryption": True, "default-scheme": "tls", "tls.ca-file": files["ca"]}
-    return {f"distributed.comm.{key}": value for key, value in {**comm, **sides}.items()}
-
-
-def _start(settings: ClusterSettings, security: Security | None) -> Any:
-    assert settings.start
-    module, _, name = settings.start.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise InputError(
-            f"start: {settings.start}: {problem}; install what has it, such as "
-            "'pip install dask-jobqueue'"
-        ) from None
-    given = {} if security is None else {"security": security}
-    cluster = kind(**given, **settings.options)
-    if settings.workers is not None:
-        cluster.scale(settings.workers)
-    return cluster
 
 
 def _tracking(root: Path) -> Mapping[str, str]:
