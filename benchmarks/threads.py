@@ -1,7 +1,8 @@
 """How OpenMP's threads wait, and what a process beside a training then costs it.
 
     (g) images a second of training steps by number of threads and by how they wait for each other,
-        alone and beside one process that takes all the time it gets, over the best alone
+        alone and beside one process that takes all the time it gets, over the best alone; "side by
+        side" is what `segbench repro` does on a CPU: a training of one thread on each core
 
 Every setting has a process of its own, since OpenMP reads it once. They take turns of a few
 seconds, and what counts is the median of each. For a CPU.
@@ -23,9 +24,13 @@ from tempfile import TemporaryDirectory
 
 import training
 from segbench.devices import prepare, resolve
+from segbench.parallel import num_cores
 
+ONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+SIDE_BY_SIDE = "side by side"
 SETTINGS = {
-    "1 thread": {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    SIDE_BY_SIDE: ONE,
+    "1 thread": ONE,
     "as it comes": {},
     "passive": {"OMP_WAIT_POLICY": "passive"},
     **{f"{number} spins": {"GOMP_SPINCOUNT": str(number)} for number in (1000, 10_000)},
@@ -82,16 +87,18 @@ def process(*command: str, **environment: str):
         one.wait()
 
 
-def measure(servers: dict[str, subprocess.Popen[str]], work: str) -> dict[str, float]:
-    """Images a second of each setting: medians over rounds."""
+def measure(servers: dict[str, list[subprocess.Popen[str]]], work: str) -> dict[str, float]:
+    """Images a second of each setting, of all its processes together: medians over rounds."""
     rows = {name: [] for name in servers}
     for _ in range(ROUNDS):
-        for name, server in servers.items():
-            server.send_signal(signal.SIGCONT)
-            server.stdin.write(f"{work}\n")
-            server.stdin.flush()
-            rows[name].append(float(server.stdout.readline()))
-            server.send_signal(signal.SIGSTOP)  # threads that spin would go on
+        for name, own in servers.items():
+            for server in own:
+                server.send_signal(signal.SIGCONT)
+                server.stdin.write(f"{work}\n")
+                server.stdin.flush()
+            rows[name].append(sum(float(server.stdout.readline()) for server in own))
+            for server in own:
+                server.send_signal(signal.SIGSTOP)  # threads that spin would go on
     return {name: statistics.median(row) for name, row in rows.items()}
 
 
@@ -100,9 +107,12 @@ def main(path: str) -> None:
     with ExitStack() as stack:
         servers = {}
         for name, setting in SETTINGS.items():
-            servers[name] = stack.enter_context(process(__file__, path, "serve", **setting))
-            names = json.loads(servers[name].stdout.readline())
-            servers[name].send_signal(signal.SIGSTOP)
+            servers[name] = []
+            for _ in range(num_cores() if name == SIDE_BY_SIDE else 1):
+                server = stack.enter_context(process(__file__, path, "serve", **setting))
+                names = json.loads(server.stdout.readline())
+                server.send_signal(signal.SIGSTOP)
+                servers[name].append(server)
         print(f"{'(g)':<46}" + "".join(f"{name:>14}" for name in servers), flush=True)
         for work in names:
             best = 0.0

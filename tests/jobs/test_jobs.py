@@ -1,6 +1,8 @@
 """Stages run side by side in a real DVC repository."""
 
+import hashlib
 import io
+import json
 import os
 import re
 import signal
@@ -17,13 +19,14 @@ import pytest
 import yaml
 
 from segbench.errors import InputError
+from segbench.jobs import pipeline as pipeline_module
 from segbench.jobs.machine import Machine
 from segbench.jobs.memory import Memory
 from segbench.jobs.pipeline import Pipeline
 from segbench.jobs.schedule import Outcome, Schedule
-from segbench.jobs.slots import Slot, slots_of
+from segbench.jobs.slots import Slot, default_jobs, slots_of
 from segbench.jobs.view import View
-from segbench.params.hardware import Hardware
+from segbench.params import Params
 from segbench.recovery.run_cache import keep_runs
 from support.params import ROOT, read_params, write_params
 
@@ -210,6 +213,23 @@ def test_what_dvc_ran_by_itself_comes_from_the_run_cache_too(toy: Path) -> None:
     assert (toy / "record-work1.json").read_text() == "value1"
 
 
+def test_what_was_made_for_a_stage_is_told_even_before_dvc_lock_has_it(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "WAIT", 1e6)  # dvc.lock is written once, then at the end
+    monkeypatch.setattr(pipeline_module, "makers", lambda name: ["work@1", "work@2"])
+    with Pipeline(toy) as pipeline:
+        for name in ("work@1", "work@2"):
+            assert pipeline.begin(name)
+            subprocess.run(pipeline.command(name).arguments, check=True)
+            assert pipeline.end({name: None}) == {}
+        told = json.loads(pipeline.command("last").environment["SEGBENCH_MADE"])
+        written = yaml.safe_load((toy / "dvc.lock").read_text())["stages"]
+    assert [*written] == ["work@1"]
+    content = (toy / "out-work2").read_bytes()
+    assert told["dvc.md5.out-work2"] == hashlib.md5(content).hexdigest()
+
+
 def test_one_that_fails_does_not_stop_the_others(toy: Path) -> None:
     values(toy, seconds=0.1, own={1: "bad"})
     outcome, said = run()
@@ -345,13 +365,17 @@ def test_jobs_pause_and_go_on_with_the_command(toy: Path) -> None:
         process.wait()
 
 
-def hardware(**own: Any) -> Hardware:
-    return Hardware.model_validate({**read_params()["hardware"], **own})
+def asking(runs: int = 6, **own: Any) -> Params:
+    """Params of so many runs, and what they say of hardware."""
+    tree = read_params()
+    tree["hardware"] |= own
+    tree["comparison"] |= {"candidates": ["resnet18"], "seeds": [*range(runs)]}
+    return Params.model_validate(tree)
 
 
 def test_a_slot_is_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a,7,8")
-    pairs = slots_of(None, hardware(device="auto", devices=2))
+    pairs = slots_of("auto", asking(device="auto", devices=2))
     assert [slot.environment for slot in pairs] == [
         {"CUDA_VISIBLE_DEVICES": "3,GPU-5a"},
         {"CUDA_VISIBLE_DEVICES": "7,8"},
@@ -359,14 +383,35 @@ def test_a_slot_is_a_gpu_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         InputError, match="--jobs 5: this machine has 4 GPUs, 1 for each job; set 4"
     ):
-        slots_of(5, hardware(device="cuda"))
+        slots_of("5", asking(device="cuda"))
     monkeypatch.setenv("SEGBENCH_CORES", "6")
-    for jobs, number, share in ((None, 6, 1), (2, 2, 3), (4, 4, 1)):
-        slots = slots_of(jobs, hardware(device="cpu"))
+    for jobs, number, share in (("auto", 6, 1), ("2", 2, 3), ("4", 4, 1)):
+        slots = slots_of(jobs, asking(device="cpu"))
         assert [slot.environment["OMP_NUM_THREADS"] for slot in slots] == [str(share)] * number
-    assert len(slots_of(None, hardware(device="cpu", devices=4))) == 1
+    assert len(slots_of("auto", asking(device="cpu", devices=4))) == 1
     with pytest.raises(InputError, match="--jobs 7: this machine has 6 cores"):
-        slots_of(7, hardware(device="cpu"))
+        slots_of("7", asking(device="cpu"))
+
+
+def test_no_slot_stays_empty_and_none_is_overfull(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGBENCH_CORES", "6")
+    two = slots_of("auto", asking(runs=2, device="cpu"))
+    assert [slot.says for slot in two] == ["3 cores", "3 cores"]
+    # Each training takes as many threads as params.yaml says.
+    assert len(slots_of("auto", asking(device="cpu", threads=2))) == 3
+    with pytest.raises(InputError, match="--jobs 4: this machine has 6 cores, 2 for each job"):
+        slots_of("4", asking(device="cpu", threads=2))
+
+
+def test_a_cpu_runs_stages_side_by_side_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGBENCH_CORES", "4")
+    assert default_jobs(asking(device="cpu")) == "auto"
+    assert default_jobs(asking(runs=1, device="cpu")) == ""
+    assert default_jobs(asking(device="cuda")) == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert default_jobs(asking(device="auto")) == ""
+    monkeypatch.setenv("SEGBENCH_CORES", "1")
+    assert default_jobs(asking(device="cpu")) == ""
 
 
 def test_a_job_waits_for_the_memory_that_the_last_one_of_its_kind_took() -> None:

@@ -222,7 +222,7 @@ def test_networks_are_timed_in_all_slots_at_once(
             begun.append(named["env"]["OMP_NUM_THREADS"])
 
     monkeypatch.setattr(in_slots.subprocess, "Popen", Noted)
-    slots = slots_of(2, Params.model_validate(tree).hardware)
+    slots = slots_of("2", Params.model_validate(tree))
     found = time_in_slots(slots, ["mobilenetv2_035"])
     assert begun == ["1", "1"]
     assert found.cores == 1

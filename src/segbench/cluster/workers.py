@@ -29,7 +29,7 @@ from segbench.jobs.view import View
 from segbench.params import Params
 from segbench.tracking.address import tracking_uri
 from segbench.tracking.follower import FOLLOW
-from segbench.tracking.provenance import versions
+from segbench.tracking.provenance import MADE, versions
 
 LENT = ("datasets", "weights")
 """Folders of user files, which workers that share the disk see by links."""
@@ -180,6 +180,7 @@ class Workers:
             "environment": {
                 **self._settings.environment,
                 **_tracking(root),
+                MADE: self._pipeline.made_for(stage.name),
                 "DVC_NO_ANALYTICS": "1",
             },
         }

@@ -12,7 +12,7 @@ from segbench.workspace import enter_workspace
     epilog="""\b
 Examples:
   segbench plan                what 'segbench repro' would run
-  segbench plan -j auto        what stages side by side would bring here
+  segbench plan -j 4           what four stages at a time would bring here
   segbench plan --workers 8    what eight machines like this one would bring
   segbench repro --dry         the same by the stages' commands, without times
 """
@@ -24,7 +24,7 @@ Examples:
     default="",
     callback=check_jobs,
     help="Also plan for so many stages at a time on this machine, as 'segbench repro --jobs' runs "
-    "them.",
+    "them; as many as that would by itself, if none are named.",
 )
 @click.option(
     "--workers",
@@ -44,6 +44,7 @@ def plan(jobs: str, workers: int) -> None:
     enter_workspace()
     from segbench.datasets.external import check_external
     from segbench.doctor.outside import check_weights
+    from segbench.jobs.slots import default_jobs
     from segbench.params import load_params
     from segbench.planning.plan import make_plan
     from segbench.watch import look_at_sources
@@ -57,4 +58,5 @@ def plan(jobs: str, workers: int) -> None:
             then = "runs again, and all else only if that makes other images or masks"
             click.echo(f"{source.said}{f'; {source.stage} {then}' * source.is_new}", err=True)
     besides = {source.stage for source in sources if source.is_new}
+    jobs = jobs or ("" if workers else default_jobs(params))
     click.echo(make_plan(params, besides, jobs, workers))

@@ -45,6 +45,7 @@ Examples:
   segbench repro --dry           print what would run
   segbench repro split           the stage split, and what it needs
   segbench repro -j auto         stages side by side, on all GPUs or all cores
+  segbench repro -j 1            one after another, each with all cores
   segbench repro --cluster cluster.yaml      trainings on other machines
   segbench repro -f -s download  read the dataset's files anew
   segbench repro --wait -s train@mine-0-0    beside another, on another GPU
@@ -70,7 +71,8 @@ Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last chec
     default="",
     callback=check_jobs,
     help="Run so many stages at a time, each on its GPUs or its share of the cores; one that fails "
-    "does not stop the others. auto: as many as suit this machine.",
+    "does not stop the others. auto: as many as suit this machine, which is what happens by itself "
+    "on a CPU, unless DVC is given options.",
 )
 @click.option(
     "--cluster",
@@ -101,6 +103,10 @@ def repro(
     if (jobs or cluster) and others:
         own = "--jobs" if jobs else "--cluster"
         raise click.UsageError(f"{own} does not go with {', '.join(others)}")
+    if not (cluster or others):
+        from segbench.jobs.slots import default_jobs
+
+        jobs = jobs or default_jobs(params)
     run_pipeline(Path(), params, *options, *stages, wait=wait, jobs=jobs, cluster=cluster)
     if not stages and not flags["dry"]:
         click.echo(Path("data/compare/leaderboard.txt").read_text(), nl=False)

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _here(params: Params, jobs: str, stages: Sequence[str], wait: bool) -> Outcome:
-    slots = slots_of(None if jobs == "auto" else int(jobs), params.hardware)
+    slots = slots_of(jobs, params)
     print(f"{len(slots)} jobs at a time, each with {slots[0].says}", file=sys.stderr)
     with (
         Pipeline(Path(), stages, wait) as pipeline,
@@ -98,7 +98,7 @@ def _failures(outcome: Outcome) -> str:
     lines = [f"{name}: {why}" for name, why in outcome.failed.items()]
     if left := outcome.left_out:
         few = ", ".join(left[:3]) + (" ..." if len(left) > 3 else "")
-        lines.append(f"not run, since they need what failed: {few} ({len(left)} stages)")
+        lines.append(f"not run: {few} ({len(left)} stage{'s' if len(left) > 1 else ''})")
     number = len(outcome.failed)
     return f"{number} stage{'s' if number > 1 else ''} failed:\n  " + "\n  ".join(lines)
 

@@ -4,6 +4,7 @@ DVC runs one stage at a time, and a process of its own for each stage takes seco
 waits for the lock of all others. Here one process keeps the books for all of them.
 """
 
+import json
 import logging
 import sys
 import time
@@ -19,10 +20,12 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import get_executable, prepare_kwargs
+from dvc.stage.serialize import to_single_stage_lockfile
 
 from segbench.errors import InputError
 from segbench.jobs.exchange import Exchange, Parcel
 from segbench.recovery.lock_file import LOCK_IS_KEPT, keep_lock
+from segbench.tracking.provenance import MADE, hashes, makers
 
 SHARING = "runs"
 """Key of a stage's `meta` in dvc.yaml, see `Stage.sharing`."""
@@ -69,6 +72,11 @@ class Stage:
     def is_beside(self) -> bool:
         """Whether it runs in a slot, beside others."""
         return self.sharing == BESIDE
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it makes or checks what all runs are about: none begins once it has failed."""
+        return not self.sharing
 
     def fits_beside(self, running: Collection["Stage"]) -> bool:
         """Whether it may start while others run."""
@@ -169,8 +177,14 @@ class Pipeline:
         options = prepare_kwargs(stage)
         lines = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
         shell = get_executable()
-        environment = {**options["env"], LOCK_IS_KEPT: "1"}
+        environment = {MADE: self.made_for(name), **options["env"], LOCK_IS_KEPT: "1"}
         return Command((shell, "-c", " && ".join(lines)), options["cwd"], environment)
+
+    def made_for(self, name: str) -> str:
+        """The value of `MADE` for a stage that has begun; one that was set already stays."""
+        steps = {step.addressing: step for step in self._repo.index.stages} | self._stages
+        known = [steps[maker] for maker in makers(name) if maker in steps]
+        return json.dumps(hashes(map(to_single_stage_lockfile, known)))
 
     @property
     def cache(self) -> str:

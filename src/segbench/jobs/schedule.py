@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from operator import attrgetter
 from types import FrameType
 from typing import Protocol
 
@@ -95,7 +96,9 @@ class Outcome:
 
 
 class Schedule:
-    """Runs all stages of a pipeline that are out of date; one that fails ends only what needs it.
+    """Runs all stages of a pipeline that are out of date.
+
+    A run that fails ends only what needs it; where data are made or checked, nothing begins after.
 
     Args:
         pipeline: their books.
@@ -111,7 +114,7 @@ class Schedule:
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._outcome = Outcome()
         self._looks, self._look_at = 0, 0.0
-        self._is_paused = False
+        self._is_paused, self._is_ending = False, False
 
     def run(self) -> Outcome:
         """Run them; returns when none runs any more."""
@@ -136,17 +139,18 @@ class Schedule:
             elif found := self._next():
                 self._ready.remove(found[0])
                 self._start(*found)
-            elif self._running or (self._ready and not self._outcome.stopped_by):
+            elif self._running or (self._ready and not self._is_ending):
                 self._wait()
             else:
                 return
 
     def _next(self) -> tuple[Stage, Place] | None:
         """A stage that may start now, and where."""
-        if self._outcome.stopped_by:
+        if self._is_ending:
             return None
-        # What must be alone comes first where nothing runs, and else when that is so again.
-        ready = sorted(self._ready, key=lambda stage: stage.is_alone, reverse=True)
+        # Data are checked before hours go into them. What must be alone comes first where nothing
+        # runs, and else when that is so again.
+        ready = sorted(self._ready, key=attrgetter("is_of_all", "is_alone"), reverse=True)
         found = ((stage, place) for place in self._places for stage in ready)
         return next((both for both in found if both[1].accepts(both[0])), None)
 
@@ -163,8 +167,7 @@ class Schedule:
                 lambda: self._ended.put(stage.name),
             )
         except DvcException as error:
-            self._outcome.failed[stage.name] = str(error)
-            self._view.failed(stage, str(error))
+            self._fail(stage, str(error))
             return
         self._running[stage.name] = stage, job, place
         self._view.started(stage, job.where)
@@ -194,12 +197,16 @@ class Schedule:
         failed |= self._pipeline.end(made)
         for stage in stages:
             if stage.name in failed:
-                self._view.failed(stage, failed[stage.name])
+                self._fail(stage, failed[stage.name])
             else:
                 self._outcome.done.append(stage.name)
                 self._view.done(stage)
                 self._graph.done(stage.name)
-        self._outcome.failed |= failed
+
+    def _fail(self, stage: Stage, why: str) -> None:
+        self._outcome.failed[stage.name] = why
+        self._view.failed(stage, why)
+        self._is_ending |= stage.is_of_all
 
     def _look(self) -> None:
         self._look_at = time.monotonic() + LOOK_EVERY_S
@@ -214,6 +221,7 @@ class Schedule:
     def _stop(self, number: int) -> None:
         """End all jobs; a second signal changes nothing, since they write what they have."""
         self._outcome.stopped_by = self._outcome.stopped_by or number
+        self._is_ending = True
         self._send(signal.SIGINT)
 
     def _pause(self, _: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from segbench.devices import resolve
 from segbench.jobs.list_schedule import Slots, Span, critical_path, lay_out
 from segbench.jobs.pipeline import Stage
-from segbench.jobs.slots import Slot, slots_of
+from segbench.jobs.slots import AUTO, Slot, slots_of
 from segbench.parallel import CORES, num_cores
 from segbench.params import Params
 from segbench.planning.costs import DVC, Costs
@@ -40,7 +40,7 @@ def describe_jobs(
     Raises:
         InputError: for more jobs than this machine has GPUs or cores for.
     """
-    slots = slots_of(None if jobs == "auto" else int(jobs), params.hardware)
+    slots = slots_of(jobs, params)
     each = _in_slots(planned.stages, costs, slots)
     wall = costs.timing.start_up * DVC + _end(lay_out(planned.stages, Slots(len(slots), each)))
     trainings = sum(stage.kind == "train" for stage in planned.stages)
@@ -60,7 +60,7 @@ def describe_jobs(
 
 def hint(params: Params, planned: Planned, costs: Costs, seconds: float) -> list[str]:
     """A line on what `--jobs auto` would bring, where no more need be timed for it: on GPUs."""
-    slots = slots_of(None, params.hardware)
+    slots = slots_of(AUTO, params)
     if len(slots) < 2 or _Device(params).is_shared:
         return []
     each = _in_slots(planned.stages, costs, slots)

@@ -1,13 +1,19 @@
 """Provenance: the code, data and machine behind a run."""
 
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+MADE = "SEGBENCH_MADE"
+"""Variable of stages that run side by side: what was made for them, as `hashes` has it. dvc.lock
+may be written while one starts, and lag behind what was made."""
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "lightning-fabric", "albumentations")
 
 
@@ -43,22 +49,38 @@ def dvc_tags() -> dict[str, str]:
     root, stage = os.environ.get("DVC_ROOT"), os.environ.get("DVC_STAGE")
     if not root or not stage:
         return {}
-    found = {"dvc.stage": stage}
+    if MADE in os.environ:
+        return {"dvc.stage": stage, **json.loads(os.environ[MADE])}
     lock = Path(root) / "dvc.lock"
     # Every value as text, and by the parser in C: the file grows with the number of runs.
     stages = yaml.load(lock.read_text(), yaml.CBaseLoader)["stages"] if lock.exists() else {}
-    made = ["download", "split", "augment"]
-    name, _, item = stage.partition("@")
-    if name == "evaluate":
-        made.append(f"train@{item}")
-    elif name == "evaluate_external":
-        run, _, external = item.rpartition("-")
-        made = [f"train@{run}", *(f"{one}_external@{external}" for one in ("download", "augment"))]
-    for name in made:
-        for out in stages.get(name, {}).get("outs", []):
+    return {"dvc.stage": stage, **hashes([stages.get(name, {}) for name in makers(stage)])}
+
+
+def hashes(stages: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Hashes of what stages made, as tags.
+
+    Args:
+        stages: as dvc.lock has them.
+    """
+    found = {}
+    for stage in stages:
+        for out in stage.get("outs", []):
             if "md5" in out and not out["path"].endswith("record"):
                 found[f"dvc.md5.{out['path']}"] = out["md5"]
     return found
+
+
+def makers(stage: str) -> Sequence[str]:
+    """Stages whose outputs say what a stage worked on."""
+    kind, _, item = stage.partition("@")
+    common = ["download", "split", "augment"]
+    if kind == "evaluate":
+        return [*common, f"train@{item}"]
+    if kind == "evaluate_external":
+        run, _, external = item.rpartition("-")
+        return [f"train@{run}", *(f"{one}_external@{external}" for one in ("download", "augment"))]
+    return common
 
 
 def versions() -> dict[str, str]:
