@@ -462,12 +462,15 @@ def run(workspace: Workspace, *arguments: str, asked: str = "", at: str = ".") -
 def test_stages_run_with_this_interpreter_and_the_code_of_their_repository(
     workspace: Workspace,
 ) -> None:
-    status, out, err = run(workspace, "repro", at="src/segbench")
-    assert status == 0, err
-    assert err.startswith(f"in {workspace.folder}\n")
     code = workspace.path("src/segbench/__init__.py")
-    assert f"compare: {sys.executable} {code} {workspace.folder}\n" in out
-    assert out.endswith("1 resnet18\n")
+    told = f"compare: {sys.executable} {code} {workspace.folder}\n"
+    for options in ([], ["--keep-going"]):  # side by side, and one after another by DVC
+        status, out, err = run(workspace, "repro", *options, at="src/segbench")
+        assert status == 0, err
+        assert err.startswith(f"in {workspace.folder}\n")
+        assert told in out + err
+        assert out.endswith("1 resnet18\n")
+        workspace.path("dvc.lock").unlink()
 
 
 def test_only_what_would_run_is_printed(workspace: Workspace) -> None:
@@ -535,7 +538,7 @@ def start_a_stage_that_waits(
     return process, ended
 
 
-@pytest.mark.parametrize("options", [(), ("--jobs", "1")])
+@pytest.mark.parametrize("options", [("--keep-going",), ("--jobs", "1")])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_stage_cleanly(
     number: signal.Signals, status: int, options: tuple[str, ...], workspace: Workspace
@@ -550,7 +553,9 @@ def test_a_signal_ends_the_stage_cleanly(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("options", "name"), [((), "dvc"), (("--jobs", "1"), "segbench.jobs")])
+@pytest.mark.parametrize(
+    ("options", "name"), [(("--keep-going",), "dvc"), (("--jobs", "1"), "segbench.jobs")]
+)
 def test_a_stage_ends_with_the_dvc_that_ran_it(
     options: tuple[str, ...], name: str, workspace: Workspace
 ) -> None:
@@ -566,7 +571,7 @@ def test_a_stage_ends_with_the_dvc_that_ran_it(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert ended.read_text() == "SystemExit"
-    if not options:  # else who would have handed it on is gone
+    if name == "dvc":  # else who would have handed it on is gone
         assert "error: compare: ended, since DVC was; run the same command again\n" in said
 
 

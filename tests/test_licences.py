@@ -22,6 +22,10 @@ ACCEPTED = {
     "dulwich": ("Apache-2.0 OR GPL-2.0-or-later", "DVC's git: a choice, taken under Apache-2.0"),
     "grandalf": ("GPLv2 | EPLv1", "`dvc dag`: a choice; the EPL as for asyncssh"),
     "matplotlib": ("FTL OR GPL-2.0-or-later", "FreeType inside it: a choice, taken under the FTL"),
+    "psycopg2-binary": (
+        "LGPL with exceptions",
+        "for a team's server alone, an extra, imported as it is: MLflow's way to PostgreSQL",
+    ),
     "pygit2": (
         "GPLv2 with linking exception",
         "DVC's git, and libgit2 inside it: what only links to them may have any licence",

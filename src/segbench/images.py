@@ -20,6 +20,9 @@ MOST_AT_ONCE = 4
 BANDS_ENDING = ".npy"
 """Of canonical images that are neither grey nor RGB."""
 
+LEVELS = 256
+"""Of probabilities as bytes, floor(256 p)."""
+
 Pixels = NDArray[np.uint8]
 
 
@@ -155,9 +158,14 @@ def resize(image: Pixels, mask: Pixels, height: int, width: int) -> tuple[Pixels
         height: of both afterwards.
         width: likewise.
     """
+    return fit_image(image, height, width), resize_mask(mask, height, width)
+
+
+def fit_image(image: Pixels, height: int, width: int) -> Pixels:
+    """Resize an image (H, W, C) or (H, W) for a network: by area if it shrinks, else linear."""
     shrinks = height <= image.shape[0] and width <= image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return resize_image(image, height, width, how), resize_mask(mask, height, width)
+    return resize_image(image, height, width, how)
 
 
 def resize_mask(mask: Pixels, height: int, width: int) -> Pixels:
@@ -180,6 +188,12 @@ def resize_image(image: Pixels, height: int, width: int, how: int) -> Pixels:
     pieces = (image[..., at : at + MOST_AT_ONCE] for at in range(0, image.shape[2], MOST_AT_ONCE))
     parts = [resize_image(np.ascontiguousarray(piece), height, width, how) for piece in pieces]
     return np.concatenate([part.reshape(height, width, -1) for part in parts], axis=2)
+
+
+def with_channels(image: Pixels, channels: int) -> Pixels:
+    """An image as it is, or grey (H, W) repeated where networks take red, green and blue."""
+    grey_among_colours = image.ndim == 2 and channels == 3
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if grey_among_colours else image
 
 
 def as_rgb(image: Pixels) -> Pixels:

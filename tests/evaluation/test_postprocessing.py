@@ -9,7 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo
-from segbench.evaluation.drafts import Draft, enlarge, enlarged_classes
+from segbench.evaluation.drafts import Draft
+from segbench.evaluation.masks import (
+    MaskRule,
+    binarise,
+    enlarge,
+    enlarged_classes,
+    remove_components,
+)
 from segbench.evaluation.per_image import (
     Scorer,
     absent_classes,
@@ -19,11 +26,8 @@ from segbench.evaluation.per_image import (
 )
 from segbench.evaluation.postprocessing import (
     Choice,
-    MaskRule,
     Validated,
     best_threshold,
-    binarise,
-    remove_components,
     select_rule,
 )
 from segbench.evaluation.predict import Prediction

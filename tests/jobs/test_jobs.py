@@ -242,6 +242,17 @@ def test_one_that_fails_does_not_stop_the_others(toy: Path) -> None:
     assert sorted(outcome.done) == ["last", "work@1"]
 
 
+def test_nothing_begins_after_a_failure_where_data_are_checked(toy: Path) -> None:
+    tree = yaml.safe_load((toy / "dvc.yaml").read_text())
+    tree["stages"]["check"] = {"cmd": "echo 'error: a leak' && exit 1", "deps": ["work.py"]}
+    (toy / "dvc.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    outcome, said = run(slots=1)
+    assert outcome.failed == {"check": "error: a leak (exit status 1)"}
+    assert outcome.done == []
+    assert "work@3" in outcome.left_out
+    assert "check: failed: error: a leak (exit status 1)" in said
+
+
 def test_no_other_dvc_writes_what_is_being_made(toy: Path) -> None:
     with Pipeline(Path()) as pipeline:
         pipeline.begin("work@0")

@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot
 
 from segbench.comparison.statistics.panel import Panel, cluster_variance
 from segbench.datasets.canonical import DatasetInfo
+from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
@@ -26,7 +27,6 @@ from segbench.evaluation.per_image import (
     pooled_confusion,
     summarise,
 )
-from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Prediction
 from segbench.images import IGNORE, Pixels
 from segbench.labels import LabelScheme

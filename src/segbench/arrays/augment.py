@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -23,13 +22,13 @@ from segbench.arrays.transforms import (
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
-from segbench.images import Pixels, read_pixels, resize
+from segbench.images import Pixels, read_pixels, resize, with_channels
 from segbench.labels import LabelScheme
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
 from segbench.report.drawing import outline, save_image_grid
 from segbench.splits.assign import SPLITS, UNUSED, read_split
-from segbench.windows import Window, tile_windows
+from segbench.windows import Window, packed_place, tile_windows
 
 # Copies, preview and training use separate random streams of the same seed.
 COPIES_STREAM, PREVIEW_STREAM = 1_000_000_007, 1_000_000_009
@@ -199,7 +198,7 @@ def _pack_images(
         if not hasattr(own, "pipeline"):
             own.pipeline = deepcopy(pipeline)
         image, mask = (read_pixels(path) for path in paths[id])
-        image = _with_channels(image, channels)
+        image = with_channels(image, channels)
         for number, window in enumerate(windows[id]):
             part = _resized_window(image, mask, window, params)
             for place in places[id]:
@@ -235,12 +234,12 @@ def _cut(rows: pd.DataFrame, windows: Windows, params: Augment) -> pd.DataFrame:
     cut = [window for id in rows["id"] for window in windows[id]]
     counts = [len(windows[id]) for id in rows["id"]]
     table = rows[["id", "group", "stratum"]].loc[rows.index.repeat(counts)].reset_index(drop=True)
-    down, right = params.height / params.patches.height, params.width / params.patches.width
+    places = [packed_place(window, params.height, params.width) for window in cut]
     return table.assign(
         id=table["id"] + [window.name for window in cut],
         whole=table["id"],
-        top=[round(window.top * down) for window in cut],
-        left=[round(window.left * right) for window in cut],
+        top=[top for top, _ in places],
+        left=[left for _, left in places],
     )
 
 
@@ -251,11 +250,6 @@ def _resized_window(
     part = (slice(window.top, down), slice(window.left, right))
     small, truth = resize(image[part], mask[part], params.height, params.width)
     return small.reshape(params.height, params.width, -1), truth
-
-
-def _with_channels(image: Pixels, channels: int) -> Pixels:
-    grey_among_colours = image.ndim == 2 and channels == 3
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if grey_among_colours else image
 
 
 def _write_preview(

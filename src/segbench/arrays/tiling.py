@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from segbench.arrays.store import Arrays
 from segbench.images import Pixels
-
-Logits = NDArray[np.float32]
+from segbench.windows import Logits, blend
 
 
 class StitchedImages:
@@ -52,10 +50,7 @@ class StitchedImages:
         return map(self.mask, range(len(self)))
 
     def blend(self, batches: Iterable[Logits]) -> Iterator[tuple[Logits, Pixels]]:
-        """Stitch the logits of windows.
-
-        In overlaps, windows are averaged with weights that decrease towards their edges, where
-        context is missing.
+        """Stitch the logits of windows, see `windows.blend`.
 
         Args:
             batches: logits (N, C, H, W) of all windows, in order.
@@ -69,7 +64,9 @@ class StitchedImages:
             waiting += [*logits]
             while done < len(self) and len(waiting) >= len(self._rows(done)):
                 count = len(self._rows(done))
-                yield self._blend(done, waiting[:count]), self.mask(done)
+                rows = self._rows(done)
+                places = [(int(self._tops[row]), int(self._lefts[row])) for row in rows]
+                yield blend(waiting[:count], places), self.mask(done)
                 del waiting[:count]
                 done += 1
         assert done == len(self), "there are as many windows as were cut"
@@ -94,21 +91,3 @@ class StitchedImages:
             whole[top : top + height, left : left + width] = windows[row]
         self._arrays.drop_page_cache()
         return whole
-
-    def _blend(self, index: int, logits: list[Logits]) -> Logits:
-        channels, height, width = logits[0].shape
-        weight = np.outer(_from_edge(height), _from_edge(width))
-        total = np.zeros((channels, *self._size(index)), np.float32)
-        weights = np.zeros(self._size(index), np.float32)
-        for row, window in zip(self._rows(index), logits, strict=True):
-            top, left = self._tops[row], self._lefts[row]
-            place = (slice(top, top + height), slice(left, left + width))
-            total[:, *place] += weight * window
-            weights[place] += weight
-        return total / weights
-
-
-def _from_edge(size: int) -> Logits:
-    """Distance of each pixel of a line from the nearer end, at least 1."""
-    at = np.arange(1, size + 1, dtype=np.float32)
-    return np.minimum(at, at[::-1])

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from PIL.ImageFile import ImageFile
 
 from segbench.errors import InputError
 from segbench.images import Pixels, decode_plain, open_image
-from segbench.params.datasets import ValueRange
+
+if TYPE_CHECKING:  # a served model takes this module along without params
+    from segbench.params.datasets import ValueRange
 
 # What Pillow raises for files that are torn or foreign.
 UNREADABLE = (
@@ -250,14 +252,27 @@ def read_bytes(path: Path) -> bytes:
 def read_image(
     path: Path,
     megapixels: float,
-    value_range: ValueRange | None,
+    value_range: "ValueRange | None",
     page: int | None = None,
     turn: bool = True,
 ) -> ImagePixels:
-    """Read an image file.
+    """Read an image file, see `decode_image`."""
+    return decode_image(read_bytes(path), path, megapixels, value_range, page, turn)
+
+
+def decode_image(
+    data: bytes,
+    path: Path,
+    megapixels: float,
+    value_range: "ValueRange | None",
+    page: int | None = None,
+    turn: bool = True,
+) -> ImagePixels:
+    """Decode an image file.
 
     Args:
-        path: of the file.
+        data: of the file.
+        path: for messages.
         megapixels: the limit.
         value_range: of more than 8 bits a channel, the values that become 0 and 255; None refuses
             them.
@@ -268,7 +283,6 @@ def read_image(
         InputError: if it is unreadable, too large, of too many bits or bands, or holds values that
             are not finite.
     """
-    data = read_bytes(path)
     opened = open_file(data, path, megapixels, page, turn, fast=True)
     image = opened.image
     if opened.pixels is not None:
@@ -297,7 +311,7 @@ def read_image(
 
 
 def scale_values(
-    values: NDArray[Any], path: Path, value_range: ValueRange | None
+    values: NDArray[Any], path: Path, value_range: "ValueRange | None"
 ) -> tuple[Pixels, float]:
     """Values of more than 8 bits as 8-bit pixels.
 

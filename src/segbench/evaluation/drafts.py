@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from segbench.evaluation.masks import enlarged_classes
 from segbench.evaluation.predict import Prediction
-from segbench.images import Pixels, decode_mask, encode_mask, most_probable
+from segbench.images import Pixels, decode_mask, encode_mask
 
 
 @dataclass(frozen=True)
@@ -39,18 +36,6 @@ class Draft:
             return cls(pred_mask, probs_u8, None)
         resized = (height, width) != pred_mask.shape
         return cls(pred_mask, None, enlarged_classes(probs_u8, height, width) if resized else None)
-
-
-def enlarge(channel: Pixels, height: int, width: int) -> NDArray[np.float32]:
-    """Resize probabilities (H, W) to (height, width) by linear interpolation."""
-    return cv2.resize(
-        channel.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-    ).astype(np.float32, copy=False)
-
-
-def enlarged_classes(probs_u8: Pixels, height: int, width: int) -> Pixels:
-    """Most probable classes (height, width) of probabilities (C, H, W), resized one at a time."""
-    return most_probable(enlarge(channel, height, width) for channel in probs_u8)
 
 
 class Drafts(Protocol):

@@ -3,73 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.evaluation.drafts import Draft, Drafts, enlarge
-from segbench.images import Pixels
+from segbench.evaluation.drafts import Draft, Drafts
+from segbench.evaluation.masks import MaskRule as MaskRule
+from segbench.evaluation.masks import binarise, enlarge, remove_components
+from segbench.images import LEVELS, Pixels
 from segbench.metrics import counts
-from segbench.metrics.probabilities import LEVELS, Histogram, counts_at
+from segbench.metrics.probabilities import Histogram, counts_at
 from segbench.parallel import thread_map
 from segbench.params.evaluate import Choose
 
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True)
-class MaskRule:
-    """How probabilities become masks.
-
-    Attributes:
-        threshold: minimum foreground probability, of one class against the background.
-        min_size: smaller components become background; in pixels at the network's size.
-        largest: keep only the largest component of each class.
-        flips: average logits over an image and its three mirror images.
-    """
-
-    threshold: float
-    min_size: int
-    largest: bool
-    flips: bool
-
-    @property
-    def removes_components(self) -> bool:
-        """Whether it can remove components."""
-        return self.min_size > 1 or self.largest
-
-
-def binarise(probs_u8: Pixels | Floats, threshold: float) -> Pixels:
-    """Class ids (H, W) of the foreground's probabilities times 256, see `on_device.to_probs_u8`."""
-    return (probs_u8 >= threshold * LEVELS).astype(np.uint8)
-
-
-def remove_components(mask: Pixels, rule: MaskRule, scale: float, background: int | None) -> Pixels:
-    """Turn the components that a rule removes into background.
-
-    Args:
-        mask: (H, W) class ids.
-        rule: what to remove; components are 8-connected.
-        scale: pixels of this mask per pixel of the network's; `min_size` is multiplied by it.
-        background: its class id; params without one have no rule that removes anything.
-
-    Returns:
-        (H, W) class ids; the same array if the rule removes nothing.
-    """
-    if not rule.removes_components:
-        return mask
-    assert background is not None
-    cleaned = np.full_like(mask, background)
-    for class_id in np.unique(mask[mask != background]):
-        own = (mask == class_id).view(np.uint8)
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
-        areas = stats[:, cv2.CC_STAT_AREA].copy()
-        areas[0] = 0  # what is not of the class
-        keeps = areas >= max(1.0, rule.min_size * scale)
-        if rule.largest:
-            keeps &= np.arange(len(areas)) == areas.argmax()
-        cleaned[keeps[labels]] = class_id
-    return cleaned
 
 
 def mask_by(rule: MaskRule, draft: Draft, background: int | None) -> Pixels:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from segbench import images
 from segbench.images import IGNORE, Pixels
+from segbench.images import LEVELS as LEVELS
 from segbench.metrics.counts import FN, FP, TN, TP
 from segbench.metrics.definition import Definition
 
-LEVELS = 256
 PROBABILITIES = (np.arange(LEVELS) + 0.5) / LEVELS
 """(256,) what the levels stand for: the middle of each, but nearly all pixels of the first and the
 last are surer than that."""
