@@ -29,6 +29,7 @@ ALLOWED = {
     "training": LEARNING,
     "evaluation": LEARNING | {"datasets"},
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
+    "delivery": LEARNING | {"datasets", "evaluation", "comparison"},
 }
 """What a package may import, beside itself and the foundations."""
 COMMANDS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from segbench.models.network import STRIDE
 
@@ -40,13 +40,20 @@ class _StaticSame(nn.Module):
 
 
 def export_network(network: nn.Module, channels: int, path: Path) -> None:
-    """Export a network as `pt2`: any batch size, height and width multiples of 32 from 64 up.
+    """Write what `export_program` makes of a network, as `pt2`."""
+    with _without_a_known_warning():
+        torch.export.save(export_program(network, channels), path)
+
+
+def export_program(network: nn.Module, channels: int) -> ExportedProgram:
+    """Export a network: any batch size, height and width multiples of 32 from 64 up.
 
     Args:
         network: left unchanged; a copy on the CPU in eval mode is exported.
         channels: of the images.
-        path: the exported program takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W)
-            float32 logits.
+
+    Returns:
+        A program that takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W) float32 logits.
     """
     network = copy.deepcopy(network).cpu().eval()
     for parent in list(network.modules()):
@@ -58,8 +65,7 @@ def export_network(network: nn.Module, channels: int, path: Path) -> None:
     height, width = Dim("height", min=2, max=1024), Dim("width", min=2, max=1024)
     shapes = {0: Dim("batch", min=1, max=2**16), 2: STRIDE * height, 3: STRIDE * width}
     with torch.no_grad(), _without_a_known_warning():
-        program = torch.export.export(network, (example,), dynamic_shapes=(shapes,))
-        torch.export.save(program, path)
+        return torch.export.export(network, (example,), dynamic_shapes=(shapes,))
 
 
 def load_exported(path: Path) -> nn.Module:
