@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from segbench import commands
-from segbench.errors import exit_statuses
+from segbench.errors import exit_statuses, without_secrets
 
 HELP = """Which encoder should my segmentation model have, and how sure can I be?
 
@@ -59,7 +59,7 @@ def main() -> None:
             nothing.show()
             status = nothing.exit_code
         except click.UsageError as mistake:
-            print(f"error: {_in_one_line(mistake)}", file=sys.stderr)
+            print(f"error: {without_secrets(_in_one_line(mistake))}", file=sys.stderr)
             status = mistake.exit_code
         except click.Abort:
             status = 130  # Ctrl-C

@@ -3,6 +3,7 @@
 import atexit
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,28 @@ class InputError(ValueError):
     """
 
 
+SECRETS = (
+    # Name and password of an address, whatever they are made of; then of one without its protocol.
+    (re.compile(r"(\w://)\S*@"), r"\1***@"),
+    (re.compile(r"(?<![^\s'\"=])[^\s:/@'\"]+:[^\s/@'\"][^\s@'\"]*@"), "***@"),
+    # What signs a request.
+    (re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]+"), r"\1?***"),
+    (re.compile(r"\?[\w.~-]+=[^\s'\"]*"), "?***"),
+)
+"""What gives a secret away in text, and what is shown in its place."""
+
+
+def without_secrets(text: object) -> str:
+    """What may be printed or kept of text that addresses stand in: no name, password or token.
+
+    Everything of an address up to its last @ goes, and everything behind its first question mark.
+    """
+    said = str(text)
+    for secret, shown in SECRETS:
+        said = secret.sub(shown, said)
+    return said
+
+
 @contextmanager
 def exit_statuses(prefix: str = "") -> Iterator[None]:
     """End the process as every command and stage ends.
@@ -47,12 +70,12 @@ def exit_statuses(prefix: str = "") -> Iterator[None]:
     try:
         yield
     except InputError as mistake:
-        sys.exit(f"error: {prefix}{mistake}")
+        sys.exit(f"error: {prefix}{without_secrets(mistake)}")
     except OSError as problem:
         if problem.errno not in WAYS_OUT:
             raise
         reason = f"{problem.filename or 'writing'}: {os.strerror(problem.errno).lower()}"
-        sys.exit(f"error: {prefix}{reason}; {WAYS_OUT[problem.errno]}")
+        sys.exit(f"error: {prefix}{without_secrets(reason)}; {WAYS_OUT[problem.errno]}")
     except KeyboardInterrupt:
         sys.exit(130)
 

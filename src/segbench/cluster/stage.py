@@ -17,7 +17,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 
-from segbench.errors import exit_statuses
+from segbench.errors import exit_statuses, without_secrets
 from segbench.files import PACKAGE, atomic_file
 from segbench.jobs.exchange import Exchange
 from segbench.jobs.pipeline import Pipeline
@@ -104,4 +104,4 @@ if __name__ == "__main__":
             # Not buffered: what follows is read by the watch.
             main(json.loads(b"".join(iter(lambda: os.read(0, 1), b"\n"))))
         except DvcException as problem:
-            sys.exit(f"error: {' '.join(str(problem).split())}")
+            sys.exit(f"error: {without_secrets(' '.join(str(problem).split()))}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from segbench.errors import InputError
+from segbench.errors import InputError, without_secrets
 from segbench.workspace import enter_workspace
 
 
@@ -40,18 +40,18 @@ def sync(folders: tuple[Path, ...]) -> None:
     if not records:
         click.echo("no records found; 'segbench repro' writes them, 'dvc pull' brings them")
         return
+    from segbench.tracking.reasons import reason_of
     from segbench.tracking.replay import UNREACHABLE, quiet, replay
 
     quiet()
     try:
         unfinished = replay(records, uri)
     except UNREACHABLE as problem:
-        reason = " ".join(str(problem).split())[:300]
         raise InputError(
-            f"MLflow at {uri} does not take the records: {reason}; start it, or set "
+            f"MLflow at {uri} does not take the records: {reason_of(problem)}; start it, or set "
             "MLFLOW_TRACKING_URI to another"
         ) from None
-    click.echo(f"{len(records) - len(unfinished)} records are in {uri}")
+    click.echo(f"{len(records) - len(unfinished)} records are in {without_secrets(uri)}")
     for folder in unfinished:
         print(f"warning: {folder} has not ended; its run stays open", file=sys.stderr)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from segbench.errors import InputError
+from segbench.errors import InputError, without_secrets
 from segbench.tracking.address import HOST, PORT, tracking_uri
 from segbench.workspace import enter_workspace, run_in_group
 
@@ -47,7 +47,7 @@ def ui(port: int, browser: bool | None) -> None:
     enter_workspace()
     uri = tracking_uri(Path.cwd())
     if uri.startswith("http"):
-        click.echo(f"runs are at {uri}")
+        click.echo(f"runs are at {without_secrets(uri)}")
         return
     if not uri.startswith(SERVED):
         raise InputError(

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from segbench.errors import without_secrets
+
 OK: Literal["ok"] = "ok"
 NOTE: Literal["note"] = "note"
 FAIL: Literal["FAIL"] = "FAIL"
@@ -28,12 +30,11 @@ class Finding:
 
     def __str__(self) -> str:
         said = f"{self.found}; {self.way_out}" if self.way_out else self.found
-        return f"{self.state:<5}{self.name:<11}{_without_secrets(' '.join(said.split()))}"
+        line = _without_home(without_secrets(" ".join(said.split())))
+        return f"{self.state:<5}{self.name:<11}{line}"
 
 
-def _without_secrets(text: str) -> str:
-    """Text without passwords and tokens in addresses, and with ~ for the home folder."""
-    text = re.sub(r"(\w://)[^/\s@]*@", r"\1***@", text)
-    text = re.sub(r"(\w://[^\s?]*)\?\S+", r"\1?***", text)
+def _without_home(text: str) -> str:
+    """Text with ~ for the home folder."""
     home = os.path.expanduser("~")  # as it is where a container's user has none
     return re.sub(rf"{re.escape(home)}(?=/|\W|$)", "~", text) if len(home) > 1 else text

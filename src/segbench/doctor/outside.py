@@ -1,5 +1,6 @@
 """What lies outside the repository: MLflow, hubs, downloads, dataset, weights, checkpoints."""
 
+import configparser
 import os
 import sqlite3
 import time
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from segbench.doctor.finding import FAIL, NOTE, OK, Finding
@@ -38,17 +40,41 @@ def mlflow(root: Path) -> list[Finding]:
         return [Finding(OK, "mlflow", f"{uri}, not tried")]
     import requests
 
+    from segbench.tracking.reasons import CREDENTIALS
+
+    # Asked as MLflow asks: /health answers whoever comes.
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_S)
+        answer = requests.get(
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
+            params={"max_results": "1"},
+            timeout=TIMEOUT_S,
+            **_credentials(),
+        )
     except (requests.RequestException, ValueError) as problem:
         return [Finding(NOTE, "mlflow", f"{uri} does not answer ({_reason(problem)})", SYNC)]
     if answer.status_code in (401, 403):
-        way_out = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        return [Finding(NOTE, "mlflow", f"{uri} wants another name or password", way_out)]
+        if "Invalid Host header" in answer.text:
+            way_out = "list this name in the server's --allowed-hosts"
+            return [Finding(NOTE, "mlflow", f"{uri} does not serve under this name", way_out)]
+        said = f"{uri} wants another name or password"
+        return [Finding(NOTE, "mlflow", said, f"set {CREDENTIALS}")]
     if not answer.ok:
         said = f"{uri} answers with status {answer.status_code}"
         return [Finding(NOTE, "mlflow", said, f"look at the server; {SYNC}")]
     return [Finding(OK, "mlflow", f"{uri} answers")]
+
+
+def _credentials() -> dict[str, Any]:
+    """What MLflow sends besides those in the address: of the environment, or of its file."""
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return {"headers": {"Authorization": f"Bearer {token}"}}
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(Path("~/.mlflow/credentials").expanduser())
+    name, password = (
+        os.environ.get(key) or parser.get("mlflow", key.lower(), fallback="") or ""
+        for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    )
+    return {"auth": (name, password)} if name and password else {}
 
 
 def _database(path: Path) -> Finding:

@@ -16,6 +16,8 @@ SHARED_BY_MANY = {
     "gs": "storage.googleapis.com",
     "gdrive": "www.googleapis.com",
 }
+SECRET = {"password", "secret_access_key", "session_token", "account_key", "sas_token", "token"}
+"""Settings of a DVC remote."""
 LINKS = "reflink, copy"
 """DVC's own choice."""
 
@@ -153,14 +155,18 @@ def cache(root: Path) -> list[Finding]:
     return [Finding(OK, "cache", said), _remote(root, settings)]
 
 
-def _settings(root: Path) -> dict[str, dict[str, str]]:
+def _settings(root: Path, *names: str) -> dict[str, dict[str, str]]:
     """DVC's settings of this repository, by section.
+
+    Args:
+        root: of the repository.
+        names: of the files to read; both if there are none.
 
     Raises:
         configparser.Error, UnicodeDecodeError: if a file of them is damaged.
     """
     found: dict[str, dict[str, str]] = {}
-    for name in ("config", "config.local"):
+    for name in names or ("config", "config.local"):
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(root / ".dvc" / name)
         for section in parser.sections():
@@ -177,6 +183,14 @@ def _remote(root: Path, settings: dict[str, dict[str, str]]) -> Finding:
         return Finding(OK, "remote", said)
     url = settings.get(f"remote {name}", {}).get("url", "")
     parts = urlsplit(url)
+    own = _settings(root, "config").get(f"remote {name}", {})
+    if urlsplit(own.get("url", "")).password or SECRET & {*own}:
+        said = f"{name}, {url}: a password of it stands in .dvc/config, which is in git"
+        way_out = (
+            f"take it out and change it; 'dvc remote modify --local {name} password ...' keeps one "
+            "in .dvc/config.local, which is not"
+        )
+        return Finding(NOTE, "remote", said, way_out)
     if not url:
         way_out = f"'dvc remote add -d {name} ADDRESS'"
         return Finding(NOTE, "remote", f"{name} has no address", way_out)

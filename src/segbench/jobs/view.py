@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from segbench.errors import without_secrets
 from segbench.jobs.forecast import LEFT, Forecast
 from segbench.jobs.pipeline import Stage
 from segbench.progress import PERIOD_S, duration
@@ -85,6 +86,7 @@ class View:
 
     def heard(self, stage: Stage, line: str) -> None:
         """A stage said something; called in any thread."""
+        line = without_secrets(line)
         with self._lock:
             self._forecast.heard(stage.name, line, self._clock())
             if LEFT.search(line):
@@ -152,7 +154,7 @@ class View:
         self._finished += 1
 
     def _say(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        self._console.print(without_secrets(line), soft_wrap=True)
         if self._live.is_started:
             self._live.refresh()
 

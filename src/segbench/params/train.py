@@ -156,7 +156,7 @@ class Checkpointing(Section):
     def _name_a_place(cls, url: str | None) -> str | None:
         if url is None:
             return url
-        if re.search(r"://[^@]*:[^@]*@", url) or re.search(r"://.*\?", url):
+        if re.search(r"://[^@]*:[^@]*@", url) or re.search(r"^https?://[^/]*@|://.*\?", url):
             raise ValueError(
                 "holds a password or a signature, which would end up in git; delete it from the "
                 "address and set credentials in the environment"

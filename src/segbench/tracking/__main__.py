@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segbench.errors import leave
 from segbench.tracking.address import tracking_uri
+from segbench.tracking.follower import TOLD
 
 
 def main(stage: int) -> None:
@@ -20,14 +21,11 @@ def main(stage: int) -> None:
     gc.enable()
     uri = tracking_uri(Path.cwd())
     quiet()
-    try:
-        with suppress(*UNREACHABLE):
-            connect(uri)  # the slow part, done before there is anything to follow
-        if folder := sys.stdin.readline().rstrip("\n"):  # empty if the stage has ended
-            follow(Path(folder), uri, stage)
-    except UNREACHABLE as problem:
-        reason = " ".join(str(problem).split())[:300]
-        sys.exit(f"error: MLflow at {uri} does not take the records: {reason}")
+    with suppress(*UNREACHABLE):
+        connect(uri)  # the slow part, done before there is anything to follow
+    # It is empty if the stage has ended.
+    if (folder := sys.stdin.readline().rstrip("\n")) and not follow(Path(folder), uri, stage):
+        sys.exit(TOLD)
     leave()
 
 

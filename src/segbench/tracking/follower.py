@@ -12,6 +12,10 @@ from pathlib import Path
 
 FOLLOW = "SEGBENCH_FOLLOW"
 """Variable that is 'no' where somebody else replays the records, once they are whole."""
+TOLD = 3
+"""Exit status of a follower that has said why MLflow lacks something."""
+LEAVE_S = 1.0
+"""A follower that is told to end takes no longer, unless it hangs."""
 
 
 class Follower:
@@ -36,12 +40,18 @@ class Follower:
             self._process.stdin.close()
 
     def wait(self, max_wait_s: float) -> bool:
-        """Wait up to `max_wait_s` seconds for it, then kill it; whether everything is in MLflow."""
-        try:
-            return self._process.wait(timeout=max_wait_s) == 0
-        except subprocess.TimeoutExpired:
-            self.end()
-            return False
+        """Wait up to `max_wait_s` seconds for it, then kill it.
+
+        Returns:
+            Whether everything is in MLflow, or it has said why not.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=max_wait_s) in (0, TOLD)
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=LEAVE_S) == TOLD
+        self.end()
+        return False
 
     def end(self) -> None:
         """Kill it."""

@@ -15,7 +15,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from segbench.errors import without_secrets
 from segbench.tracking.address import ARTIFACTS, HOST, tracking_uri
+from segbench.tracking.reasons import reason_of
 from segbench.tracking.replay import UNREACHABLE, connect, quiet
 
 # What MLflow's own command sets for the server that it starts.
@@ -153,8 +155,7 @@ def main(port: int, opens: bool) -> None:
         client = connect(uri)
         views = list_views(client.search_experiments())
     except UNREACHABLE as problem:
-        reason = " ".join(str(problem).split())[:300]
-        sys.exit(f"error: MLflow does not open {uri}: {reason}")
+        sys.exit(f"error: MLflow does not open {without_secrets(uri)}: {reason_of(problem)}")
     with warnings.catch_warnings(action="ignore"):  # of libraries that MLflow uses
         from mlflow.server.fastapi_app import app
 

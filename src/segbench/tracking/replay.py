@@ -8,6 +8,7 @@ the growing record) and afterwards (anyone with a record can replay it into thei
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -30,9 +31,12 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
+from segbench.errors import without_secrets
 from segbench.tracking.address import ARTIFACTS
 from segbench.tracking.database import prepare_database
+from segbench.tracking.follower import TOLD
 from segbench.tracking.mlflow_model import log_model
+from segbench.tracking.reasons import reason_of
 from segbench.tracking.records import read_run
 from segbench.tracking.views import COMPARISON_TAG, TAG, made_ms
 
@@ -274,8 +278,10 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
     return [folder for folder in folders if not (folder / "end.json").exists()]
 
 
-def follow(folder: Path, uri: str, stage: int) -> None:
-    """Replay a growing record until it has ended and MLflow has all of it.
+def follow(folder: Path, uri: str, stage: int) -> bool:
+    """Replay a growing record until it has ended; whether MLflow has all of it.
+
+    If MLflow does not take it, that is said once.
 
     Args:
         folder: of the record.
@@ -292,16 +298,22 @@ def follow(folder: Path, uri: str, stage: int) -> None:
             pause = POLL_S
         except UNREACHABLE as problem:
             if not failed and os.getppid() == stage:
-                reason = " ".join(str(problem).split())[:160]
-                print(f"warning: MLflow at {uri} does not answer: {reason}", file=sys.stderr)
+                print(
+                    f"warning: MLflow at {without_secrets(uri)} does not take the run: "
+                    f"{reason_of(problem)}; it is whole in {folder}, and 'segbench sync' brings "
+                    "what MLflow misses",
+                    file=sys.stderr,
+                )
+                signal.signal(signal.SIGTERM, lambda *_: os._exit(TOLD))
             failed = True
             pause = min(2 * pause, LONGEST_PAUSE_S)
             if ended:
-                raise
+                return False
         if os.getppid() != stage:
-            return  # the stage was killed; the record is final
+            return False  # the stage was killed; the record is final
         if not current.done:
             _sleep_until_ended(folder, pause)
+    return True
 
 
 def _sleep_until_ended(folder: Path, seconds: float) -> None:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations
 from fsspec.utils import get_protocol
 
-from segbench.errors import InputError
+from segbench.errors import InputError, without_secrets
 from segbench.files import atomic_file
 
 WAIT_S, WAIT_INTERRUPTED_S = 600.0, 20.0
@@ -241,6 +241,6 @@ def _as_input_error(url: str) -> Iterator[None]:
 
 
 def _reason(problem: Exception) -> str:
-    """An exception in one line, without what signs a request."""
-    text = re.sub(r"\?\S+", "?***", " ".join(str(problem).split()))
+    """An exception in one line, without secrets."""
+    text = without_secrets(" ".join(str(problem).split()))
     return f"{type(problem).__name__}: {text[:160]}"
