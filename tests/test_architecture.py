@@ -17,6 +17,7 @@ FOUNDATIONS = {
     "progress",
     "devices",
     "params",
+    "untrusted",
     "windows",
 }
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}

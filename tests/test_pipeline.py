@@ -35,6 +35,7 @@ OBSERVERS = {
     "report/predictions.py",  # draws
     "stage.py",  # parses paths
     "tracking",  # watches, writes down, replays
+    "untrusted",  # refuses
     "watch.py",  # tells whether there is something new to read
     "workspace.py",  # runs DVC
 }

@@ -1,6 +1,10 @@
-"""A network as an exported program: one file that runs without segbench and without pickle."""
+"""A network as an exported program: one file that runs without segbench.
+
+`torch.export.load` runs what somebody put into such a file; `load_exported` does not.
+"""
 
 import copy
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +15,15 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from segbench.errors import InputError
 from segbench.models.network import STRIDE
+from segbench.untrusted.program import checked_program
+
+MISMADE = (
+    *(RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError),
+    *(SyntaxError, NameError, MemoryError, OverflowError),
+)
+"""What torch raises for a program whose parts do not go together."""
 
 
 class _StaticSame(nn.Module):
@@ -69,9 +81,21 @@ def export_program(network: nn.Module, channels: int) -> ExportedProgram:
 
 
 def load_exported(path: Path) -> nn.Module:
-    """Read an exported program as a module."""
-    with _without_a_known_warning():
-        module: nn.Module = torch.export.load(path).module()
+    """Read an exported program as a module, whoever made it.
+
+    Raises:
+        InputError: for one that is damaged, or holds what a network does not need.
+    """
+    program = io.BytesIO(checked_program(path))
+    try:
+        with _without_a_known_warning():
+            module: nn.Module = torch.export.load(program).module()
+    except MISMADE as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise InputError(
+            f"{path}: torch {torch.__version__} does not read this exported program: {reason}; "
+            "ask for the run's weights.safetensors, or have it exported anew"
+        ) from None
     return module
 
 

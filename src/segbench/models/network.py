@@ -3,7 +3,7 @@
 import json
 import warnings
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +14,16 @@ from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEnc
 from torch import Tensor, nn
 
 from segbench.errors import InputError
+from segbench.models.blueprint import Blueprint as Blueprint
+from segbench.models.blueprint import bounded_memory, read_blueprint
 from segbench.models.catalogue import LIBRARY, PUBLISHED
 from segbench.models.pretrained import ask_hub, load_encoder_weights
 from segbench.models.published.blocks import PublishedUNet, encoder_with_points
-from segbench.models.scaling import Channels, input_scaling
+from segbench.models.scaling import input_scaling
 from segbench.params.model import Candidate, Model
 
 STRIDE = 32
 """Height and width of a network's input must be multiples of this."""
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """Everything needed to build a network except its weights; stored in the weights file.
-
-    Attributes:
-        architecture, architecture_args, encoder, encoder_args: as in params.yaml.
-        num_outputs: channels of the logits.
-        mean, std: normalisation of pixel values in [0, 255], one value per channel.
-    """
-
-    architecture: str
-    architecture_args: dict[str, Any]
-    encoder: str
-    encoder_args: dict[str, Any]
-    num_outputs: int
-    mean: Channels
-    std: Channels
 
 
 class SegmentationNetwork(nn.Module):
@@ -172,21 +155,29 @@ def save_network(network: SegmentationNetwork, path: Path) -> None:
 
 
 def load_network(path: Path) -> SegmentationNetwork:
-    """Build a network from a weights file that `save_network` wrote.
+    """Build a network from a weights file that `save_network` wrote, whoever made it.
 
     Raises:
-        InputError: if the file is missing, incomplete or of another kind.
+        InputError: if the file is missing, incomplete, of another kind or describes no network of
+            its weights.
     """
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()["blueprint"])
+            text = file.metadata()["blueprint"]
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a complete weights file of segbench ({error})") from None
-    for name in ("mean", "std"):
-        header[name] = tuple(header[name])
-    network = _build(Blueprint(**header), pretrained=False)
-    network.load_state_dict(state)
+    try:
+        blueprint = read_blueprint(text)
+        with bounded_memory(sum(tensor.numel() for tensor in state.values())):
+            network = _build(blueprint, pretrained=False)
+        network.load_state_dict(state)
+    except (InputError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{path}: its description is of no network that segbench builds with its weights: "
+            f"{reason}; fetch the file again, or have the network trained anew"
+        ) from None
     return network
 
 
