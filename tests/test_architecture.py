@@ -23,7 +23,9 @@ FOUNDATIONS = {
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
-    **dict.fromkeys(["datasets", "models", "metrics", "tracking", "report"], frozenset()),
+    **dict.fromkeys(["datasets", "models", "metrics", "report"], frozenset()),
+    "serving": {"datasets.image_files", "evaluation.masks"},
+    "tracking": {"serving.bundle"},
     "splits": {"datasets", "report"},
     "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},

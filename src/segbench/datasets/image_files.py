@@ -5,6 +5,7 @@ import io
 import re
 import stat
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,7 @@ def open_file(
     page: int | None,
     turn: bool = True,
     fast: bool = False,
+    formats: Sequence[str] | None = None,
 ) -> Opened:
     """Decode an image file.
 
@@ -94,13 +96,15 @@ def open_file(
         page: of a file that holds several images; None: it must hold one.
         turn: upright, as its EXIF says; else as stored.
         fast: decode a plain image by `decode_plain`, and leave Pillow's undecoded.
+        formats: Pillow's names of those that are read; None: all that can be.
 
     Raises:
         InputError: if it is unreadable, too large, holds several images where one is expected, or
             bands or bits that Pillow would drop.
     """
     try:
-        with open_image(io.BytesIO(data), _formats()) as image:
+        taken = [one for one in _formats() if formats is None or one in formats]
+        with open_image(io.BytesIO(data), taken) as image:
             if page is None:
                 _check_single(image, path)
             else:
@@ -267,6 +271,7 @@ def decode_image(
     value_range: "ValueRange | None",
     page: int | None = None,
     turn: bool = True,
+    formats: Sequence[str] | None = None,
 ) -> ImagePixels:
     """Decode an image file.
 
@@ -278,12 +283,13 @@ def decode_image(
             them.
         page: of a file that holds several images.
         turn: upright, as its EXIF says; else as stored.
+        formats: see `open_file`.
 
     Raises:
         InputError: if it is unreadable, too large, of too many bits or bands, or holds values that
             are not finite.
     """
-    opened = open_file(data, path, megapixels, page, turn, fast=True)
+    opened = open_file(data, path, megapixels, page, turn, fast=True, formats=formats)
     image = opened.image
     if opened.pixels is not None:
         encoded = (CANONICAL_FORMATS[opened.format], data) if opened.whole else None

@@ -1,5 +1,9 @@
-"""Logs an exported program as an MLflow model."""
+"""Logs an evaluated network as an MLflow model: served as images to masks, loaded as a program."""
 
+import base64
+import io
+import json
+import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +14,26 @@ import mlflow
 import numpy as np
 import yaml
 from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType, ColSpec
+from PIL import Image
 
 from segbench.tracking.records import ModelFile
 
+NETWORK, SCRIPT, CODE, DATA = "model.onnx", "model.py", "code", "data.json"
+"""Of a served model; `DATA` says how images are read and masks are stored."""
+REQUIRED = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pillow")
+"""What a served model needs."""
+SERVED = {"images": 32, "threads": 0}
+"""Most images in a request, and threads that an image is predicted on (0: all cores)."""
+
 
 def log_model(model: ModelFile, program: Path, run_id: str, name: str) -> None:
-    """Log a run's exported program in the active experiment.
+    """Log a run's network in the active experiment.
+
+    It has the flavour `pytorch`, the exported program, for whoever goes on in torch. Where the same
+    network lies beside it as ONNX, MLflow serves that, see `serving`; in records of earlier
+    versions it does not, and the program itself is served, from bytes to logits.
 
     Args:
         model: its signature.
@@ -24,13 +41,16 @@ def log_model(model: ModelFile, program: Path, run_id: str, name: str) -> None:
         run_id: MLflow's id of the run.
         name: of the model, by which a list of models is read.
     """
+    network = program.with_name(NETWORK)
     Model.log(
         artifact_path=None,
         name=name,
-        flavor=SimpleNamespace(save_model=_save_exported),
+        flavor=SimpleNamespace(save_model=save_served if network.exists() else _save_exported),
         run_id=run_id,
-        signature=_signature(model),
+        signature=served_signature() if network.exists() else _signature(model),
         program=program,
+        network=network,
+        validate_serving_input=False,  # it would be loaded here
     )
 
 
@@ -41,26 +61,23 @@ def _signature(model: ModelFile) -> ModelSignature:
     return ModelSignature(Schema([images]), Schema([logits]))
 
 
+def served_signature() -> ModelSignature:
+    """A list of images of any form, a list of answers, and in which form these are."""
+    images, answers = Schema([ColSpec(AnyType())]), Schema([ColSpec(AnyType())])
+    output = ParamSpec("output", DataType.string, "png")
+    signature = ModelSignature(images, answers, ParamSchema([output]))
+    # The model gets the list in a request as it is, and checks it.
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
 def _save_exported(
     path: str, mlflow_model: Model, signature: ModelSignature, program: Path, **_: Any
 ) -> None:
-    """Write an MLflow model around an exported program.
-
-    `mlflow.pytorch.save_model` would export again and fix height and width to those of its example;
-    this writes the layout that `mlflow.pytorch.load_model` reads.
-    """
+    """Write an MLflow model around an exported program."""
     root = Path(path)
-    (root / "data").mkdir(parents=True)
-    (root / "data" / "model.pt2").write_bytes(program.read_bytes())
-    needs = [f"{name}=={version(name)}" for name in ("mlflow", "torch", "numpy", "pandas")]
-    (root / "requirements.txt").write_text("\n".join(needs) + "\n")
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    environment = {"python": python, "dependencies": ["-r requirements.txt"]}
-    (root / "python_env.yaml").write_text(yaml.safe_dump(environment))
-    mlflow_model.signature = signature
-    mlflow_model.add_flavor(
-        "pytorch", model_data="data", pytorch_version=version("torch"), code=None
-    )
+    _add_program(root, mlflow_model, program)
+    _write_environment(root, ("mlflow", "torch", "numpy", "pandas"))
     mlflow.pyfunc.add_to_model(
         mlflow_model,
         loader_module="mlflow.pytorch",
@@ -68,4 +85,80 @@ def _save_exported(
         python_env="python_env.yaml",
         model_config={"device": None},
     )
+    _finish(root, mlflow_model, signature)
+
+
+def save_served(
+    path: str,
+    mlflow_model: Model,
+    signature: ModelSignature,
+    program: Path,
+    network: Path,
+    **_: Any,
+) -> None:
+    """Write an MLflow model that is served from code, without pickle, torch and segbench.
+
+    `mlflow.pyfunc.save_model` would load it first; this writes the layout that it writes.
+    """
+    from segbench.serving.bundle import data_format, write_code
+
+    root = Path(path)
+    _add_program(root, mlflow_model, program)
+    shutil.copyfile(network, root / NETWORK)
+    (root / DATA).write_text(json.dumps(data_format(network), indent=2) + "\n")
+    write_code(root / SCRIPT, root / CODE)
+    _write_environment(root, REQUIRED)
+    mlflow.pyfunc.add_to_model(
+        mlflow_model,
+        loader_module="mlflow.pyfunc.loaders.code_model",
+        code=CODE,
+        python_env="python_env.yaml",
+        model_config=SERVED,
+        model_code_path=SCRIPT,
+        artifacts={
+            "network": {"path": NETWORK, "uri": NETWORK},
+            "data": {"path": DATA, "uri": DATA},
+        },
+    )
+    _write_example(root, mlflow_model)
+    _finish(root, mlflow_model, signature)
+
+
+def _add_program(root: Path, mlflow_model: Model, program: Path) -> None:
+    """Add the flavour `pytorch`.
+
+    `mlflow.pytorch.save_model` would export again and fix height and width to those of its example;
+    this writes the layout that `mlflow.pytorch.load_model` reads.
+    """
+    (root / "data").mkdir(parents=True)
+    shutil.copyfile(program, root / "data" / "model.pt2")
+    mlflow_model.add_flavor(
+        "pytorch", model_data="data", pytorch_version=version("torch"), code=None
+    )
+
+
+def _write_environment(root: Path, packages: tuple[str, ...]) -> None:
+    needs = [f"{name}=={version(name)}" for name in packages]
+    (root / "requirements.txt").write_text("\n".join(needs) + "\n")
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    environment = {"python": python, "dependencies": ["-r requirements.txt"]}
+    (root / "python_env.yaml").write_text(yaml.safe_dump(environment))
+
+
+def _write_example(root: Path, mlflow_model: Model) -> None:
+    """Write a request that MLflow's pages show: a grey image of 64x48."""
+    file = io.BytesIO()
+    Image.new("L", (64, 48), 128).save(file, "PNG")
+    images = [base64.b64encode(file.getvalue()).decode()]
+    (root / "input_example.json").write_text(json.dumps(images))
+    (root / "serving_input_example.json").write_text(json.dumps({"inputs": images}, indent=2))
+    mlflow_model.saved_input_example_info = {
+        "artifact_path": "input_example.json",
+        "serving_input_path": "serving_input_example.json",
+        "type": "json_object",
+    }
+
+
+def _finish(root: Path, mlflow_model: Model, signature: ModelSignature) -> None:
+    mlflow_model.signature = signature
     mlflow_model.save(str(root / "MLmodel"))

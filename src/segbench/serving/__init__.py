@@ -1,0 +1,1 @@
+"""A model as `mlflow models serve` calls it."""

@@ -1,0 +1,94 @@
+"""The code of a served model: a script and the modules that it imports, as a package of its own."""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).parents[1]
+SCRIPT = SOURCE / "serving" / "script.py"
+PACKAGE = SOURCE.name
+IMPORT = re.compile(rf"^( *(?:from|import) ){PACKAGE}\b", re.MULTILINE)
+
+
+def write_code(script: Path, folder: Path) -> None:
+    """Write the script of a served model, and the modules of the library that it imports.
+
+    They form a package named by its content: models of several versions load side by side in one
+    process, and none of them takes the place of an installed library.
+
+    Args:
+        script: is written.
+        folder: that will be on Python's path; receives the package.
+    """
+    modules = {path.relative_to(SOURCE): path.read_text() for path in _closure()}
+    content = "".join(f"{path}\n{text}" for path, text in sorted(modules.items()))
+    name = f"{PACKAGE}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    for path, text in modules.items():
+        target = folder / name / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_renamed(text, name))
+    script.write_text(_renamed(SCRIPT.read_text(), name))
+
+
+def data_format(network: Path) -> dict[str, Any]:
+    """How a served model reads images and stores masks.
+
+    Args:
+        network: an ONNX file that `delivery.onnx` wrote.
+
+    Returns:
+        JSON: `megapixels` of an image at most; `bands`, `value_range` and `turn` of images; for
+        each class id what stands in a mask's file (`values`), the colours of that (`palette`, or
+        null), and whether it is its alpha channel (`alpha`).
+    """
+    about = read_about(network)
+    return {
+        "megapixels": 100.0,
+        "bands": None,
+        "value_range": None,
+        "turn": True,
+        "values": list(range(len(about["classes"]))),
+        "palette": None,
+        "alpha": False,
+    }
+
+
+def read_about(network: Path) -> dict[str, Any]:
+    """What an ONNX file of `delivery.onnx` says of itself; nothing of it is run."""
+    import onnx  # here, as only evaluated networks have one
+
+    file = onnx.load_model(network, load_external_data=False)
+    (text,) = (entry.value for entry in file.metadata_props if entry.key == PACKAGE)
+    about: dict[str, Any] = json.loads(text)
+    return about
+
+
+def _renamed(text: str, name: str) -> str:
+    return IMPORT.sub(rf"\g<1>{name}", text)
+
+
+def _closure() -> set[Path]:
+    """Files of the library that the script imports, directly or not, with those of their packages.
+
+    What is imported for type checkers alone, behind `if TYPE_CHECKING`, is not needed.
+    """
+    found: set[Path] = set()
+    waiting = {SCRIPT}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        inits = {folder / "__init__.py" for folder in path.parents if SOURCE in folder.parents}
+        waiting |= ({*_imported(path), *inits, SOURCE / "__init__.py"}) - found
+    return found - {SCRIPT}
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
+            assert node.module is not None
+            yield SOURCE.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
