@@ -24,6 +24,7 @@ Examples:
   segbench plan                what would run, for how long
   segbench repro               run it, print the leaderboard
   segbench recipe best-cvc     run a recipe in a copy of the repository
+  segbench predict --model champion --images new --out masks
   segbench verdict runs/a runs/b    which encoder is best over both
   segbench doctor              is everything there that a run needs
   segbench ui                  look at curves and pictures in a browser

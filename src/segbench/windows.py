@@ -1,6 +1,6 @@
 """Windows: what large images are cut into before resizing, and how their logits are stitched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.images import IGNORE, Pixels, count_values, resize_mask
+from segbench.images import IGNORE, Pixels, count_values, fit_image, resize_mask
 
 if TYPE_CHECKING:  # a served model takes this module along without params
     from segbench.params.augment import Patches
@@ -25,6 +25,14 @@ class Window:
     left: int
     height: int
     width: int
+
+    def of(self, pixels: Pixels) -> Pixels:
+        """This part of an image (H, W, C) or a mask (H, W)."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def resized(self, image: Pixels, height: int, width: int) -> Pixels:
+        """This part of an image (H, W, C) or (H, W) as networks see it: (height, width, C)."""
+        return fit_image(self.of(image), height, width).reshape(height, width, -1)
 
 
 def tile_windows(width: int, height: int, patches: "Patches | None", id: str) -> list[Window]:
@@ -78,17 +86,34 @@ def blend(windows: Sequence[Logits], places: Sequence[tuple[int, int]]) -> Logit
     Returns:
         (C, H', W') of the image.
     """
-    channels, height, width = windows[0].shape
-    size = (max(top for top, _ in places) + height, max(left for _, left in places) + width)
-    weight = np.outer(_from_edge(height), _from_edge(width))
-    total = np.zeros((channels, *size), np.float32)
-    weights = np.zeros(size, np.float32)
+    return np.concatenate([*blend_bands(windows, places)], axis=1)
+
+
+def blend_bands(windows: Iterable[Logits], places: Sequence[tuple[int, int]]) -> Iterator[Logits]:
+    """The same in bands (C, some rows, W') from the top down, of which one is held at a time.
+
+    Args:
+        windows: as of `blend`, row by row from the top.
+        places: likewise.
+    """
+    at = 0
+    weight: Logits = np.zeros((0, 0), np.float32)
+    total, weights = weight[None], weight
     for (top, left), window in zip(places, windows, strict=True):
-        place = (slice(top, top + height), slice(left, left + width))
-        total[:, *place] += weight * window
-        weights[place] += weight
-    total /= weights
-    return total
+        channels, height, width = window.shape
+        if not weight.size:
+            weight = np.outer(_from_edge(height), _from_edge(width))
+            whole = max(left for _, left in places) + width
+            total = np.zeros((channels, height, whole), np.float32)
+            weights = np.zeros((height, whole), np.float32)
+        if done := top - at:  # rows to which nothing is added any more
+            yield total[:, :done] / weights[:done]
+            total = np.concatenate([total[:, done:], np.zeros_like(total[:, :done])], axis=1)
+            weights = np.concatenate([weights[done:], np.zeros_like(weights[:done])])
+            at = top
+        total[:, :, left : left + width] += weight * window
+        weights[:, left : left + width] += weight
+    yield total / weights
 
 
 def _from_edge(size: int) -> Logits:
@@ -112,8 +137,7 @@ def pixels_kept(
     """
     before, after = np.zeros(IGNORE + 1, np.int64), np.zeros(IGNORE + 1, np.int64)
     for window in windows:
-        down, right = window.top + window.height, window.left + window.width
-        part = mask[window.top : down, window.left : right]
+        part = window.of(mask)
         before += count_values(part)
         small = resize_mask(np.ascontiguousarray(part), height, width)
         after += count_values(small)

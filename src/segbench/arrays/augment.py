@@ -22,7 +22,7 @@ from segbench.arrays.transforms import (
 from segbench.datasets.canonical import read_info, read_samples
 from segbench.errors import InputError
 from segbench.files import atomic_file, atomic_folder
-from segbench.images import Pixels, read_pixels, resize, with_channels
+from segbench.images import Pixels, read_pixels, resize_mask, with_channels
 from segbench.labels import LabelScheme
 from segbench.parallel import thread_map
 from segbench.params.augment import Augment
@@ -246,10 +246,8 @@ def _cut(rows: pd.DataFrame, windows: Windows, params: Augment) -> pd.DataFrame:
 def _resized_window(
     image: Pixels, mask: Pixels, window: Window, params: Augment
 ) -> tuple[Pixels, Pixels]:
-    down, right = window.top + window.height, window.left + window.width
-    part = (slice(window.top, down), slice(window.left, right))
-    small, truth = resize(image[part], mask[part], params.height, params.width)
-    return small.reshape(params.height, params.width, -1), truth
+    size = (params.height, params.width)
+    return window.resized(image, *size), resize_mask(window.of(mask), *size)
 
 
 def _write_preview(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ class DatasetInfo:
             images; None: not known.
         has_spacings: each image has one of its own, see `read_spacings`.
         background: class id of what is no object; None: every class is one.
+        palette: of the masks' files, where they are stored by palette index; empty: they are not.
     """
 
     name: str
@@ -48,6 +50,7 @@ class DatasetInfo:
     spacing: tuple[float, float] | None = None
     background: int | None = 0
     has_spacings: bool = False
+    palette: Palette = ()
 
     @property
     def unit(self) -> str:
@@ -179,7 +182,9 @@ def read_thumbnails(folder: Path) -> Pixels:
 def read_info(folder: Path) -> DatasetInfo:
     """Read dataset.json of a canonical folder."""
     fields = json.loads((folder / "dataset.json").read_text())
-    lists = {name: tuple(fields[name]) for name in ("classes", "foreground", "colours")}
+    names = ("classes", "foreground", "colours")
+    lists: dict[str, tuple[Any, ...]] = {name: tuple(fields[name]) for name in names}
     if spacing := fields.get("spacing"):
         lists["spacing"] = tuple(spacing)
+    lists["palette"] = tuple(tuple(one) for one in fields.get("palette", ()))
     return DatasetInfo(**{**fields, **lists})

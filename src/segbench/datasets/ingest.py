@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -140,6 +140,7 @@ def ingest(
                 [["file"], *([plain_text(name)] for name in unmatched)]
             )
         _check_whole(done, info, lacks_classes)
+        info = replace(info, palette=done.palettes.shown())
         (partial / "dataset.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
         measures = read_table(partial / "measures.csv")
     number = len(done.ids)

@@ -34,6 +34,11 @@ class Palettes:
                     "dataset.mask.colours, or save the class ids as grey values"
                 )
 
+    def shown(self) -> Palette:
+        """What each index shows, if it is more than that 0 is black, as in any grey file."""
+        found = tuple((index, code, id) for index, (code, id, _) in sorted(self._seen.items()))
+        return found if len(found) > 1 else ()
+
     def check(self, name: str) -> None:
         """Raise InputError if the darkest colour is not the background's.
 

@@ -121,10 +121,22 @@ def _read_pair(pair: Pair, reading: Reading) -> list[Sample]:
 
 
 def _read_image(pair: Pair, reading: Reading) -> ImagePixels:
-    megapixels, value_range = reading.limits.megapixels, reading.value_range
-    if reading.bands:
-        return read_bands(pair.image, reading.bands, megapixels, value_range, reading.turn)
-    return read_image(pair.image, megapixels, value_range, pair.page, reading.turn)
+    how = (reading.limits.megapixels, reading.bands, reading.value_range, reading.turn)
+    return read_any_image(pair.image, *how, pair.page)
+
+
+def read_any_image(
+    path: Path,
+    megapixels: float,
+    bands: Sequence[int] | None,
+    value_range: ValueRange | None,
+    turn: bool,
+    page: int | None = None,
+) -> ImagePixels:
+    """Read an image as a dataset says, see `Reading`; InputError if it cannot be used."""
+    if bands:
+        return read_bands(path, bands, megapixels, value_range, turn)
+    return read_image(path, megapixels, value_range, page, turn)
 
 
 def _read_mask(pair: Pair, reading: Reading, path: Path) -> MaskPixels:

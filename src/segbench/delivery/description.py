@@ -24,6 +24,7 @@ KEY = "segbench"
 """Of the description among the metadata of an ONNX file, and of OpenVINO's `model_info`."""
 
 Text = Annotated[str, StringConstraints(max_length=2000)]
+Fact = Annotated[str, StringConstraints(max_length=10_000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -75,6 +76,9 @@ class Description(BaseModel):
     weights_sha256: Sha256
     run: Name
     scores: Annotated[dict[Name, Finite], Field(max_length=1000)]
+    data: Annotated[dict[Name, Fact], Field(max_length=600)] = {}
+    """How its images are read and its masks stored, see `formats.data_facts`; empty: images of 8
+    bits, and masks of class ids."""
     segbench: Name
     """The version that delivered it."""
 

@@ -31,7 +31,11 @@ class Draft:
     @classmethod
     def of(cls, prediction: Prediction, height: int, width: int) -> Self:
         """The draft of a prediction of an image whose own size is (height, width)."""
-        probs_u8, pred_mask = prediction.probs_u8, prediction.pred_mask
+        return cls.of_parts(prediction.probs_u8, prediction.pred_mask, height, width)
+
+    @classmethod
+    def of_parts(cls, probs_u8: Pixels, pred_mask: Pixels, height: int, width: int) -> Self:
+        """The same of what a network says: probabilities (C, H, W) and class ids (H, W)."""
         if len(probs_u8) == 1:
             return cls(pred_mask, probs_u8, None)
         resized = (height, width) != pred_mask.shape

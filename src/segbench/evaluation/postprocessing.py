@@ -45,6 +45,15 @@ def large_mask_by(
     return remove_components(pred, rule, pred.size / draft.pred_mask.size, background)
 
 
+def own_mask_by(
+    rule: MaskRule, draft: Draft, size: tuple[int, int], background: int | None
+) -> Pixels:
+    """Class ids of an image at its own size (height, width), whatever the network's is."""
+    if size == draft.pred_mask.shape:
+        return mask_by(rule, draft, background)
+    return large_mask_by(rule, draft, size, background)
+
+
 Choice = tuple[float, MaskRule]
 """Mean dice per image on validation, and the rule that reached it."""
 

@@ -119,24 +119,40 @@ def predict(
     stitched = StitchedImages(split)
     ids, heap = enumerate(map(str, stitched.samples["id"])), _Heap()
     for logits, truth in _stitched_logits(network, split, stitched, batch_size, device):
-        # Several classes are faster one image after another, which a core's cache holds.
-        one_by_one = logits.shape[1] > 1 and logits.device.type == "cpu"
-        size = 1 if one_by_one else len(logits)
-        for own, own_truth in zip(torch.split(logits, size), torch.split(truth, size), strict=True):
-            planes = to_planes(own)
-            probs = to_probs(planes)
-            if one_by_one:
-                pred_masks = most_probable(planes[0].numpy())[None]
-            else:
-                pred_masks = predict_classes(own, threshold).cpu().numpy()
+        rest = truth
+        for probs, probs_u8s, pred_masks in probabilities(logits, threshold):
+            own_truth, rest = rest[: len(probs)], rest[len(probs) :]
             soft = soft_sums(probs, own_truth, class_ids)
-            parts = (part.cpu().numpy() for part in (to_probs_u8(probs), own_truth, soft))
-            for probs_u8, mask, sums, pred in zip(*parts, pred_masks, strict=True):
+            parts = (part.cpu().numpy() for part in (own_truth, soft))
+            for probs_u8, pred, mask, sums in zip(probs_u8s, pred_masks, *parts, strict=True):
                 done, id = next(ids)
                 if done % LOOK_EVERY == LOOK_EVERY - 1:
                     heap.look()
                 read, spacing = partial(truths.read, id), truths.spacing(id)
                 yield Prediction(id, probs_u8, pred, mask, sums, read, spacing)
+
+
+def probabilities(logits: Tensor, threshold: float) -> Iterator[tuple[Tensor, Pixels, Pixels]]:
+    """What logits (N, C, H, W) of images say, a few images at a time, in order.
+
+    Args:
+        logits: on any device.
+        threshold: minimum foreground probability, where C is 1.
+
+    Yields:
+        Of n images: probabilities (n, C, H, W) on the device, see `on_device.to_probs`; the same as
+        bytes on the CPU, see `on_device.to_probs_u8`; and class ids (n, H, W).
+    """
+    # Several classes are faster one image after another, which a core's cache holds.
+    one_by_one = logits.shape[1] > 1 and logits.device.type == "cpu"
+    for own in torch.split(logits, 1 if one_by_one else len(logits)):
+        planes = to_planes(own)
+        probs = to_probs(planes)
+        if one_by_one:
+            pred_masks = most_probable(planes[0].numpy())[None]
+        else:
+            pred_masks = predict_classes(own, threshold).cpu().numpy()
+        yield probs, to_probs_u8(probs).cpu().numpy(), pred_masks
 
 
 def _stitched_logits(

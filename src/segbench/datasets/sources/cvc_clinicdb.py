@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
-from segbench.datasets.mask_values import by_threshold
+from segbench.datasets.mask_values import MaskEncoding, by_threshold
 from segbench.datasets.pairs import Pair, files_of, find_pairs
 from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
@@ -76,12 +76,17 @@ def info(params: Published) -> DatasetInfo:
     return INFO
 
 
+def encoding(params: Published) -> MaskEncoding:
+    """How its masks are stored."""
+    return by_threshold(EDGE_THRESHOLD)
+
+
 def readers(params: Published) -> list[SampleReader]:
     """Readers of the frames."""
     found = find_pairs(files_of(params, ARCHIVES), "**/Original/{id}.*", "**/Ground Truth/{id}.*")
     split = published_split()
     pairs = [_named(pair, split) for pair in found]
-    return read_pairs(pairs, Reading(by_threshold(EDGE_THRESHOLD), params.limits))
+    return read_pairs(pairs, Reading(encoding(params), params.limits))
 
 
 def _named(pair: Pair, split: dict[int, str]) -> Pair:

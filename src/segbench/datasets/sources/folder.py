@@ -137,6 +137,14 @@ def file_name(id: str) -> str:
 
 
 def _encoding(params: Folder, folder: Path) -> MaskEncoding | Instances:
+    table = params.mask.instances if isinstance(params.mask, MaskInstances) else "any"
+    if isinstance(table, InstanceTable):
+        return read_instance_table(table, folder, params.classes)
+    return encoding(params) or Instances("", {})
+
+
+def encoding(params: Folder) -> MaskEncoding | None:
+    """How its masks are stored; None where their values are numbers of objects."""
     if isinstance(params.mask, MaskThreshold):
         return by_threshold(params.mask.threshold, params.mask.invert)
     if isinstance(params.mask, MaskAlpha):
@@ -145,9 +153,7 @@ def _encoding(params: Folder, folder: Path) -> MaskEncoding | Instances:
         return by_values(params.mask.values)
     if isinstance(params.mask, MaskColours):
         return by_colours(params.mask.colours)
-    if params.mask.instances == "any":
-        return Instances("", {})
-    return read_instance_table(params.mask.instances, folder, params.classes)
+    return None
 
 
 def _labels(kind: str, label: Label | None, ids: list[str], folder: Path) -> dict[str, str]:

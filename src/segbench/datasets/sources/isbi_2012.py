@@ -12,7 +12,7 @@ from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
 from segbench.datasets.image_files import UNREADABLE, read_bytes
 from segbench.datasets.mask_files import MaskFile
-from segbench.datasets.mask_values import by_threshold
+from segbench.datasets.mask_values import MaskEncoding, by_threshold
 from segbench.datasets.pairs import Pair, files_of, find_pairs
 from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
@@ -53,6 +53,11 @@ def info(params: Isbi2012) -> DatasetInfo:
     return INFO
 
 
+def encoding(params: Isbi2012) -> MaskEncoding:
+    """How its masks are stored."""
+    return by_threshold(THRESHOLD, invert=True)
+
+
 def readers(params: Isbi2012) -> list[SampleReader]:
     """Readers of the slices, from the challenge's stacks or from single files."""
     folder = files_of(params, ARCHIVES)
@@ -69,7 +74,7 @@ def readers(params: Isbi2012) -> list[SampleReader]:
         )
     there = {int(pair.id) for pair in found}
     pairs = [_named(pair, there, params.slices_per_block) for pair in found]
-    return read_pairs(pairs, Reading(by_threshold(THRESHOLD, invert=True), params.limits))
+    return read_pairs(pairs, Reading(encoding(params), params.limits))
 
 
 def _pages(images: Path) -> list[Pair]:

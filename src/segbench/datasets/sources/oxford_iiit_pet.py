@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segbench.datasets.canonical import DatasetInfo, SampleReader
 from segbench.datasets.fetching import Archive
-from segbench.datasets.mask_values import by_values
+from segbench.datasets.mask_values import MaskEncoding, by_values
 from segbench.datasets.pairs import Pair, files_of, find_pairs
 from segbench.datasets.reading import Reading, read_pairs
 from segbench.errors import InputError
@@ -55,6 +55,12 @@ def info(params: OxfordIIITPet) -> DatasetInfo:
     )
 
 
+def encoding(params: OxfordIIITPet) -> MaskEncoding:
+    """How its masks are stored."""
+    border = 2 if params.border is None else BORDER_CLASS[params.border]
+    return by_values({BACKGROUND: 0, PET: 1, BORDER: border})
+
+
 def readers(params: OxfordIIITPet) -> list[SampleReader]:
     """Readers of the listed photographs, or all where the lists are not there."""
     folder = files_of(params, ARCHIVES)
@@ -62,10 +68,8 @@ def readers(params: OxfordIIITPet) -> list[SampleReader]:
     split_of = _read_lists(folder)
     if split_of:
         pairs = [pair for pair in pairs if pair.id in split_of]
-    border = 2 if params.border is None else BORDER_CLASS[params.border]
-    encoding = by_values({BACKGROUND: 0, PET: 1, BORDER: border})
     named = [_named(pair, split_of) for pair in pairs]
-    return read_pairs(named, Reading(encoding, params.limits))
+    return read_pairs(named, Reading(encoding(params), params.limits))
 
 
 def _read_lists(folder: Path) -> dict[str, str]:
