@@ -27,7 +27,8 @@ def sync(folders: tuple[Path, ...]) -> None:
     """Send MLflow the runs that it has missed.
 
     Every run has a record on disk, which DVC carries between clones. All records below each FOLDER
-    are replayed; a second time adds nothing.
+    are replayed; a second time adds nothing. A record that holds what segbench does not write is
+    refused whole, in a line, and the others are sent (exit status 1).
     """
     for folder in folders:
         if not folder.is_dir():
@@ -40,20 +41,26 @@ def sync(folders: tuple[Path, ...]) -> None:
     if not records:
         click.echo("no records found; 'segbench repro' writes them, 'dvc pull' brings them")
         return
+    from segbench.tracking.inspection import sound_records
     from segbench.tracking.reasons import reason_of
     from segbench.tracking.replay import UNREACHABLE, quiet, replay
 
     quiet()
+    sound, refused = sound_records(records)
+    for line in refused:
+        print(f"error: {line}", file=sys.stderr)
     try:
-        unfinished = replay(records, uri)
+        unfinished = replay(sound, uri)
     except UNREACHABLE as problem:
         raise InputError(
             f"MLflow at {uri} does not take the records: {reason_of(problem)}; start it, or set "
             "MLFLOW_TRACKING_URI to another"
         ) from None
-    click.echo(f"{len(records) - len(unfinished)} records are in {without_secrets(uri)}")
+    click.echo(f"{len(sound) - len(unfinished)} records are in {without_secrets(uri)}")
     for folder in unfinished:
         print(f"warning: {folder} has not ended; its run stays open", file=sys.stderr)
+    if refused:
+        sys.exit(1)
 
 
 def _records(folders: tuple[Path, ...]) -> list[Path]:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from segbench.files import atomic_file, atomic_folder
+from segbench.tracking.bounds import check_run
 from segbench.tracking.follower import ready, wanted
 
 
@@ -155,12 +156,18 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Read run.json."""
+    """Read run.json, whoever wrote it.
+
+    Raises:
+        InputError: for one with something in it that no record has.
+    """
     fields = json.loads((folder / "run.json").read_text())
     fields.setdefault("stage", fields.pop("part", None))  # its name in older records
     inputs = [DatasetInput(**item) for item in fields.pop("inputs")]
     model = fields.pop("model")
-    return Run(**fields, inputs=inputs, model=ModelFile(**model) if model else None)
+    run = Run(**fields, inputs=inputs, model=ModelFile(**model) if model else None)
+    check_run(run)
+    return run
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
