@@ -24,13 +24,13 @@ LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "report"], frozenset()),
-    "serving": {"datasets.image_files", "evaluation.masks"},
+    "serving": {"datasets.image_files", "evaluation.masks", "delivery.formats"},
     "tracking": {"serving.bundle"},
     "splits": {"datasets", "report"},
     "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
-    "evaluation": LEARNING | {"datasets"},
+    "evaluation": LEARNING | {"datasets", "delivery.description", "delivery.onnx"},
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
     "delivery": LEARNING | {"datasets", "evaluation", "comparison"},
 }

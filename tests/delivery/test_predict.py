@@ -52,8 +52,7 @@ def finish(tree: dict[str, Any], folder: Path) -> Layout:
     shutil.move(folder / "one/train", layout.trained / RUN)
     shutil.move(folder / "one/run.json", layout.runs / f"{RUN}.json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "export_network", lambda network, channels, path: path.touch())
-        patch.setattr(evaluation, "_check_export", lambda *_: None)
+        patch.setattr(evaluation, "export", lambda *_: None)
         evaluate(
             *(params, layout.trained / RUN, layout.runs / f"{RUN}.json", folder / "dataset"),
             *(layout.arrays, 0, layout.evaluations / RUN, layout.metrics / f"{RUN}.json"),

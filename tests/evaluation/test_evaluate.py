@@ -91,7 +91,9 @@ def leave_untrained(params: Params, folder: Path) -> tuple[Path, Path]:
     write_record(folder / "record")
     save_network(network, folder / "weights.safetensors")
     run = folder / "run.json"
-    content = {"rollbacks": 0, "weights_sha256": sha256_of(folder / "weights.safetensors")}
+    weights_sha256 = sha256_of(folder / "weights.safetensors")
+    origin = {"source": "from scratch"}
+    content = {"rollbacks": 0, "weights_sha256": weights_sha256, "origin": origin}
     run.write_text(json.dumps(content))
     return folder, run
 
@@ -136,8 +138,7 @@ def test_the_rule_is_chosen_on_validation(
     params: Params, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is exported is tested below.
-    monkeypatch.setattr(evaluation, "export_network", lambda network, channels, path: path.touch())
-    monkeypatch.setattr(evaluation, "_check_export", lambda *_: None)
+    monkeypatch.setattr(evaluation, "export", lambda *_: None)
     made = leave_untrained(params, tmp_path / "train")
     evaluate(
         params,

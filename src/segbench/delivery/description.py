@@ -1,6 +1,7 @@
 """What a delivered model says of itself: all that a stranger needs to call it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,13 +16,20 @@ from pydantic import (
     model_validator,
 )
 
+from segbench.datasets.canonical import DatasetInfo
 from segbench.errors import InputError
 from segbench.evaluation.masks import MaskRule
 from segbench.labels import IGNORE, LabelScheme
 from segbench.params.augment import Multiple32, Patches
+from segbench.params.datasets import marks_objects
 
 KEY = "segbench"
 """Of the description among the metadata of an ONNX file, and of OpenVINO's `model_info`."""
+
+PREFIX = "dataset."
+"""Of the params of a dataset in a record."""
+PALETTE = "palette"
+Facts = Mapping[str, str]
 
 Text = Annotated[str, StringConstraints(max_length=2000)]
 Fact = Annotated[str, StringConstraints(max_length=10_000)]
@@ -70,14 +78,15 @@ class Description(BaseModel):
     """Logits are averaged over an image and its three mirror images, inside the graph."""
     dataset: Name
     dataset_digest: Sha256
-    split_digest: Sha256
+    split_digest: Sha256 | None
+    """Of reports/split.csv; null: as evaluation writes it, which knows its own fold alone."""
     licence: Text
     citation: Text
     weights_sha256: Sha256
     run: Name
     scores: Annotated[dict[Name, Finite], Field(max_length=1000)]
     data: Annotated[dict[Name, Fact], Field(max_length=600)] = {}
-    """How its images are read and its masks stored, see `formats.data_facts`; empty: images of 8
+    """How its images are read and its masks stored, see `data_facts`; empty: images of 8
     bits, and masks of class ids."""
     segbench: Name
     """The version that delivered it."""
@@ -106,6 +115,31 @@ class Description(BaseModel):
     def to_json(self) -> str:
         """As it stands in the file."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+
+
+def data_facts(record: Facts, info: DatasetInfo) -> dict[str, str]:
+    """What `formats.DataFormat.of` needs of a training, without any path.
+
+    Args:
+        record: the params of its record, see `tracking.records.flatten`.
+        info: of its dataset.
+    """
+    wanted = ("name", "exif", "task", "border", "bands", "value_range", "background")
+    sections = ("mask.", "limits.megapixels", "value_range")
+    facts = {
+        key: value
+        for key, value in record.items()
+        if (name := key.removeprefix(PREFIX)) != key
+        and (name in wanted or name.startswith(sections))
+        and not name.startswith("mask.instances.")
+    }
+    if f"{PREFIX}mask.instances.table" in record:
+        facts[f"{PREFIX}mask.instances"] = "any"
+    if marks_objects(record.get(f"{PREFIX}masks", "")):
+        facts[f"{PREFIX}masks"] = "{id}_{class}"
+    if info.palette:
+        facts[PALETTE] = json.dumps(info.palette)
+    return facts
 
 
 def parse_description(text: str, path: Path) -> Description:

@@ -4,7 +4,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,50 +14,23 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from segbench.datasets.canonical import DatasetInfo
 from segbench.datasets.download import source_of
 from segbench.datasets.mask_values import MaskEncoding
 from segbench.datasets.reading import read_any_image
+from segbench.delivery.description import PALETTE, PREFIX, Facts
+from segbench.delivery.description import data_facts as data_facts
 from segbench.errors import InputError
 from segbench.images import Pixels, encode_mask
 from segbench.params.datasets import Dataset, Folder, SyntheticPolyps, ValueRange, marks_objects
 
-PREFIX = "dataset."
 TEXT = ("name", "exif", "task", "border", "masks")
 """Keys whose value is text; others are JSON."""
 DROPPED = ("group", "stratum", "split", "ignore", "spacing", "foreground")
 """Sections that neither images nor masks are read by."""
-PALETTE = "palette"
 MOST_CHARACTERS = 30_000
 """Of the facts of a dataset together."""
 PLAIN_MEGAPIXELS = 100.0
 """Limit of the images of a model that says nothing of its data."""
-Facts = Mapping[str, str]
-
-
-def data_facts(record: Facts, info: DatasetInfo) -> dict[str, str]:
-    """What `DataFormat.of` needs of a training, without any path.
-
-    Args:
-        record: the params of its record, see `tracking.records.flatten`.
-        info: of its dataset.
-    """
-    wanted = ("name", "exif", "task", "border", "bands", "value_range", "background")
-    sections = ("mask.", "limits.megapixels", "value_range")
-    facts = {
-        key: value
-        for key, value in record.items()
-        if (name := key.removeprefix(PREFIX)) != key
-        and (name in wanted or name.startswith(sections))
-        and not name.startswith("mask.instances.")
-    }
-    if f"{PREFIX}mask.instances.table" in record:
-        facts[f"{PREFIX}mask.instances"] = "any"
-    if marks_objects(record.get(f"{PREFIX}masks", "")):
-        facts[f"{PREFIX}masks"] = "{id}_{class}"
-    if info.palette:
-        facts[PALETTE] = json.dumps(info.palette)
-    return facts
 
 
 @dataclass(frozen=True)

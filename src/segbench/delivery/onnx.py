@@ -16,6 +16,7 @@ from segbench.models.network import STRIDE
 
 if TYPE_CHECKING:
     import onnx
+    from torch.export import ExportedProgram
 
 OPSET = 18
 INPUT, MASK, PROBS, LOGITS = "images", "mask", "probs", "logits"
@@ -114,7 +115,12 @@ def need(package: str) -> None:
         raise InputError(f"{package} is not installed; run: pip install -e '.[delivery]'")
 
 
-def export_onnx(network: nn.Module, description: Description, path: Path) -> None:
+def export_onnx(
+    network: nn.Module,
+    description: Description,
+    path: Path,
+    program: "ExportedProgram | None" = None,
+) -> None:
     """Write a network as an ONNX file that holds all it takes to call it.
 
     Args:
@@ -124,6 +130,7 @@ def export_onnx(network: nn.Module, description: Description, path: Path) -> Non
         path: the file takes `images` (N, C, H, W) uint8 of any size, and gives `mask` (N, H, W)
             uint8 class ids by the rule's threshold or the largest logit, `probs` (N, K, H, W)
             uint8, floor(256 p), and `logits` (N, K, H, W) float32.
+        program: of the network without mirror images, if there is one already.
 
     Raises:
         InputError: if the packages that write ONNX are not installed.
@@ -134,7 +141,8 @@ def export_onnx(network: nn.Module, description: Description, path: Path) -> Non
 
     core = network.network if isinstance(network, FlipAveraged) else network
     assert description.flips == isinstance(network, FlipAveraged)
-    whole = assemble(_export_core(core, description.channels), description)
+    program = program or export_program(core, description.channels)
+    whole = assemble(_export_core(program), description)
     onnx.checker.check_model(whole)
     onnx.save_model(whole, path)
 
@@ -181,14 +189,14 @@ def assemble(core: "onnx.ModelProto", description: Description) -> "onnx.ModelPr
     return whole
 
 
-def _export_core(network: nn.Module, channels: int) -> "onnx.ModelProto":
+def _export_core(exported: "ExportedProgram") -> "onnx.ModelProto":
     """The network alone, of the sizes that its exported program takes."""
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            export_program(network, channels),
+            exported,
             dynamo=True,
             opset_version=OPSET,
             external_data=False,

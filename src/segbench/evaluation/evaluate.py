@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from segbench.arrays.batches import PlainBatches
-from segbench.arrays.store import Arrays, Header, open_arrays, read_header
+from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
+from segbench.evaluation.exporting import describe, export
 from segbench.evaluation.per_image import counts_of, image_table, pooled_confusion, summarise
 from segbench.evaluation.pictures import write_pictures
 from segbench.evaluation.predict import Truths
@@ -29,12 +30,11 @@ from segbench.evaluation.results import (
     writing_predictions,
 )
 from segbench.evaluation.scoring import select_and_score
-from segbench.files import atomic_file, sha256_of
+from segbench.files import sha256_of
 from segbench.metrics import counts
 from segbench.metrics.catalogue import DISTANCES, MLFLOW_METRICS, MOST_CLASSES
-from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
-from segbench.models.network import load_network, num_parameters
+from segbench.models.network import SegmentationNetwork, load_network, num_parameters
 from segbench.params import Params
 from segbench.tracking import provenance
 from segbench.tracking.records import (
@@ -75,7 +75,7 @@ def evaluate(
         arrays: folder of the augment stage.
         fold: whose validation and test splits to score.
         out: receives images.csv, counts.npz, soft.npz, confusion.npz, predictions.zip and
-            choices.csv (see `results`), model.pt2, pictures/, triptychs/ and record/.
+            choices.csv (see `results`), model.pt2, model.onnx, pictures/, triptychs/ and record/.
         scores: a JSON file of scores, and of the hashes of what they come from.
 
     Returns:
@@ -93,7 +93,8 @@ def evaluate(
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     tags = params.evaluate.model_dump() | provenance.dvc_tags()
     tags |= {"device": resolved.device, "threads": resolved.threads}
-    described = _describe(read_run(trained / "record"), header, f"{arrays}/fold{fold}", tags)
+    training = read_run(trained / "record")
+    described = _describe(training, header, f"{arrays}/fold{fold}", tags)
     with recorded(out / "record", described, params.tracking.max_wait_s) as record:
         networks = load_networks(weights, resolved.device)
         splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
@@ -154,9 +155,14 @@ def evaluate(
                 tables["test"]["dice"].to_numpy(float),
                 params.evaluate.num_triptychs,
             )
-            with atomic_file(out / "model.pt2") as file:
-                export_network(networks[chosen.flips], header.channels, file)
-                _check_export(file, networks[chosen.flips], splits["val"], params)
+            images, _ = next(iter(PlainBatches(splits["val"], min(4, params.evaluate.batch_size))))
+            network = networks[False]
+            assert isinstance(network, SegmentationNetwork)
+            about = describe(
+                *(training, run, header, params.augment.patches, network),
+                *(chosen, summary, weights_sha256),
+            )
+            export(networks, about, images.contiguous().numpy(), out)
         drawn.result()
         record.log(0, tracked(summary))
         record.tags["segbench.weights_sha256"] = hashes["weights"]
@@ -220,13 +226,3 @@ def tracked(summary: Mapping[str, float], splits: Sequence[str] = SPLITS) -> dic
         of_classes = [key for key in summary if key.startswith(f"{split}/dice_class_")]
         keys += of_classes if len(of_classes) <= MOST_CLASSES else []
     return {key: summary[key] for key in keys if np.isfinite(summary.get(key, np.nan))}
-
-
-def _check_export(path: Path, network: nn.Module, split: Arrays, params: Params) -> None:
-    """What ships must be what was scored: the exported program gives the same masks."""
-    images, _ = next(iter(PlainBatches(split, min(4, params.evaluate.batch_size))))
-    exported = load_exported(path)
-    with torch.no_grad():
-        ours = network(images.to(next(network.parameters()).device)).cpu()
-        theirs = exported(images.contiguous())
-    assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3), "the exported program differs"

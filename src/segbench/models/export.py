@@ -53,8 +53,13 @@ class _StaticSame(nn.Module):
 
 def export_network(network: nn.Module, channels: int, path: Path) -> None:
     """Write what `export_program` makes of a network, as `pt2`."""
+    save_program(export_program(network, channels), path)
+
+
+def save_program(program: ExportedProgram, path: Path) -> None:
+    """Write an exported program as `pt2`."""
     with _without_a_known_warning():
-        torch.export.save(export_program(network, channels), path)
+        torch.export.save(program, path)
 
 
 def export_program(network: nn.Module, channels: int) -> ExportedProgram:

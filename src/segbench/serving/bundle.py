@@ -45,15 +45,18 @@ def data_format(network: Path) -> dict[str, Any]:
         each class id what stands in a mask's file (`values`), the colours of that (`palette`, or
         null), and whether it is its alpha channel (`alpha`).
     """
+    from segbench.delivery.formats import DataFormat
+
     about = read_about(network)
+    found = DataFormat.of(about.get("data", {}), len(about["classes"]))
     return {
-        "megapixels": 100.0,
-        "bands": None,
-        "value_range": None,
-        "turn": True,
-        "values": list(range(len(about["classes"]))),
-        "palette": None,
-        "alpha": False,
+        "megapixels": found.megapixels,
+        "bands": found.bands,
+        "value_range": found.value_range,
+        "turn": found.turn,
+        "values": found.values.tolist(),
+        "palette": None if found.palette is None else found.palette.tolist(),
+        "alpha": found.alpha,
     }
 
 
