@@ -56,7 +56,7 @@ bench-device: $(READY)  ## training speed on one GPU, by how kernels are launche
 	@python benchmarks/device.py params.yaml
 
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
-	@set -e; for name in training threads evaluation startup pipeline jobs ingest comparison; do python benchmarks/$$name.py params.yaml; done
+	@set -e; for name in training threads evaluation predict startup pipeline jobs ingest comparison; do python benchmarks/$$name.py params.yaml; done
 
 sync: $(READY)  ## replay records into MLflow that it has missed
 	@segbench sync
