@@ -21,16 +21,24 @@ FOUNDATIONS = {
     "windows",
 }
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
+WRITING = {"delivery.description", "delivery.onnx", "delivery.onnx_file"}
+"""Of the network that was scored as ONNX."""
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "report"], frozenset()),
-    "serving": {"datasets.image_files", "evaluation.masks", "delivery.formats"},
+    "serving": {
+        "datasets.image_files",
+        "evaluation.masks",
+        "delivery.formats",
+        "delivery.onnx_file",
+    },
     "tracking": {"serving.bundle"},
     "splits": {"datasets", "report"},
     "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
-    "evaluation": LEARNING | {"datasets", "delivery.description", "delivery.onnx"},
+    "evaluation": LEARNING
+    | {"datasets", "delivery.description", "delivery.onnx", "delivery.onnx_file"},
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
     "delivery": LEARNING | {"datasets", "evaluation", "comparison"},
 }

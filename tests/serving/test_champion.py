@@ -12,7 +12,7 @@ import pytest
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
 from segbench.delivery.formats import DataFormat
-from segbench.delivery.onnx import read_description
+from segbench.delivery.onnx_file import read_description
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.evaluate import evaluate, load_networks
 from segbench.evaluation.postprocessing import own_mask_by

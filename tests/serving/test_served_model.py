@@ -32,6 +32,7 @@ from segbench.models.network import predict_classes
 from segbench.params.augment import Patches
 from segbench.tracking.mlflow_model import save_served, served_signature
 from segbench.windows import packed_place, tile_windows
+from support.delivery import FIELDS
 from support.serving import in_base64, mask_of, of_run_lengths, served
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
@@ -95,7 +96,9 @@ def write(tmp_path: Path) -> Written:
     """Writes a served model of a network that needs no training."""
 
     def write(data: dict[str, Any] | None = None, **changes: Any) -> Path:
-        about = {**ABOUT, **changes}
+        about = {**FIELDS, **ABOUT, **changes}
+        about["colours"] = ["#000000", "#ff0000", "#00ff00"][: len(about["classes"])]
+        about["num_outputs"] = {2: 1}.get(len(about["classes"]), len(about["classes"]))
         binary = len(about["classes"]) == 2
         one = ONE.format(least=math.ceil(about["threshold"] * LEVELS))
         several = "found = ArgMax <axis: int = 1, keepdims: int = 0> (logits)"

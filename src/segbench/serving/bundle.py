@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,11 +43,15 @@ def data_format(network: Path) -> dict[str, Any]:
         JSON: `megapixels` of an image at most; `bands`, `value_range` and `turn` of images; for
         each class id what stands in a mask's file (`values`), the colours of that (`palette`, or
         null), and whether it is its alpha channel (`alpha`).
-    """
-    from segbench.delivery.formats import DataFormat
 
-    about = read_about(network)
-    found = DataFormat.of(about.get("data", {}), len(about["classes"]))
+    Raises:
+        InputError: for a file of another kind, or with weights elsewhere.
+    """
+    from segbench.delivery.formats import DataFormat  # here: reading datasets takes a while
+    from segbench.delivery.onnx_file import read_description
+
+    about = read_description(network)
+    found = DataFormat.of(about.data, len(about.classes))
     return {
         "megapixels": found.megapixels,
         "bands": found.bands,
@@ -58,16 +61,6 @@ def data_format(network: Path) -> dict[str, Any]:
         "palette": None if found.palette is None else found.palette.tolist(),
         "alpha": found.alpha,
     }
-
-
-def read_about(network: Path) -> dict[str, Any]:
-    """What an ONNX file of `delivery.onnx` says of itself; nothing of it is run."""
-    import onnx  # here, as only evaluated networks have one
-
-    file = onnx.load_model(network, load_external_data=False)
-    (text,) = (entry.value for entry in file.metadata_props if entry.key == PACKAGE)
-    about: dict[str, Any] = json.loads(text)
-    return about
 
 
 def _renamed(text: str, name: str) -> str:
