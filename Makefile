@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe init doctor predict test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict gallery
+.PHONY: repro recipe init doctor predict test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict review gallery
 
 repro: $(READY)  ## run the pipeline, print the leaderboard; JOBS=n or auto, or CLUSTER=file: stages side by side
 	@segbench repro $(if $(JOBS),--jobs $(JOBS)) $(if $(CLUSTER),--cluster $(CLUSTER))
@@ -27,6 +27,9 @@ predict: $(READY)  ## masks of new images; MODEL=champion IMAGES=folder OUT=fold
 
 verdict: $(READY)  ## one verdict over finished comparisons; RUNS="runs/a runs/b"
 	@segbench verdict $(RUNS)
+
+review: $(READY)  ## the committed report, and whether it stands, as a pull request shows it
+	@segbench review
 
 test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
 	@python -m pytest

@@ -22,7 +22,7 @@ from segbench.comparison.expenses import Expenses, gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
 from segbench.comparison.leaderboard import Leaderboard, make_leaderboard, per_image
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
-from segbench.comparison.page import write_report
+from segbench.comparison.page import PICTURE, write_report
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
 from segbench.comparison.ranking import mean_of
@@ -274,7 +274,8 @@ def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
 
 
 def _fill_record(record: Record, content: Content, reports: Path) -> None:
-    names = ["comparison.csv", "comparison.md", "comparison.html", "classes.csv", "confusion.csv"]
+    pages = ["comparison.csv", "comparison.md", PICTURE, "comparison.html"]
+    names = [*pages, "classes.csv", "confusion.csv"]
     for name in [*names, "external.csv"] if content.external else names:
         record.artifact(f"report/{name}").write_bytes((reports / name).read_bytes())
     preview = content.preview

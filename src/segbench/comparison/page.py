@@ -35,12 +35,16 @@ from segbench.comparison.words import (
     undefined,
 )
 from segbench.evaluation.results import leaders, trial_table
+from segbench.files import atomic_file
 from segbench.metrics.catalogue import DEFINITIONS, DISTANCES
 from segbench.report.drawing import class_colours
 from segbench.report.links import link_to, picture_mode, picture_size, picture_source
 from segbench.report.render import write_page
+from segbench.report.svg import as_file
 from segbench.tracking.views import keys_of, lasting_address
 
+PICTURE = "comparison.svg"
+"""Of comparison.md: the means and intervals of its table."""
 MOST_FIRST = 15
 """Rows of the leaderboard that are not folded away."""
 MOST_PLOTTED = 20
@@ -49,7 +53,10 @@ leaderboard. Tables list all."""
 
 
 def write_report(content: Content, folder: Path) -> None:
-    """Write comparison.md and comparison.html; neither holds a date, so that they repeat."""
+    """Write comparison.md with its picture comparison.svg, and comparison.html.
+
+    None of them holds a date, so that they repeat.
+    """
     params, dataset = content.params, content.header.dataset
     pictures = picture_mode(params.report.pictures, dataset.redistributable)
     rivals = [run for run in content.runs if run.alias in content.leaderboard.aliases]
@@ -139,8 +146,10 @@ def write_report(content: Content, folder: Path) -> None:
             kind: Markup(lasting_address(dataset.name, key))
             for kind, key in keys_of(params.comparison.name).items()
         },
-        **_draw_plots(content),
+        **(drawn := _draw_plots(content)),
     }
+    with atomic_file(folder / PICTURE) as partial:
+        partial.write_text(as_file(drawn["means"]))
     filters = FILTERS | {"place": places(content.leaderboard)}
     for ending in ("md", "html"):
         template = f"comparison/page.{ending}.jinja"

@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from segbench.comparison.leaderboard import Leaderboard, LeaderboardRow, told_sc
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost
 from segbench.params.section import did_you_mean
+
+MISSED = re.compile(r"^- \*\*Requirement not met\*\*: (.*)$", re.MULTILINE)
+"""How comparison.md says it."""
 
 
 @dataclass(frozen=True)
@@ -128,3 +132,8 @@ def require_all(requirements: Sequence[Requirement], report: Path) -> None:
             f"comparison.require: {'; '.join(missed)} not met; see {report}, and lower the "
             "requirement or find a better candidate"
         )
+
+
+def missed_in(report: str) -> list[str]:
+    """Requirements that are not met, with their values, as comparison.md has them."""
+    return MISSED.findall(report)

@@ -97,3 +97,12 @@ def to_svg(figure: Figure) -> str:
     for side in ("width", "height"):
         svg = re.sub(rf' {side}="[\d.]+pt"', "", svg, count=1)
     return svg
+
+
+def as_file(svg: str) -> str:
+    """A plot of `to_svg` as a file of its own: black on white, as wide as it was drawn for."""
+    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert found
+    width, height = (round(float(side) * 4 / 3) for side in found.groups())  # points to pixels
+    look = f'width="{width}" height="{height}" style="background: #fff; color: #1f2328"'
+    return svg.replace("<svg", f"<svg {look}", 1)
