@@ -48,7 +48,7 @@ def mlflow(root: Path) -> list[Finding]:
             f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
             params={"max_results": "1"},
             timeout=TIMEOUT_S,
-            **_credentials(),
+            **_credentials(uri),
         )
     except (requests.RequestException, ValueError) as problem:
         return [Finding(NOTE, "mlflow", f"{uri} does not answer ({_reason(problem)})", SYNC)]
@@ -64,8 +64,10 @@ def mlflow(root: Path) -> list[Finding]:
     return [Finding(OK, "mlflow", f"{uri} answers")]
 
 
-def _credentials() -> dict[str, Any]:
-    """What MLflow sends besides those in the address: of the environment, or of its file."""
+def _credentials(uri: str) -> dict[str, Any]:
+    """What MLflow sends: those in the address, else of the environment, or of its file."""
+    if urlsplit(uri).username:
+        return {}  # requests takes them from there
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         return {"headers": {"Authorization": f"Bearer {token}"}}
     parser = configparser.ConfigParser(interpolation=None)
