@@ -368,7 +368,9 @@ def test_the_logged_model_loads_and_takes_any_size(
     write_record(tmp_path / "record", model=ModelFile("../model.pt2", 3, 1))
     replay([tmp_path / "record"], offline())
     mlflow.set_tracking_uri(offline())
-    (logged,) = mlflow.search_logged_models(output_format="list")
+    experiment = mlflow.get_experiment_by_name("polyps").experiment_id
+    (logged,) = mlflow.search_logged_models([experiment], output_format="list")
+    assert logged.name == "resnet18-fold0-seed0"
     model = mlflow.pyfunc.load_model(logged.model_uri)
     assert "uint8" in str(model.metadata.signature.inputs)
     for shape in ((1, 3, 64, 64), (3, 3, 96, 128)):

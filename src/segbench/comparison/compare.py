@@ -3,11 +3,8 @@
 import json
 import re
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from segbench.arrays.store import Header, read_header
 from segbench.comparison.class_scores import (
@@ -18,28 +15,25 @@ from segbench.comparison.class_scores import (
 )
 from segbench.comparison.content import Content
 from segbench.comparison.examples import draw_gallery
-from segbench.comparison.expenses import Expenses, gather_expenses
+from segbench.comparison.expenses import gather_expenses
 from segbench.comparison.external import ExternalSet, read_external_sets, write_external
-from segbench.comparison.leaderboard import Leaderboard, make_leaderboard, per_image
+from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.learning_curve import LearningCurve, find_learning_curves
-from segbench.comparison.page import PICTURE, write_report
+from segbench.comparison.page import write_report
 from segbench.comparison.planning import make_plan
 from segbench.comparison.published import judge_published
-from segbench.comparison.ranking import mean_of
 from segbench.comparison.requirements import evaluate_requirements, report_values, require_all
 from segbench.comparison.single_images import spread_over_images
 from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import text_table, write_tables
+from segbench.comparison.tracked import describe_comparison, fill_record
 from segbench.comparison.verdict import reach_verdict
 from segbench.errors import InputError
-from segbench.evaluation.results import EXTERNAL, RunResult, external_key, read_result
+from segbench.evaluation.results import EXTERNAL, RunResult, read_result
 from segbench.files import atomic_file
 from segbench.params import Params
-from segbench.params.compare import Comparison
-from segbench.report.predictions import fixed_samples
 from segbench.tracking import provenance
-from segbench.tracking.records import Record, Run, flatten, now_ms, recorded
-from segbench.tracking.views import Pictures, describe_views, rank_metric
+from segbench.tracking.records import recorded
 
 RUN_NAME = re.compile(r"[a-z0-9_]+-fold\d+-seed\d+")
 
@@ -97,7 +91,10 @@ def compare(params: Params, paths: Paths) -> str:
         if board.variances
         else None
     )
-    run = _describe(params, header, runs, board, expenses, external)
+    verdict = reach_verdict(params.comparison, board, expenses.predicting, audit, runs, plan)
+    run = describe_comparison(
+        params, header, audit, runs, board, expenses, external, verdict, requirements
+    )
     with recorded(paths.out / "record", run, params.tracking.max_wait_s) as record:
         content = Content(
             params=params,
@@ -105,7 +102,7 @@ def compare(params: Params, paths: Paths) -> str:
             audit=audit,
             runs=runs,
             leaderboard=board,
-            verdict=reach_verdict(params.comparison, board, expenses.predicting, audit, runs, plan),
+            verdict=verdict,
             plan=plan,
             requirements=requirements,
             expenses=expenses,
@@ -141,7 +138,7 @@ def compare(params: Params, paths: Paths) -> str:
             content.confusion, header.dataset.classes, paths.reports / "confusion.csv"
         )
         write_external(external, board.ranking, paths.reports / "external.csv")
-        _fill_record(record, content, paths.reports)
+        fill_record(record, content, paths.reports)
         report = f"report of {len(board.rows)} candidates in {paths.reports / 'comparison.html'}"
         table = text_table(params.comparison, board, content.verdict)
         said = [*_said_of(external, curves), *(one.sentence for one in published)]
@@ -183,109 +180,3 @@ def _check_same_data(header: Header, runs: list[RunResult]) -> None:
                 f"{run.name}: its scores are of other data than what is packed now "
                 f"({header.dataset.name}); run 'segbench repro' to score it anew"
             )
-
-
-def _describe(
-    params: Params,
-    header: Header,
-    runs: list[RunResult],
-    board: Leaderboard,
-    expenses: Expenses,
-    external: list[ExternalSet],
-) -> Run:
-    """The tracked run of a comparison, the parent of the runs that it compares.
-
-    Args:
-        params: all of them.
-        header: of the packed arrays.
-        runs: that are compared.
-        board: their candidates, best first.
-        expenses: what these cost.
-        external: scores on external sets.
-    """
-    chosen = params.comparison
-    id, now = uuid.uuid4().hex, now_ms()
-    aliases = [row.alias for row in board.rows]
-    leads = f"leads {len(aliases)} candidates" if len(aliases) > 1 else "alone"
-    costs = {
-        alias: {
-            "cost/parameters_M": cost.parameters / 1e6,
-            "cost/latency_ms": cost.latency_ms.median,
-            "cost/memory_MiB": cost.peak_mib,
-            "cost/training_s": expenses.training[alias].seconds,
-        }
-        for alias, cost in expenses.predicting.items()
-    }
-    ranks = {row.alias: {rank_metric(chosen.name): float(row.rank)} for row in board.rows}
-    ranking = {split: f"{chosen.name}/{split}_{board.ranking.name}" for split in ("test", "val")}
-    own = per_image(board.ranking.name)
-    others = [
-        f"test/{name}" for name in ("iou_per_image", "hausdorff95_per_image_original", "dice_micro")
-    ]
-    scores = [
-        *ranking.values(),
-        *(name for name in others if name != f"test/{own}"),
-        *(f"{external_key(one.name)}/{own}" for one in external),
-    ]
-    return Run(
-        id=id,
-        stage="compare",
-        experiment=header.dataset.name,
-        name=f"{chosen.name}: {aliases[0]} {leads}",
-        started_ms=now,
-        params=flatten(params.model_dump(mode="json", include={"comparison", "report"})),
-        tags={**provenance.tags(), "dataset_digest": header.digest},
-        children=[run.trained["run"] for run in runs],
-        comparison=chosen.name,
-        child_metrics={
-            run.trained["run"]: {
-                key: round(value, 3) if key in costs[run.alias] else value
-                for key, value in {
-                    **ranks.get(run.alias, {}),
-                    **{
-                        key: mean_of([board.ranking.of_images(run, split)])
-                        for split, key in ranking.items()
-                    },
-                    **costs[run.alias],
-                }.items()
-                if value is not None and np.isfinite(value)
-            }
-            for run in runs
-        },
-        views=describe_views(
-            chosen.name,
-            id,
-            aliases,
-            scores,
-            sorted(costs[aliases[0]], key=lambda cost: chosen.cost not in cost),
-            now,
-            _pictures(chosen, runs),
-            board.ranking.lower_is_better,
-        ),
-    )
-
-
-def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
-    """What evaluation drew of the first fold and seed."""
-    fold, seed = chosen.folds[0], chosen.seeds[0]
-    run = next(run for run in runs if (run.fold, run.seed) == (fold, seed))
-    ids = run.images.loc[run.images["split"] == "val", "id"]
-    return Pictures(fold, seed, [f"prediction/{id}" for id in fixed_samples(ids)])
-
-
-def _fill_record(record: Record, content: Content, reports: Path) -> None:
-    pages = ["comparison.csv", "comparison.md", PICTURE, "comparison.html"]
-    names = [*pages, "classes.csv", "confusion.csv"]
-    for name in [*names, "external.csv"] if content.external else names:
-        record.artifact(f"report/{name}").write_bytes((reports / name).read_bytes())
-    preview = content.preview
-    record.artifact(f"data/{preview.name}").write_bytes(preview.read_bytes())
-    champion = content.leaderboard.rows[0]
-    metric = per_image(content.leaderboard.ranking.name)
-    # Under the keys of the runs below it.
-    record.log(0, {f"val/{metric}": champion.val.mean, f"test/{metric}": champion.test.mean})
-    for one in content.external:
-        (row,) = (row for row in one.rows if row.alias == champion.alias)
-        if np.isfinite(row.score.mean):
-            record.log(0, {f"{external_key(one.name)}/{metric}": row.score.mean})
-    record.tags["champion"] = champion.alias

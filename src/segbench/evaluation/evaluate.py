@@ -1,6 +1,6 @@
 """Evaluation: scores of one finished model on validation and test, a row for each image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from segbench.tracking.records import (
     now_ms,
     read_run,
     recorded,
+    split_digest,
 )
 
 SPLITS = ("val", "test")
@@ -94,11 +95,15 @@ def evaluate(
     tags = params.evaluate.model_dump() | provenance.dvc_tags()
     tags |= {"device": resolved.device, "threads": resolved.threads}
     training = read_run(trained / "record")
-    described = _describe(training, header, f"{arrays}/fold{fold}", tags)
+    splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
+    stitched = {name: StitchedImages(split) for name, split in splits.items()}
+    inputs = [
+        scored_on(header, one.samples["id"], f"{arrays}/fold{fold}/{name}", name)
+        for name, one in stitched.items()
+    ]
+    described = _describe(training, header, inputs, tags)
     with recorded(out / "record", described, params.tracking.max_wait_s) as record:
         networks = load_networks(weights, resolved.device)
-        splits = {name: open_arrays(arrays / f"fold{fold}" / name) for name in SPLITS}
-        stitched = {name: StitchedImages(split) for name, split in splits.items()}
         predictions = out / "predictions.zip"
         with writing_predictions(predictions) as write:
             choices, found = select_and_score(
@@ -188,14 +193,23 @@ def check_weights(weights: Path, run: Path) -> str:
     return found
 
 
-def _describe(training: Run, header: Header, source: str, tags: dict[str, object]) -> Run:
+def scored_on(header: Header, ids: Iterable[str], source: str, role: str) -> DatasetInput:
+    """Images that a model is scored on; see `DatasetInput`."""
+    listed = list(ids)
+    digest = split_digest(header.digest, listed)
+    return DatasetInput(header.dataset.name, digest, source, {"images": len(listed)}, role)
+
+
+def _describe(
+    training: Run, header: Header, inputs: list[DatasetInput], tags: dict[str, object]
+) -> Run:
     return replace(
         training,
         stage="evaluate",
         started_ms=now_ms(),
         params={},  # MLflow's params cannot change, and a model may be evaluated anew
         tags=flatten({"evaluate": tags}),
-        inputs=[DatasetInput(header.dataset.name, header.digest[:16], source, {})],
+        inputs=inputs,
         model=ModelFile("../model.pt2", header.channels, header.num_outputs),
     )
 

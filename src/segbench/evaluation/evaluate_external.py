@@ -10,7 +10,7 @@ from segbench.arrays.store import Arrays, open_arrays, read_header
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import check_weights, load_networks, tracked
+from segbench.evaluation.evaluate import check_weights, load_networks, scored_on, tracked
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
@@ -35,7 +35,7 @@ from segbench.models.network import num_parameters
 from segbench.params import Params
 from segbench.params.evaluate import Evaluate
 from segbench.tracking import provenance
-from segbench.tracking.records import DatasetInput, flatten, now_ms, read_run, recorded
+from segbench.tracking.records import flatten, now_ms, read_run, recorded
 
 
 def evaluate_external(
@@ -90,7 +90,7 @@ def evaluate_external(
         started_ms=now_ms(),
         params={},
         tags=flatten({f"{EXTERNAL}.{external}": tags}),
-        inputs=[DatasetInput(header.dataset.name, header.digest[:16], str(arrays), {})],
+        inputs=[scored_on(header, StitchedImages(split).samples["id"], str(arrays), key)],
         model=None,
     )
     with recorded(out / "record", described, params.tracking.max_wait_s) as record:

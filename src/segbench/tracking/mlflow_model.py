@@ -13,6 +13,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import yaml
+from mlflow.entities import LoggedModel
 from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType, ColSpec
@@ -28,8 +29,8 @@ SERVED = {"images": 32, "threads": 0}
 """Most images in a request, and threads that an image is predicted on (0: all cores)."""
 
 
-def log_model(model: ModelFile, program: Path, run_id: str, name: str) -> None:
-    """Log a run's network in the active experiment.
+def log_model(model: ModelFile, program: Path, logged: LoggedModel, step: int) -> None:
+    """Log a run's network.
 
     It has the flavour `pytorch`, the exported program, for whoever goes on in torch. Where the same
     network lies beside it as ONNX, MLflow serves that, see `serving`; in records of earlier
@@ -38,15 +39,17 @@ def log_model(model: ModelFile, program: Path, run_id: str, name: str) -> None:
     Args:
         model: its signature.
         program: path of the exported program.
-        run_id: MLflow's id of the run.
-        name: of the model, by which a list of models is read.
+        logged: the model of the run, which gets its files.
+        step: of the run's metrics that are the model's too: the epoch that its weights are of.
     """
     network = program.with_name(NETWORK)
     Model.log(
         artifact_path=None,
-        name=name,
+        name=logged.name,
+        model_id=logged.model_id,
+        step=step,
         flavor=SimpleNamespace(save_model=save_served if network.exists() else _save_exported),
-        run_id=run_id,
+        run_id=logged.source_run_id,
         signature=served_signature() if network.exists() else _signature(model),
         program=program,
         network=network,

@@ -9,6 +9,7 @@ A record is a folder:
 Nothing here talks to a tracking server; `segbench.tracking` replays a record into one.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -25,15 +26,29 @@ from segbench.files import atomic_file, atomic_folder
 from segbench.tracking.bounds import check_run
 from segbench.tracking.follower import ready, wanted
 
+REPORT = "report/comparison.html"
+"""Artifact of a comparison's run."""
+
 
 @dataclass(frozen=True)
 class DatasetInput:
-    """The data of a run: name, digest, where it lies, and a small profile."""
+    """Images that a run was fed, or scored on.
+
+    Attributes:
+        name: of the data set.
+        digest: of the data set and, behind a dash, of which of its images these are; see
+            `split_digest`.
+        source: where they lie.
+        profile: how many there are, and the like.
+        role: `train`, or what stands before the names of the scores on them: `val`, `test`,
+            `external/<name>`.
+    """
 
     name: str
     digest: str
     source: str
     profile: dict[str, Any]
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,11 +67,41 @@ class ModelFile:
 
 
 @dataclass(frozen=True)
+class Champion:
+    """What a comparison says of the model that it found best.
+
+    Attributes:
+        model: name under which models of this kind are registered.
+        run: id of the run whose model stands for the candidate.
+        score: of the candidate on test, by the metric that ranks.
+        metric: its name.
+        lower_is_better: of that metric.
+        data: digest of the data set and of the test images, see `split_digest`.
+        doubts: why it should not be used instead of another one, a clause each; none if the test
+            set does not speak against it, and it meets what is required.
+        relations: what the test set says of the candidates of all runs, by run: `champion`, or as
+            `comparison.statistics.decisions.Relation`.
+        tags: what to know of it, by label.
+    """
+
+    model: str
+    run: str
+    score: float
+    metric: str
+    lower_is_better: bool
+    data: str
+    doubts: list[str]
+    relations: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Run:
     """What is known of a run at the start of a stage.
 
     Attributes:
-        id: names the run for ever; the stages of one run (training, its evaluation) share it.
+        id: names the run for ever; the stages of one run (training, its evaluation) share it. A
+            comparison's is the hash of what it says.
         stage: `train`, `evaluate`, `evaluate.<name>` (on an external set) or `compare`.
         experiment, name: as the tracking server shows them.
         started_ms: UNIX time in milliseconds.
@@ -68,6 +113,7 @@ class Run:
         comparison: its name, if it is one.
         child_metrics: what this run says of each of them, by id: values by name.
         views: of a comparison, as `views.describe_views` says.
+        champion: of a comparison.
     """
 
     id: str
@@ -83,6 +129,7 @@ class Run:
     comparison: str = ""
     child_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
+    champion: Champion | None = None
 
 
 def now_ms() -> int:
@@ -164,10 +211,30 @@ def read_run(folder: Path) -> Run:
     fields = json.loads((folder / "run.json").read_text())
     fields.setdefault("stage", fields.pop("part", None))  # its name in older records
     inputs = [DatasetInput(**item) for item in fields.pop("inputs")]
-    model = fields.pop("model")
-    run = Run(**fields, inputs=inputs, model=ModelFile(**model) if model else None)
+    model, champion = fields.pop("model"), fields.pop("champion", None)
+    run = Run(
+        **fields,
+        inputs=inputs,
+        model=ModelFile(**model) if model else None,
+        champion=Champion(**champion) if champion else None,
+    )
     check_run(run)
     return run
+
+
+DIGITS = 16
+"""Of a sha256 that stand in the digests of data: MLflow takes 36 characters."""
+
+
+def split_digest(dataset: str, ids: Iterable[str]) -> str:
+    """Digest of images of a data set: 16 digits of the whole set's, and 16 of which images.
+
+    Args:
+        dataset: its sha256.
+        ids: of the images, in any order; one that is named twice counts once.
+    """
+    names = "\n".join(sorted(set(ids)))
+    return f"{dataset[:DIGITS]}-{hashlib.sha256(names.encode()).hexdigest()[:DIGITS]}"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Replays records into MLflow, which only this module, `database` and `mlflow_model` import.
+"""Replays records into MLflow. Nothing outside this package imports that.
 
 Replaying is idempotent: a run is identified by the id in its record, a metric point by its time
-stamp, an artifact by its name. So the same function works while a stage runs (a process follows
-the growing record) and afterwards (anyone with a record can replay it into their own MLflow).
+stamp or, where a stage scores, by its value, an artifact by its name, a model by its weights. So
+the same function works while a stage runs (a process follows the growing record) and afterwards
+(anyone with a record can replay it into their own MLflow).
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Dataset, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import Dataset, InputTag, LifecycleStage, LoggedModel, Metric, Param, RunTag
 from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -33,14 +35,32 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from segbench.errors import without_secrets
 from segbench.tracking.address import ARTIFACTS
+from segbench.tracking.comparisons import (
+    ENDED_TAG,
+    NAME_TAG,
+    find_run,
+    find_runs,
+    link_children,
+    send_views,
+    supersede,
+)
 from segbench.tracking.database import prepare_database
 from segbench.tracking.follower import TOLD
-from segbench.tracking.mlflow_model import log_model
+from segbench.tracking.models import find_model, model_key, send_model
+from segbench.tracking.processes import (
+    BEAT_S,
+    PROCESS_TAG,
+    RUN_TAG,
+    Writer,
+    close_abandoned,
+    close_killed,
+)
 from segbench.tracking.reasons import reason_of
-from segbench.tracking.records import read_run
-from segbench.tracking.views import COMPARISON_TAG, TAG, made_ms
+from segbench.tracking.records import DatasetInput, now_ms, read_run
+from segbench.tracking.registry import VERSION_TAG, register
 
-RUN_TAG = "segbench.run"
+CONTEXTS = {"train": "training", "val": "validation"}
+"""What MLflow calls the use of images, by their role; of others it is testing."""
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
 # Errors of a server that is down, failing or locked; those of requests are OSErrors.
@@ -68,15 +88,22 @@ class Replay:
     Args:
         folder: of the record.
         uri: of the tracking server.
+        stage: process id of the stage that writes it; 0 if none does.
+        force: a champion gets its alias, whatever speaks against that.
     """
 
-    def __init__(self, folder: Path, uri: str) -> None:
+    def __init__(self, folder: Path, uri: str, stage: int = 0, force: bool = False) -> None:
         self.folder = folder
         self.uri = uri
         self.run = read_run(folder)
         self.done = False
+        self._is_sent = False
+        self._stage, self._force = stage, force
         self._run_id = ""
         self._sent_bytes = 0
+        self._beat = 0.0
+        self._writer: Writer | None = None
+        self._started_ms = self.run.started_ms
 
     def advance(self) -> None:
         """Send what MLflow lacks; set `done` once the record has ended and all of it is sent.
@@ -84,26 +111,53 @@ class Replay:
         Raises:
             UNREACHABLE: if the server does not accept it; call again later.
         """
-        lock = Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock"
-        with FileLock(lock):  # two processes may replay one record
+        with self._locked():  # two processes may replay one record
             client = connect(self.uri)
             ended = self.folder / "end.json"
             end = json.loads(ended.read_text()) if ended.exists() else None
             if not self._run_id:
                 self._run_id = self._open(client, end)
+                if self._stage:
+                    close_abandoned(client, [self._experiment(client)], own=self._run_id)
             if self.done:
+                self._register(client, end)
                 return
-            self._send_metrics(client)
+            if end is None:
+                self._show_life(client)
+            if end is None and self._scores:
+                return  # which belong to the model that comes last
+            self._send_metrics(client, self._send_model(client, end))
             if end is not None:
                 self._send_artifacts(client)
-                if end["status"] == "FINISHED":
-                    self._send_model(client)
-                self._link_children(client, end)
-                self._send_views(client)
+                if self.run.children:
+                    self._compare(client, end)
+                self._close(client, end)
                 tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
-                self._close(client, end)
+                self._register(client, end)
                 self.done = True
+
+    def abandon(self) -> None:
+        """Close the run of a stage that was killed, unless another process goes on with it.
+
+        Raises:
+            UNREACHABLE: if the server does not accept it.
+        """
+        with self._locked():
+            if self._writer is None:
+                return
+            client = connect(self.uri)
+            run = client.get_run(self._run_id)
+            writer = Writer.read(run.data.tags.get(PROCESS_TAG, ""))
+            if run.info.status == "RUNNING" and self._writer.is_same(writer):
+                close_killed(client, run)
+
+    @property
+    def _scores(self) -> bool:
+        return self.run.stage.startswith("evaluate")
+
+    def _locked(self) -> FileLock:
+        return FileLock(Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock")
 
     def _replayed_tag(self) -> str:
         return f"segbench.replayed.{self.run.stage}"
@@ -112,42 +166,42 @@ class Replay:
         """Find or create the run, and send its params and tags."""
         run = self.run
         experiment_id = self._experiment(client)
-        found = _find(client, [experiment_id], run.id)
+        found = find_run(client, experiment_id, run.id)
+        owns = True
         if found is not None:
-            run_id = found.info.run_id
-            if end is None and run.stage == "train":
-                client.update_run(run_id, "RUNNING")  # an interrupted run that continues
-            elif end and found.data.tags.get(self._replayed_tag()) == str(end["time_ms"]):
-                self.done = True
+            run_id, self._started_ms = found.info.run_id, found.info.start_time
+            if end and int(found.data.tags.get(self._replayed_tag(), 0)) >= end["time_ms"]:
+                self.done = self._is_sent = True  # it has this one, or a later one of the same run
                 return str(run_id)
+            # A training that goes on; what only scores it, or says the same again, leaves it as is.
+            owns = run.stage == "train" or found.info.status != "FINISHED"
+            owns = owns and not self._scores
         else:
+            tags = {RUN_TAG: run.id, **({NAME_TAG: run.comparison} if run.comparison else {})}
             created = client.create_run(
-                experiment_id,
-                start_time=run.started_ms,
-                run_name=run.name,
-                tags={RUN_TAG: run.id},
+                experiment_id, start_time=run.started_ms, run_name=run.name, tags=tags
             )
             run_id = created.info.run_id
+        self._run_id = run_id
+        if end is None and self._stage and owns:
+            self._writer = Writer.of(self._stage)
+            self._show_life(client)
         params = [Param(key, value) for key, value in run.params.items()]
         for start in range(0, len(params), 100):
             client.log_batch(run_id, params=params[start : start + 100])
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
-        inputs = [
-            MlflowDatasetInput(
-                Dataset(
-                    item.name,
-                    item.digest,
-                    "local",
-                    json.dumps({"path": item.source}),
-                    profile=json.dumps(item.profile),
-                ),
-                [InputTag("mlflow.data.context", {"train": "training"}.get(run.stage, "testing"))],
-            )
-            for item in run.inputs
-        ]
-        if inputs:
-            client.log_inputs(run_id, inputs)
+        if run.inputs:
+            client.log_inputs(run_id, [_as_input(item, run.stage) for item in run.inputs])
         return str(run_id)
+
+    def _show_life(self, client: MlflowClient) -> None:
+        """Say now and then that the stage lives, also if the run was closed meanwhile."""
+        if self._writer is None or time.monotonic() - self._beat < BEAT_S:
+            return
+        self._writer = self._writer._replace(seen_ms=now_ms())
+        client.set_tag(self._run_id, PROCESS_TAG, self._writer.value)
+        client.update_run(self._run_id, "RUNNING")
+        self._beat = time.monotonic()
 
     def _experiment(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.run.experiment)
@@ -174,19 +228,38 @@ class Replay:
                 raise
             return str(found.experiment_id)  # another process created it first
 
-    def _send_metrics(self, client: MlflowClient) -> None:
+    def _send_metrics(self, client: MlflowClient, model: LoggedModel | None) -> None:
         with open(self.folder / "metrics.jsonl", "rb") as file:
             file.seek(self._sent_bytes)
             new = file.read()
         new = new[: new.rfind(b"\n") + 1]  # the last line may be incomplete
+        # Scores that are made anew have another time, which would make each a second point.
+        known: dict[str, float] = {}
+        if self._scores and model:
+            known = {one.key: one.value for one in model.metrics or ()}
+        elif self.run.stage != "train":
+            known = client.get_run(self._run_id).data.metrics
         points = []
         for line in new.splitlines():
             step = json.loads(line)
             for key, value in step["values"].items():
-                points.append(Metric(key, value, step["time_ms"], step["step"]))
+                if known.get(key) != value:
+                    place = self._measured_of(key, model)
+                    points.append(Metric(key, value, step["time_ms"], step["step"], **place))
         for start in range(0, len(points), 500):
             client.log_batch(self._run_id, metrics=points[start : start + 500])
         self._sent_bytes += len(new)
+
+    def _measured_of(self, key: str, model: LoggedModel | None) -> dict[str, str]:
+        """What MLflow is told of a score: of which model it is, and of which images."""
+        if not (self._scores and model):
+            return {}
+        images = next(
+            (item for item in self.run.inputs if item.role and key.startswith(f"{item.role}/")),
+            None,
+        )
+        told = {"dataset_name": images.name, "dataset_digest": images.digest} if images else {}
+        return {"model_id": model.model_id, **told}
 
     def _send_artifacts(self, client: MlflowClient) -> None:
         root = self.folder / "artifacts"
@@ -203,7 +276,7 @@ class Replay:
         `log_image` uses a random name and a new time stamp, so a replay would log it twice.
         """
         fixed = uuid.uuid5(uuid.UUID(self.run.id), path.stem)
-        stem = f"{path.stem}+step+0+timestamp+{self.run.started_ms}+{fixed}"
+        stem = f"{path.stem}+step+0+timestamp+{self._started_ms}+{fixed}"
         with tempfile.TemporaryDirectory() as temporary:
             full = Path(temporary) / f"{stem}.png"
             full.write_bytes(path.read_bytes())
@@ -215,56 +288,64 @@ class Replay:
                 client.log_artifact(self._run_id, str(file), "images")
         client.set_tag(self._run_id, "mlflow.loggedImages", "True")
 
-    def _send_model(self, client: MlflowClient) -> None:
-        model = self.run.model
-        if model is None:
-            return
-        sent = client.get_run(self._run_id).data.tags.get("segbench.model")
-        if sent == str(self.run.started_ms):
-            return
-        # Otherwise the model would go to the experiment "Default" instead of its run's.
-        mlflow.set_experiment(experiment_id=self._experiment(client))
-        log_model(model, (self.folder / model.path).resolve(), self._run_id, self.run.name)
-        client.set_tag(self._run_id, "segbench.model", str(self.run.started_ms))
+    def _send_model(self, client: MlflowClient, end: dict[str, Any] | None) -> LoggedModel | None:
+        """The model of the run, which is sent if the record has it."""
+        run, experiment = self.run, self._experiment(client)
+        if run.model and end and end["status"] == "FINISHED":
+            key = model_key(run, end["tags"])
+            return send_model(client, experiment, self._run_id, run, self.folder, key)
+        return find_model(client, experiment, self._run_id) if self._scores else None
 
-    def _link_children(self, client: MlflowClient, end: dict[str, Any]) -> None:
-        """Make this run the parent of the runs it compares, and say of each what it says."""
-        experiments = [self._experiment(client)]
-        for child in self.run.children:
-            found = _find(client, experiments, child)
-            if found is None:
-                continue
-            tags = {"mlflow.parentRunId": self._run_id}
-            if self.run.comparison:
-                tags[f"{COMPARISON_TAG}{self.run.comparison}"] = self.run.id
-            told = self.run.child_metrics.get(child, {})
-            client.log_batch(
-                found.info.run_id,
-                metrics=[Metric(key, value, end["time_ms"], 0) for key, value in told.items()],
-                tags=[RunTag(*tag) for tag in tags.items()],
-            )
+    def _compare(self, client: MlflowClient, end: dict[str, Any]) -> None:
+        """Tie a comparison to the runs that it compares, and to those that it supersedes."""
+        run, experiment = self.run, self._experiment(client)
+        children = find_runs(client, experiment, run.children)
+        link_children(client, experiment, run, self._run_id, end["time_ms"], children)
+        send_views(client, experiment, run.views)
+        if run.comparison:
+            client.set_tag(self._run_id, ENDED_TAG, str(end["time_ms"]))
+            supersede(client, experiment, run.comparison)
 
-    def _send_views(self, client: MlflowClient) -> None:
-        """Write the comparison's views, unless there are those of a later one of its name."""
-        experiment = client.get_experiment(self._experiment(client))
-        for key, value in self.run.views.items():
-            if made_ms(experiment.tags.get(f"{TAG}{key}", "")) <= made_ms(value):
-                client.set_experiment_tag(experiment.experiment_id, f"{TAG}{key}", value)
+    def _register(self, client: MlflowClient, end: dict[str, Any] | None) -> None:
+        """Register the champion of a comparison, unless it is known or its report was not made."""
+        if self.run.champion is None or end is None or "champion" not in end["tags"]:
+            return
+        known = VERSION_TAG in client.get_run(self._run_id).data.tags and self._is_sent
+        if not known or self._force:
+            experiment = self._experiment(client)
+            register(client, experiment, self.run, self._run_id, end["time_ms"], self._force)
 
     def _close(self, client: MlflowClient, end: dict[str, Any]) -> None:
-        # An evaluation adds to a run that training has already ended, unless it is replayed first.
-        running = client.get_run(self._run_id).info.status == "RUNNING"
-        if running or not self.run.stage.startswith("evaluate"):
+        run = client.get_run(self._run_id)
+        # What only scores a run, or says the same of a comparison anew, leaves it as it ended.
+        if self.run.stage == "train" or run.info.status != "FINISHED":
             client.set_terminated(self._run_id, end["status"], end["time_ms"])
+        if PROCESS_TAG in run.data.tags:
+            client.delete_tag(self._run_id, PROCESS_TAG)
 
 
-def _find(client: MlflowClient, experiments: list[str], id: str) -> Any:
-    found = client.search_runs(experiments, f"tags.`{RUN_TAG}` = '{id}'", max_results=1)
-    return found[0] if found else None
+def _as_input(item: DatasetInput, stage: str) -> MlflowDatasetInput:
+    context = CONTEXTS.get(item.role or stage, "testing")
+    return MlflowDatasetInput(
+        Dataset(
+            item.name,
+            item.digest,
+            "local",
+            json.dumps({"path": item.source}),
+            profile=json.dumps(item.profile),
+        ),
+        [InputTag("mlflow.data.context", context)],
+    )
 
 
-def replay(folders: list[Path], uri: str) -> list[Path]:
-    """Replay records, trainings first, so that comparisons find their runs.
+def replay(folders: list[Path], uri: str, force: bool = False) -> list[Path]:
+    """Replay records, trainings first, so that comparisons find their runs; and close the runs of
+    stages that were killed.
+
+    Args:
+        folders: of the records.
+        uri: of the tracking server.
+        force: champions get their alias, whatever speaks against that.
 
     Returns:
         The records that have not ended; their content so far is sent.
@@ -272,10 +353,16 @@ def replay(folders: list[Path], uri: str) -> list[Path]:
     Raises:
         UNREACHABLE: if the server does not accept them.
     """
-    order = {"train": 0, "evaluate": 1, "compare": 2}
-    for folder in sorted(folders, key=lambda one: order[read_run(one).stage.partition(".")[0]]):
-        Replay(folder, uri).advance()
+    for folder in sorted(folders, key=lambda one: _order(read_run(one).stage)):
+        Replay(folder, uri, force=force).advance()
+    client = connect(uri)
+    close_abandoned(client, [one.experiment_id for one in client.search_experiments()])
     return [folder for folder in folders if not (folder / "end.json").exists()]
+
+
+def _order(stage: str) -> tuple[int, bool]:
+    name, _, external = stage.partition(".")
+    return {"train": 0, "evaluate": 1, "compare": 2}[name], bool(external)
 
 
 def follow(folder: Path, uri: str, stage: int) -> bool:
@@ -288,7 +375,7 @@ def follow(folder: Path, uri: str, stage: int) -> bool:
         uri: of the tracking server; the wait between attempts grows while it does not answer.
         stage: process id of the parent, which writes the record.
     """
-    current = Replay(folder, uri)
+    current = Replay(folder, uri, stage)
     pause = POLL_S
     failed = False
     while not current.done:
@@ -310,6 +397,9 @@ def follow(folder: Path, uri: str, stage: int) -> bool:
             if ended:
                 return False
         if os.getppid() != stage:
+            if not ended:
+                with suppress(*UNREACHABLE):
+                    current.abandon()
             return False  # the stage was killed; the record is final
         if not current.done:
             _sleep_until_ended(folder, pause)

@@ -13,7 +13,7 @@ from segbench.files import sha256_of, sha256_of_code
 from segbench.params import Params
 from segbench.params.compare import RunKey
 from segbench.tracking import provenance
-from segbench.tracking.records import DatasetInput, Run, flatten, now_ms
+from segbench.tracking.records import DatasetInput, Run, flatten, now_ms, split_digest
 
 CODE = (
     *("arrays", "models", "metrics", "training"),
@@ -64,12 +64,13 @@ def describe_run(
         for part in filter(None, (chosen["train"]["optimizer"], chosen["train"]["fine_tune"])):
             part["learning_rate"] = "tuned"
     candidate = params.candidates[alias]
-    counts = {
-        split: len(open_arrays(arrays / f"fold{fold}" / split).images) for split in ("train", "val")
-    }
-    data = DatasetInput(
-        header.dataset.name, header.digest[:16], f"{arrays}/fold{fold}", {"images": counts}
-    )
+    inputs = []
+    for split in ("train", "val"):
+        source = arrays / f"fold{fold}" / split
+        samples = open_arrays(source).samples
+        ids = samples["whole" if "whole" in samples else "id"]
+        digest, counts = split_digest(header.digest, ids), {"images": len(samples)}
+        inputs.append(DatasetInput(header.dataset.name, digest, str(source), counts, split))
     weights = {
         "weights": candidate.weights,
         "weights_sha256": candidate.weights_sha256 or "",
@@ -84,5 +85,5 @@ def describe_run(
         started_ms=now_ms(),
         params=flatten(chosen),
         tags={**provenance.tags(), **weights},
-        inputs=[data],
+        inputs=inputs,
     )
