@@ -28,7 +28,12 @@ def checked_onnx(path: Path) -> "onnx.ModelProto":
         InputError: for one that is torn, has weights elsewhere or in another size than they are,
             or operators that are not ONNX's own.
     """
-    import onnx
+    try:
+        import onnx
+    except ImportError:
+        raise InputError(
+            f"{path}: onnx, which reads it, is not installed; run: pip install -e '.[delivery]'"
+        ) from None
     from google.protobuf.message import DecodeError
 
     try:
