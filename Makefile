@@ -61,8 +61,8 @@ bench-device: $(READY)  ## training speed on one GPU, by how kernels are launche
 bench: $(READY)  ## speed of this pipeline as ratios, in one run
 	@set -e; for name in training threads evaluation predict startup pipeline jobs ingest comparison; do python benchmarks/$$name.py params.yaml; done
 
-sync: $(READY)  ## replay records into MLflow that it has missed
-	@segbench sync
+sync: $(READY)  ## replay records into MLflow that it has missed; REV=commit-or-experiment FORCE=1
+	@segbench sync $(if $(REV),--rev $(REV)) $(if $(FORCE),--force-champion)
 
 lock: $(READY)  ## lock the dependencies, for Linux and macOS, Python 3.11 to 3.13; UPGRADE=1 all anew
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \

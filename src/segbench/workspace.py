@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from segbench.errors import InputError
+from segbench.tracking.follower import UNSENT
 
 if TYPE_CHECKING:
     from segbench.params import Params
@@ -143,6 +144,25 @@ def run_pipeline(
     for source in sources:
         source.note()
     finish(folder, runs)
+    _catch_up(folder, variables)
+
+
+def _catch_up(folder: Path, environment: Mapping[str, str]) -> None:
+    """Let MLflow have the records that it missed, as where a stage was killed with its follower."""
+    marks = {mark: Path(mark.read_text().strip()) for mark in (folder / UNSENT).glob("*")}
+    if not marks:
+        return
+    records = [str(path) for path in marks.values() if path.is_dir()]
+    command = [sys.executable, "-m", "segbench", "sync", *records]
+    done = subprocess.run(
+        command, cwd=folder, env=dict(environment), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(f"warning: {done.stderr.strip().removeprefix('error: ')}", file=sys.stderr)
+        return
+    for mark, path in marks.items():
+        if not path.is_dir() or (path / "end.json").exists():
+            mark.unlink(missing_ok=True)
 
 
 def _run_dvc(command: list[str], folder: Path, environment: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """`segbench sync`: replay records into MLflow."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from segbench.workspace import enter_workspace
 Examples:
   segbench sync                  all runs in data/ and runs/*/data/
   segbench sync runs/best-cvc    those of one recipe
+  segbench sync --rev v1.2       those of a tag, a commit or a DVC experiment
+  segbench sync --force-champion data/compare     its champion gets the alias
   MLFLOW_TRACKING_URI=http://mlflow.lab:5000 segbench sync     to a server
 """
 )
@@ -23,7 +26,18 @@ Examples:
     metavar="[FOLDER]...",
     type=click.Path(resolve_path=True, path_type=Path),
 )
-def sync(folders: tuple[Path, ...]) -> None:
+@click.option(
+    "--rev",
+    metavar="REV",
+    default="",
+    help="Replay the records of a git revision, or of an experiment of DVC, instead.",
+)
+@click.option(
+    "--force-champion",
+    is_flag=True,
+    help="Champions get their alias, whatever speaks against that.",
+)
+def sync(folders: tuple[Path, ...], rev: str, force_champion: bool) -> None:
     """Send MLflow the runs that it has missed.
 
     Every run has a record on disk, which DVC carries between clones. All records below each FOLDER
@@ -33,12 +47,27 @@ def sync(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"{folder}: no folder; name one that holds records, or none for all")
+    if rev and folders:
+        raise click.UsageError("--rev stands for all records of a revision: name no folder beside")
     enter_workspace()
-    records = _records(folders or (Path("data"), *sorted(Path("runs").glob("*/data"))))
+    if not rev:
+        places = folders or (Path("data"), *sorted(Path("runs").glob("*/data")))
+        _replay(_records(places), [], force_champion)
+        return
+    from segbench.tracking.revisions import fetch_records
+
+    with tempfile.TemporaryDirectory() as name:
+        copies = Path(name)
+        missing = fetch_records(Path.cwd(), rev, copies)
+        _replay(_records((copies,)), missing, force_champion)
+
+
+def _replay(records: list[Path], missing: list[str], force: bool) -> None:
+    """Send records; what is missing or refused is told, and makes the exit status 1."""
     from segbench.tracking.address import tracking_uri
 
     uri = tracking_uri(Path.cwd())
-    if not records:
+    if not records and not missing:
         click.echo("no records found; 'segbench repro' writes them, 'dvc pull' brings them")
         return
     from segbench.tracking.inspection import sound_records
@@ -47,10 +76,10 @@ def sync(folders: tuple[Path, ...]) -> None:
 
     quiet()
     sound, refused = sound_records(records)
-    for line in refused:
+    for line in (refused := [*missing, *refused]):
         print(f"error: {line}", file=sys.stderr)
     try:
-        unfinished = replay(sound, uri)
+        unfinished = replay(sound, uri, force)
     except UNREACHABLE as problem:
         raise InputError(
             f"MLflow at {uri} does not take the records: {reason_of(problem)}; start it, or set "

@@ -16,7 +16,6 @@ from segbench.comparison.data_facts import leaks
 from segbench.comparison.expenses import Expenses
 from segbench.comparison.external import ExternalSet
 from segbench.comparison.leaderboard import Leaderboard, per_image
-from segbench.comparison.page import PICTURE
 from segbench.comparison.ranking import mean_of
 from segbench.comparison.requirements import Requirement
 from segbench.comparison.verdict import Verdict, interval_text, list_of, p_text
@@ -253,8 +252,8 @@ def _pictures(chosen: Comparison, runs: list[RunResult]) -> Pictures:
 
 def fill_record(record: Record, content: Content, reports: Path) -> None:
     """Add the report and what it says of the champion to a comparison's record."""
-    pages = ["comparison.csv", "comparison.md", PICTURE, "comparison.html"]
-    names = [*pages, "classes.csv", "confusion.csv"]
+    # Not the picture beside the Markdown page: an SVG may hold a script, so that no record has one.
+    names = ["comparison.csv", "comparison.md", "comparison.html", "classes.csv", "confusion.csv"]
     for name in [*names, "external.csv"] if content.external else names:
         record.artifact(f"report/{name}").write_bytes((reports / name).read_bytes())
     preview = content.preview

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segbench.errors import leave
 from segbench.tracking.address import tracking_uri
-from segbench.tracking.follower import TOLD
+from segbench.tracking.follower import TOLD, mark_of
 
 
 def main(stage: int) -> None:
@@ -24,8 +24,10 @@ def main(stage: int) -> None:
     with suppress(*UNREACHABLE):
         connect(uri)  # the slow part, done before there is anything to follow
     # It is empty if the stage has ended.
-    if (folder := sys.stdin.readline().rstrip("\n")) and not follow(Path(folder), uri, stage):
-        sys.exit(TOLD)
+    if folder := sys.stdin.readline().rstrip("\n"):
+        if not follow(Path(folder), uri, stage):
+            sys.exit(TOLD)
+        mark_of(Path(folder)).unlink(missing_ok=True)
     leave()
 
 

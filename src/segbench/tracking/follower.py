@@ -4,6 +4,7 @@ It starts before its stage imports torch and imports MLflow meanwhile, so that i
 do once training takes all cores.
 """
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ FOLLOW = "SEGBENCH_FOLLOW"
 """Variable that is 'no' where somebody else replays the records, once they are whole."""
 TOLD = 3
 """Exit status of a follower that has said why MLflow lacks something."""
+UNSENT = Path(".dvc/tmp/segbench/unsent")
+"""Folder in a workspace: a file for each record that MLflow may lack, with the record's folder."""
 LEAVE_S = 1.0
 """A follower that is told to end takes no longer, unless it hangs."""
 
@@ -34,6 +37,9 @@ class Follower:
 
     def follow(self, folder: Path) -> None:
         """Replay the record in a folder until it has ended and all of it is in MLflow."""
+        if Path(".dvc").is_dir():
+            UNSENT.mkdir(parents=True, exist_ok=True)
+            mark_of(folder).write_text(f"{folder.absolute()}\n")
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has died, which `wait` reports
             self._process.stdin.write(f"{folder}\n")
@@ -57,6 +63,11 @@ class Follower:
         """Kill it."""
         self._process.kill()
         self._process.wait()
+
+
+def mark_of(folder: Path) -> Path:
+    """The file in `UNSENT` of a record; its follower removes it once MLflow has all of it."""
+    return UNSENT / hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
 
 
 _waiting: list[Follower] = []
