@@ -7,7 +7,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 READY := .venv/.ready
 
-.PHONY: repro recipe init doctor predict test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict review gallery
+.PHONY: repro recipe init doctor deliver predict test test-all test-exhaustive check ui plan bench test-device bench-device sync lock verdict review gallery
 
 repro: $(READY)  ## run the pipeline, print the leaderboard; JOBS=n or auto, or CLUSTER=file: stages side by side
 	@segbench repro $(if $(JOBS),--jobs $(JOBS)) $(if $(CLUSTER),--cluster $(CLUSTER))
@@ -21,6 +21,9 @@ init: $(READY)  ## describe your images in params.yaml; SOURCE=folder-or-archive
 
 doctor: $(READY)  ## is everything there that a run needs; the first thing in a bug report
 	@segbench doctor
+
+deliver: $(READY)  ## a model as ONNX, pt2 and OpenVINO's files, scored anew, with its card; MODEL=champion NAME=folder
+	@segbench deliver $(or $(MODEL),champion) $(if $(NAME),--name $(NAME))
 
 predict: $(READY)  ## masks of new images; MODEL=champion IMAGES=folder OUT=folder
 	@segbench predict --model $(or $(MODEL),champion) --images "$(IMAGES)" --out "$(OUT)"

@@ -370,6 +370,8 @@ def test_other_shells_get_a_script_that_asks_for_completions(
         ("plan JOBS=auto", "plan --jobs auto"),
         ("plan WORKERS=8", "plan --workers 8"),
         ("doctor", "doctor"),
+        ("deliver", "deliver champion"),
+        ("deliver MODEL=resnet18 NAME=polyps", "deliver resnet18 --name polyps"),
         ("sync", "sync"),
         ("ui", "ui --port 5000"),
         ("ui PORT=5001", "ui --port 5001"),
