@@ -143,6 +143,7 @@ def test_no_secret_and_no_home_is_printed(root: Path) -> None:
     assert status == 0, said
     assert "http://***@127.0.0.1:9/ does not answer (connection refused)" in lines["mlflow"]
     assert "https://***@127.0.0.1:9/store?***" in lines["remote"]
+    assert "a password of it stands in .dvc/config, which is in git" in lines["remote"]
     assert "s3cret" not in said
     assert str(root.parent) not in said
     assert "~/clone/.dvc/cache" in lines["cache"]

@@ -280,6 +280,10 @@ def test_adding_and_removing_candidates(
     # One who had the third, and one who never did.
     colleague.run("git", "pull", "--quiet")
     newcomer = Workspace(remote / "newcomer", hub)
+    # As on a pull request, where no data are: the report stands.
+    report = newcomer.run(sys.executable, "-m", "segbench", "review", "--pictures", "https://host")
+    assert "](https://host/comparison.svg)" in report
+    assert newcomer.path("reports/comparison.svg").is_file()
     for workspace in (colleague, newcomer):
         workspace.run("dvc", "pull")
         assert workspace.repro() == []

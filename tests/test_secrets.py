@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from segbench.cluster.workers import _tracking
+from segbench.commands import ui
 from segbench.errors import InputError, exit_statuses, without_secrets
+from segbench.tracking.follower import FOLLOW
 from support.params import problems
 
 SECRET = "s3cr3t"
@@ -57,3 +60,40 @@ def test_params_take_no_token_either(tree: dict[str, Any], tmp_path: Path, url: 
     line = problems(tree, tmp_path)
     assert "checkpoints.url: holds a password or a signature" in line
     assert SECRET not in line
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        (f"http://me:{SECRET}@lab:5000", "runs are at http://***@lab:5000\n"),
+        (f"me:{SECRET}@lab:5000", "error: MLFLOW_TRACKING_URI: MLflow cannot show ***@lab:5000; "),
+    ],
+)
+def test_ui(
+    uri: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(ui, "enter_workspace", lambda: None)
+    code = ""
+    try:
+        with exit_statuses():
+            ui.ui.main([], standalone_mode=False)
+    except SystemExit as end:
+        code = str(end.code)
+    shown = capsys.readouterr().out + code
+    assert shown.startswith(said)
+    assert SECRET not in shown
+
+
+def test_a_secret_does_not_reach_workers_by_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would write it into command lines and logs; the driver replays instead."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@lab:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    assert _tracking(tmp_path) == {FOLLOW: "no"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://lab:5000")
+    assert _tracking(tmp_path) == {"MLFLOW_TRACKING_URI": "http://lab:5000"}

@@ -100,9 +100,9 @@ def test_results_that_stand(clone: Path) -> None:
     ("name", "stale"),
     [
         ("params.yaml", "compare"),
-        ("compare.py", "compare"),
         ("reports/comparison.md", "compare"),
-        ("data.py", "data"),
+        pytest.param("compare.py", "compare", marks=pytest.mark.slow),
+        pytest.param("data.py", "data", marks=pytest.mark.slow),
     ],
 )
 def test_results_of_something_else(clone: Path, name: str, stale: str) -> None:

@@ -14,6 +14,7 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
 from segbench.delivery import predict as predicting
 from segbench.delivery.finding import Layout, Source, find_model
+from segbench.delivery.onnx import read_description
 from segbench.delivery.outputs import Wanted
 from segbench.delivery.predict import predict_folder
 from segbench.devices import ResolvedHardware, resolve
@@ -24,6 +25,7 @@ from segbench.evaluation.evaluate import evaluate, load_networks
 from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
+from segbench.models.network import save_network
 from segbench.params import Params
 from support.params import read_params, shrink
 from support.pipeline import fit_one, pack
@@ -283,6 +285,37 @@ def test_a_name_of_no_model(
     with pytest.raises(InputError, match=said) as caught:
         find_model(name, layout, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow  # to write an ONNX file takes seconds
+def test_a_delivered_model_needs_no_workspace(
+    exported: tuple[Any, Path], tmp_path: Path, hardware: ResolvedHardware
+) -> None:
+    """ONNX alone, and the same weights by torch beside a description."""
+    pytest.importorskip("onnxruntime")
+    network, path = exported
+    nowhere = Layout(**dict.fromkeys(Layout.__dataclass_fields__, tmp_path / "nowhere"))
+    source = find_model(str(path), nowhere, tmp_path)
+    assert source.files == {"onnx": path}
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    save_network(network, folder / "weights.safetensors")
+    with pytest.raises(InputError, match=r"delivery: no description.json beside it"):
+        find_model(str(folder), nowhere, tmp_path)
+    (folder / "description.json").write_text(read_description(path).to_json())
+    (tmp_path / "images").mkdir()
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 255, (70 + 9 * seed, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{seed}.png")
+    where = str(tmp_path / "images")
+    masks = []
+    for name, found in (("onnx", source), ("torch", find_model(str(folder), nowhere, tmp_path))):
+        out = tmp_path / name
+        said = predict_folder(found, where, out, hardware, 2, Wanted(False, False), "auto")
+        assert f"by {'onnxruntime' if name == 'onnx' else 'torch'} " in said
+        masks.append([np.asarray(Image.open(one)) for one in sorted(out.glob("masks/*.png"))])
+    assert [mask.shape for mask in masks[0]] == [(70, 80), (79, 80), (88, 80)]
+    assert all((ours == theirs).all() for ours, theirs in zip(*masks, strict=True))
 
 
 def test_weights_that_were_not_scored_are_refused(layout: Layout, tmp_path: Path) -> None:

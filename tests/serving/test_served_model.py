@@ -31,8 +31,11 @@ from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import predict_classes
 from segbench.params.augment import Patches
 from segbench.tracking.mlflow_model import save_served, served_signature
+from segbench.tracking.records import ModelFile
+from segbench.tracking.replay import connect, replay
 from segbench.windows import packed_place, tile_windows
 from support.delivery import FIELDS
+from support.mlflow_server import write_record
 from support.serving import in_base64, mask_of, of_run_lengths, served
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
@@ -327,6 +330,24 @@ def test_it_needs_no_segbench_no_torch_and_no_pickle(write: Written, tmp_path: P
     names = json.loads(loaded.replace("'", '"'))
     assert len({name.split(".")[0] for name in names}) == 1
     assert names[0].startswith("segbench_")
+
+
+def test_a_replayed_run_has_it(write: Written, tmp_path: Path) -> None:
+    import mlflow
+
+    write()
+    write_record(tmp_path / "record", stage="evaluate", model=ModelFile("../model.pt2", 3, 1))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    replay([tmp_path / "record"], uri)
+    client = connect(uri)
+    (experiment,) = client.search_experiments(filter_string="name != 'Default'")
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    model = mlflow.pyfunc.load_model(logged.model_uri)
+    image = picture(40, 70)
+    (answer,) = model.predict([image])
+    assert np.array_equal(mask_of(answer), evaluated(image, ABOUT))
+    assert set(model.metadata.flavors) == {"python_function", "pytorch"}
+    assert model.predict(model.input_example)[0]["height"] == 48
 
 
 @pytest.mark.slow

@@ -76,4 +76,4 @@ def edit(parts: Parts, name: str, change: Callable[[Any], None]) -> None:
 
 def dumped(canary: Path) -> bytes:
     """A bare pickle."""
-    return pickle.dumps(Payload(canary))
+    return pickle.dumps(Payload(canary), protocol=2)

@@ -79,6 +79,22 @@ def _pickled_model(folder: Path) -> None:
     _set(model={"path": "../model.pt2", "channels": 3, "num_outputs": 1})(folder)
 
 
+def _network(folder: Path) -> None:
+    """ONNX beside the program, with weights in a file of somebody else."""
+    onnx = pytest.importorskip("onnx")
+    _model("../model.pt2")(folder)
+    weights = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=1)
+    weights.external_data.add(key="location", value="../secret.txt")
+    made = onnx.ModelProto(ir_version=10)
+    made.graph.initializer.append(weights)
+    (folder.parent / "model.onnx").write_bytes(made.SerializeToString())
+
+
+def _linked_network(folder: Path) -> None:
+    _model("../model.pt2")(folder)
+    (folder.parent / "model.onnx").symlink_to(folder.parents[1] / "secret.txt")
+
+
 def _bomb(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it is this large."""
 
@@ -135,6 +151,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
     (_model("/etc/passwd"), "does not end with .pt2"),
     (_model("../other.pt2"), "'dvc pull' may bring it"),
     (_pickled_model, "pickle calls for"),
+    (_network, "in other files: '../secret.txt'"),
+    (_linked_network, "lies outside"),
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from segbench.errors import InputError
 from segbench.files import sha256_of
 from segbench.models.network import load_network
 from segbench.models.pretrained import load_encoder_weights
-from support.hostile import pickled
+from segbench.training.checkpoints import Checkpoints
+from support.hostile import dumped, pickled
 
 GOOD: dict[str, Any] = {
     "architecture": "unet",
@@ -103,3 +106,31 @@ def test_a_pickled_encoder_runs_nothing(canary: Path) -> None:
     with pytest.raises(InputError, match="unreadable as weights"):
         load_encoder_weights(encoder, path, sha256_of(path), 3)
     assert not canary.exists()
+
+
+def test_weights_that_unpack_to_any_size_are_refused(canary: Path) -> None:
+    encoder = timm.create_model("resnet10t")
+    plain, packed = canary.with_name("plain.pth"), canary.with_name("packed.pth")
+    torch.save(encoder.state_dict(), plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    load_encoder_weights(encoder, plain, sha256_of(plain), 3)
+    with pytest.raises(InputError, match=r"packed\.pth: unreadable as weights"):
+        load_encoder_weights(encoder, packed, sha256_of(packed), 3)
+
+
+def test_a_checkpoint_from_a_store_that_others_write_to_runs_nothing(
+    canary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint's checksum tells damage, and anyone can make one."""
+    checkpoints = Checkpoints(canary.with_name("run"), "key")
+    checkpoints.folder.mkdir(parents=True)
+    for step, content in enumerate((pickled(canary), dumped(canary))):
+        crc = zlib.crc32(content).to_bytes(4, "little")
+        (checkpoints.folder / f"{step:09d}.pt").write_bytes(content + crc)
+    assert checkpoints.load_latest() is None
+    assert not canary.exists()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all("damaged" in line for line in said)

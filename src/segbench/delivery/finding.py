@@ -172,7 +172,7 @@ def _of_run(run: str, layout: Layout) -> Source:
     info = header.dataset
     return Source(
         name=run,
-        files=_with_delivered({"weights": weights}, sha256, layout),
+        files=_with_exported({"weights": weights}, run, sha256, layout),
         sha256=sha256,
         classes=info.classes,
         colours=tuple(class_colours(info.colours, info.scheme)),
@@ -192,13 +192,19 @@ def _of_run(run: str, layout: Layout) -> Source:
     )
 
 
-def _with_delivered(files: dict[str, Path], sha256: str, layout: Layout) -> Mapping[str, Path]:
-    """The files of a run, and what was delivered of the same weights."""
+def _with_exported(
+    files: dict[str, Path], run: str, sha256: str, layout: Layout
+) -> Mapping[str, Path]:
+    """The files of a run with those of other forms that evaluation and delivery made of it."""
+    found = dict(files)
+    exported = layout.evaluations / run / "model.onnx"
+    if exported.exists() and read_description(exported).weights_sha256 == sha256:
+        found = {"onnx": exported, **found}
     for path in sorted(layout.deliveries.glob(f"*/{DESCRIPTION}")):
         said = parse_description(path.read_text(encoding="utf-8"), path)
         if said.weights_sha256 == sha256:
-            return {**_files_of(path.parent), **files}
-    return files
+            return {**_files_of(path.parent), **found}
+    return found
 
 
 def _of_path(path: Path, layout: Layout) -> Source:

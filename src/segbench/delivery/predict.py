@@ -98,8 +98,8 @@ def predict_folder(
     outputs = Outputs(out, source, wanted, fresh)
     started = time.perf_counter()
     # To try runtimes takes as long as some batches.
-    runtime = "torch" if runtime == "auto" and listing.total < MANY else runtime
-    forward, said = open_model(source, resolved, runtime, lambda: _few(listing, source))
+    few = None if listing.total < MANY else lambda: _few(listing, source)
+    forward, said = open_model(source, resolved, runtime, few)
     try:
         items = items_of(listing, source.data.read, source.channels, outputs.done, outputs.fail)
         with ProgressBar("predict", listing.total) as bar:
@@ -129,7 +129,7 @@ def predict_folder(
 
 
 def open_model(
-    source: Source, resolved: ResolvedHardware, wanted: str, few: Callable[[], Pixels]
+    source: Source, resolved: ResolvedHardware, wanted: str, few: Callable[[], Pixels] | None
 ) -> tuple[Forward, str]:
     """The network of a model, and by what it runs, in words.
 
@@ -138,7 +138,7 @@ def open_model(
         resolved: the hardware.
         wanted: a runtime's name; `auto`: the fastest that is installed, that a file of the model is
             for, and whose masks are those of torch.
-        few: makes some images (N, H, W, C) to try runtimes on.
+        few: makes some images (N, H, W, C) to try runtimes on; None: torch, if it can.
 
     Raises:
         InputError: for a runtime that is not there.
@@ -152,7 +152,7 @@ def open_model(
         if file is not None
     }
     by_torch = f"by torch {torch.__version__} on {resolved.device}"
-    if wanted == "torch" or (wanted == "auto" and forward and not others):
+    if wanted == "torch" or (wanted == "auto" and forward and not (others and few)):
         if forward is None:
             raise InputError(f"{source.name}: no file that torch runs; take --runtime auto")
         return forward, by_torch
@@ -168,7 +168,7 @@ def open_model(
             "pip install -e '.[delivery]'"
         )
     opened = {name: open_runtime(name, others[name], resolved.threads) for name in names}
-    if wanted == "auto" and forward is not None:
+    if wanted == "auto" and forward is not None and few is not None:
         torch_forward = forward
         opened["torch"] = Runtime(
             "torch",

@@ -20,6 +20,7 @@ from segbench.metrics.on_device import to_probs, to_probs_u8
 from segbench.models.export import load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network
+from segbench.untrusted.onnx_file import checked_onnx
 
 RUNTIMES = ("torch", "onnxruntime", "openvino")
 """By the names of their packages."""
@@ -82,6 +83,9 @@ def open_runtime(
     if file.suffix not in ENDINGS[name]:
         raise InputError(f"{file}: {name} reads {' and '.join(ENDINGS[name])}")
     need(name)
+    if file.suffix == ".onnx":
+        need("onnx")
+        checked_onnx(file)
     if name == "torch":
         return Runtime(name, version(name), _torch(file, threads, flips, device))
     opened = {"onnxruntime": _onnxruntime, "openvino": _openvino}[name]

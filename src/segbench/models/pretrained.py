@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from segbench.errors import InputError
 from segbench.files import sha256_of
 from segbench.params.model import Candidate
+from segbench.untrusted.archives import check_stored
 
 # Errors of torch and safetensors for incomplete files or other formats.
 UNREADABLE = (
     *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, IndexError, KeyError),
-    *(ValueError, AttributeError),
+    *(ValueError, AttributeError, MemoryError, OverflowError),
 )
 RGB = 3
 # Keys under which training tools save weights among other things.
@@ -118,6 +119,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_stored(path)
         # weights_only, so that a weights file cannot run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from segbench.errors import InputError
 from segbench.tracking.bounds import LARGEST_FILES, check_end, check_metrics
 from segbench.tracking.records import Run, read_run
+from segbench.untrusted.onnx_file import checked_onnx
 from segbench.untrusted.pages import check_page
 from segbench.untrusted.pictures import FORMATS, check_picture
 from segbench.untrusted.program import check_program
@@ -17,6 +18,8 @@ IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 """Where DVC keeps what it links to, if it is told to link."""
 PART = re.compile(r"(?!\.)(?!.*(\.\.|%[0-9a-fA-F]{2}))[^/\\\x00-\x1f\x7f]{1,200}")
 """A name in the path of an artifact."""
+NETWORK = "model.onnx"
+"""The same network, beside the exported program."""
 PAGE = "report/comparison.html"
 TEXTS = {".csv", ".json", ".md", ".txt"}
 LARGEST_TEXT = 32 << 20
@@ -74,8 +77,13 @@ def check_record(folder: Path) -> Run:
                 raise ValueError("it does not end with .pt2")
             _check_place(path, folder.parent)
             check_program(path.read_bytes())
+            network = path.with_name(NETWORK)
+            if network.exists() or network.is_symlink():
+                part = NETWORK
+                _check_place(network, folder.parent)
+                checked_onnx(network)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as problem:
-        reason = " ".join(str(problem).split())[:200]
+        reason = " ".join(str(problem).split())[:400]
         missing = isinstance(problem, FileNotFoundError)
         raise InputError(
             f"{_shown(folder)}: not replayed, nothing of it was sent: "

@@ -19,6 +19,7 @@ from segbench.errors import InputError
 from segbench.files import atomic_file
 from segbench.tracking.records import Run, read_run, write_run
 from segbench.training.mirror import Mirror
+from segbench.untrusted.archives import check_stored
 
 FINISHED = "finished"
 """A file beside the checkpoints of a training that ended, with the md5 of its run file and, in a
@@ -153,6 +154,7 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 _check(path)
+                check_stored(path)
                 # Not mapped, since the file will be overwritten.
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.PickleError) as problem:
