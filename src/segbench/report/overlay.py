@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import ImageColor
 
-from segbench.images import IGNORE, Pixels, as_rgb
+from segbench.images import IGNORE, Pixels, as_rgb, count_values
 
 OPACITY = 0.45
 """Of the colour of a class, so that the image shows through."""
@@ -44,8 +44,9 @@ def overlay(
     for class_id, colour in enumerate(colours):
         table[class_id] = ImageColor.getrgb(colour)[:3]
     filled = cv2.addWeighted(canvas, 1 - OPACITY, table[large], OPACITY, 0)
-    canvas = np.where((large != background)[:, :, None], filled, canvas)
-    for class_id in np.unique(large):
+    shown = np.ones_like(large) if background is None else (large != background).view(np.uint8)
+    canvas = cv2.copyTo(filled, shown, canvas)
+    for class_id in np.flatnonzero(count_values(large)).tolist():
         if class_id in (background, IGNORE):
             continue
         area = (large == class_id).astype(np.uint8)
