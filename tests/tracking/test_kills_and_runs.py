@@ -19,7 +19,7 @@ from support.kills import REPRO, clone, family, kill_all
 from support.params import read_params, shrink
 from support.workspace import Workspace
 
-pytestmark = [pytest.mark.mlflow]
+pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
 SEED = int(os.environ.get("KILLS_SEED", "0"))
 
 
