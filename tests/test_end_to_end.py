@@ -168,7 +168,7 @@ def without_costs(texts: dict[str, str]) -> dict[str, str]:
 @pytest.mark.slow
 def test_comparing_again_changes_no_byte(author: Workspace) -> None:
     before = pages(author)
-    assert len(before) == 3 + 2
+    assert len(before) == 4 + 2
     author.run("dvc", "repro", "--force", "--single-item", "compare")
     assert pages(author) == before
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def send_model(
     logged = known[0] if known else _create(client, experiment, run_id, run, key)
     if logged.status != LoggedModelStatus.READY:  # else all of it has arrived
         epoch = client.get_run(run_id).data.tags.get("selected_epoch", "0")
-        log_model(run.model, (folder / run.model.path).resolve(), logged, int(epoch))
+        # Not resolved: what lies beside the program is asked for too, and not where DVC's cache is.
+        program = Path(os.path.normpath(folder.absolute() / run.model.path))
+        log_model(run.model, program, logged, int(epoch))
         logged = client.get_logged_model(logged.model_id)
     return logged
 
