@@ -135,6 +135,8 @@ def test_its_record_joins_the_run_and_replays_once(
         assert tags[f"external.{name}.device"] == "cpu"
         assert f"segbench.replayed.evaluate.{name}" in tags
     assert status == "FINISHED"
-    assert sorted(set(digests)) == sorted({"d" * 16, scores["sha256"]["dataset"][:16]})
+    digest = read_run(record).inputs[0].digest  # of its data set and of its split
+    assert digest.startswith(f"{scores['sha256']['dataset'][:16]}-")
+    assert set(digests) == {"d" * 16, digest}
     replay(records[::-1], offline())
     assert everything(offline()) == first
