@@ -212,7 +212,8 @@ def test_params_are_checked_first(arguments: str, root: Path, call: Callable[...
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
+# `predict` works anywhere, with a model's own files.
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - {"completion", "predict"}))
 def test_outside_a_repository(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Said]
 ) -> None:
@@ -336,7 +337,7 @@ def completed(line: str, folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
 def test_bash_completes(root: Path) -> None:
-    assert completed("segbench re", root) == ["recipe", "repro"]
+    assert completed("segbench re", root) == ["recipe", "repro", "review"]
     assert completed("segbench recipe best-", root) == ["best-cvc", "best-isbi", "best-pet"]
     assert completed("segbench repro e", root) == ["evaluate", "evaluate_external"]
     assert completed("segbench repro --f", root) == ["--force"]
