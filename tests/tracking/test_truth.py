@@ -32,7 +32,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def contest(uri: str, request: pytest.FixtureRequest, tmp_path: Path) -> Contest:
-    name = re.sub(r"\W+", "-", request.node.name)
+    name = re.sub(r"\W+", "-", request.node.name)[:60]  # as long as a model's name may be
     return Contest(tmp_path / "records", name)
 
 

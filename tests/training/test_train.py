@@ -81,9 +81,9 @@ def test_record_holds_every_choice_and_epoch(params: Params, packed: Path, tmp_p
     assert run.params["hardware.threads"] == str(resolve(params.hardware).threads)
     assert "auto" not in (run.params[f"hardware.{name}"] for name in ("device", "precision"))
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(history) == 2
-    assert sum(run.inputs[0].profile["images"].values()) == len(open_arrays(val).images) + len(
-        open_arrays(val.parent / "train").images
-    )
+    assert {item.role: item.profile["images"] for item in run.inputs} == {
+        role: len(open_arrays(val.parent / role).images) for role in ("train", "val")
+    }
 
 
 def changed(packed: Path, folder: Path, split: str, rows: Any, masks: Any) -> None:
