@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One database for all tests here, since to make one takes seconds; each has an experiment of
     its own."""
-    return f"sqlite:///{tmp_path_factory.mktemp('truth') / 'mlflow.db'}"
+    address = f"sqlite:///{tmp_path_factory.mktemp('truth') / 'mlflow.db'}"
+    connect(address)  # which says that it makes one
+    return address
 
 
 @pytest.fixture
