@@ -1,23 +1,25 @@
 """A network as one ONNX file: pixels in, masks and probabilities out, its description inside."""
 
+import io
 import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from segbench.delivery.description import KEY, Description
 from segbench.delivery.onnx_file import need as need
 from segbench.delivery.onnx_file import read_description as read_description
 from segbench.images import LEVELS
-from segbench.models.export import export_program
+from segbench.models.export import example_images, export_program, exportable
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import STRIDE
 
 if TYPE_CHECKING:
     import onnx
-    from torch.export import ExportedProgram
 
 OPSET = 18
 INPUT, MASK, PROBS, LOGITS = "images", "mask", "probs", "logits"
@@ -106,12 +108,7 @@ AVERAGED = """
 """
 
 
-def export_onnx(
-    network: nn.Module,
-    description: Description,
-    path: Path,
-    program: "ExportedProgram | None" = None,
-) -> None:
+def export_onnx(network: nn.Module, description: Description, path: Path) -> None:
     """Write a network as an ONNX file that holds all it takes to call it.
 
     Args:
@@ -121,19 +118,16 @@ def export_onnx(
         path: the file takes `images` (N, C, H, W) uint8 of any size, and gives `mask` (N, H, W)
             uint8 class ids by the rule's threshold or the largest logit, `probs` (N, K, H, W)
             uint8, floor(256 p), and `logits` (N, K, H, W) float32.
-        program: of the network without mirror images, if there is one already.
 
     Raises:
         InputError: if the packages that write ONNX are not installed.
     """
     need("onnx")
-    need("onnxscript")
     import onnx
 
     core = network.network if isinstance(network, FlipAveraged) else network
     assert description.flips == isinstance(network, FlipAveraged)
-    program = program or export_program(core, description.channels)
-    whole = assemble(_export_core(program), description)
+    whole = assemble(_export_core(core, description.channels), description)
     onnx.checker.check_model(whole)
     onnx.save_model(whole, path)
 
@@ -180,14 +174,20 @@ def assemble(core: "onnx.ModelProto", description: Description) -> "onnx.ModelPr
     return whole
 
 
-def _export_core(exported: "ExportedProgram") -> "onnx.ModelProto":
-    """The network alone, of the sizes that its exported program takes."""
-    import torch
+def _export_core(network: nn.Module, channels: int) -> "onnx.ModelProto":
+    """The network alone, of the sizes that its exported program takes.
 
+    By tracing where that gives the network, which takes a second. torch's newer exporter takes
+    twenty for a small network, most of it for conclusions about sizes, and knows those that are
+    computed, as in an FPN.
+    """
+    traced = _trace(network, channels)
+    if traced is not None and _gives(traced, network, channels):
+        return traced
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            exported,
+            export_program(network, channels),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
@@ -197,3 +197,49 @@ def _export_core(exported: "ExportedProgram") -> "onnx.ModelProto":
     # Shapes in between are named by formulas that say nothing to anyone.
     del core.graph.value_info[:]
     return core
+
+
+def _trace(network: nn.Module, channels: int) -> "onnx.ModelProto | None":
+    """What a run of the network does; None if ONNX has no words for it."""
+    import onnx
+
+    written: Any = io.BytesIO()  # which its types leave out
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                exportable(network),
+                (example_images(channels),),
+                written,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_axes={name: {0: "n", 2: "h", 3: "w"} for name in ("images", "logits")},
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError):
+        return None
+    return onnx.load_model_from_string(written.getvalue())
+
+
+def _gives(traced: "onnx.ModelProto", network: nn.Module, channels: int) -> bool:
+    """Whether it gives the network's logits at sizes that it was not traced at."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            traced.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        network = exportable(network)
+        for shape in ((1, channels, 4 * STRIDE, 2 * STRIDE), (3, channels, 3 * STRIDE, 5 * STRIDE)):
+            images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            (logits,) = session.run(None, {"images": images})
+            with torch.no_grad():
+                expected = network(torch.from_numpy(images)).numpy()
+            if logits.shape != expected.shape or not np.allclose(logits, expected, 1e-3, 1e-3):
+                return False
+    except Exception:  # of types of its own: a size that was traced does not fit another
+        return False
+    return True

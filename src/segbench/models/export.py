@@ -62,6 +62,22 @@ def save_program(program: ExportedProgram, path: Path) -> None:
         torch.export.save(program, path)
 
 
+def exportable(network: nn.Module) -> nn.Module:
+    """A copy on the CPU, in eval mode, of parts that can be exported; of the same values for sizes
+    that are multiples of the stride."""
+    network = copy.deepcopy(network).cpu().eval()
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Conv2dSame):
+                setattr(parent, name, _StaticSame(child))
+    return network
+
+
+def example_images(channels: int) -> Tensor:
+    """Images (N, C, H, W) uint8 to export a network with."""
+    return torch.zeros((2, channels, 2 * STRIDE, 3 * STRIDE), dtype=torch.uint8)
+
+
 def export_program(network: nn.Module, channels: int) -> ExportedProgram:
     """Export a network: any batch size, height and width multiples of 32 from 64 up.
 
@@ -72,12 +88,7 @@ def export_program(network: nn.Module, channels: int) -> ExportedProgram:
     Returns:
         A program that takes (N, C, H, W) uint8 and gives (N, num_outputs, H, W) float32 logits.
     """
-    network = copy.deepcopy(network).cpu().eval()
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, Conv2dSame):
-                setattr(parent, name, _StaticSame(child))
-    example = torch.zeros((2, channels, 2 * STRIDE, 3 * STRIDE), dtype=torch.uint8)
+    network, example = exportable(network), example_images(channels)
     # At least 2, as a size of 1 would be exported as a constant.
     height, width = Dim("height", min=2, max=1024), Dim("width", min=2, max=1024)
     shapes = {0: Dim("batch", min=1, max=2**16), 2: STRIDE * height, 3: STRIDE * width}
