@@ -3,6 +3,7 @@
 import io
 import math
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from segbench.delivery.description import KEY, Description
 from segbench.delivery.onnx_file import need as need
 from segbench.delivery.onnx_file import read_description as read_description
+from segbench.errors import InputError
 from segbench.images import LEVELS
 from segbench.models.export import example_images, export_program, exportable
 from segbench.models.flips import FlipAveraged
@@ -120,7 +122,8 @@ def export_onnx(network: nn.Module, description: Description, path: Path) -> Non
             uint8, floor(256 p), and `logits` (N, K, H, W) float32.
 
     Raises:
-        InputError: if the packages that write ONNX are not installed.
+        InputError: if the packages that write ONNX are not installed, or torch has no words for
+            the network.
     """
     need("onnx")
     import onnx
@@ -184,15 +187,21 @@ def _export_core(network: nn.Module, channels: int) -> "onnx.ModelProto":
     traced = _trace(network, channels)
     if traced is not None and _gives(traced, network, channels):
         return traced
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program: Any = torch.onnx.export(
-            export_program(network, channels),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program: Any = torch.onnx.export(
+                export_program(network, channels),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as problem:
+        raise InputError(
+            f"torch {torch.__version__} cannot write this network as ONNX "
+            f"({type(problem).__name__}); model.pt2, which torch runs, is whole"
+        ) from None
     core: onnx.ModelProto = program.model_proto
     # Shapes in between are named by formulas that say nothing to anyone.
     del core.graph.value_info[:]
@@ -205,7 +214,8 @@ def _trace(network: nn.Module, channels: int) -> "onnx.ModelProto | None":
 
     written: Any = io.BytesIO()  # which its types leave out
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        # It prints the whole graph of what it has no words for.
+        with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 exportable(network),
@@ -217,7 +227,7 @@ def _trace(network: nn.Module, channels: int) -> "onnx.ModelProto | None":
                 output_names=["logits"],
                 dynamic_axes={name: {0: "n", 2: "h", 3: "w"} for name in ("images", "logits")},
             )
-    except (torch.onnx.OnnxExporterError, RuntimeError):
+    except (torch.onnx.OnnxExporterError, RuntimeError):  # what tracing itself raises
         return None
     return onnx.load_model_from_string(written.getvalue())
 
@@ -228,18 +238,18 @@ def _gives(traced: "onnx.ModelProto", network: nn.Module, channels: int) -> bool
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(
-            traced.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        network = exportable(network)
-        for shape in ((1, channels, 4 * STRIDE, 2 * STRIDE), (3, channels, 3 * STRIDE, 5 * STRIDE)):
-            images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    network, content = exportable(network), traced.SerializeToString()
+    for shape in ((1, channels, 4 * STRIDE, 2 * STRIDE), (3, channels, 3 * STRIDE, 5 * STRIDE)):
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(images)).numpy()
+        try:
+            session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
             (logits,) = session.run(None, {"images": images})
-            with torch.no_grad():
-                expected = network(torch.from_numpy(images)).numpy()
-            if logits.shape != expected.shape or not np.allclose(logits, expected, 1e-3, 1e-3):
-                return False
-    except Exception:  # of types of its own: a size that was traced does not fit another
-        return False
+        except Exception:  # of types of its own: a size that was traced does not fit another
+            return False
+        if logits.shape != expected.shape or not np.allclose(logits, expected, 1e-3, 1e-3):
+            return False
     return True
