@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +23,8 @@ from segbench.errors import InputError
 from segbench.jobs import pipeline as pipeline_module
 from segbench.jobs.machine import Machine
 from segbench.jobs.memory import Memory
-from segbench.jobs.pipeline import Pipeline
+from segbench.jobs.pipeline import Pipeline, Stage
+from segbench.jobs.process import Process
 from segbench.jobs.schedule import Outcome, Schedule
 from segbench.jobs.slots import Slot, default_jobs, slots_of
 from segbench.jobs.view import View
@@ -96,14 +98,19 @@ def values(folder: Path, seconds: float, own: dict[int, str] | None = None) -> N
     (folder / "toy.yaml").write_text(yaml.safe_dump(tree))
 
 
-def run(slots: int = 2, work_takes: int = 0, stream: TextIO | None = None) -> tuple[Outcome, str]:
+def run(
+    slots: int = 2,
+    work_takes: int = 0,
+    stream: TextIO | None = None,
+    machine: type[Machine] = Machine,
+) -> tuple[Outcome, str]:
     """What became of the stages, and what was said; `work_takes` bytes are known to be needed."""
     said = io.StringIO()
     with Pipeline(Path()) as pipeline, View(pipeline.stages, slots, stream or said) as view:
         own = [Slot({"SLOT": f"slot{at}"}, "a core") for at in range(slots)]
         memory = Memory()
         memory.most["work"] = work_takes
-        outcome = Schedule(pipeline, [Machine(pipeline, own, memory)], view).run()
+        outcome = Schedule(pipeline, [machine(pipeline, own, memory)], view).run()
     return outcome, said.getvalue()
 
 
@@ -251,6 +258,31 @@ def test_nothing_begins_after_a_failure_where_data_are_checked(toy: Path) -> Non
     assert outcome.done == []
     assert "work@3" in outcome.left_out
     assert "check: failed: error: a leak (exit status 1)" in said
+
+
+class SlowToTell(Machine):
+    """Says that a stage has started when it has long ended."""
+
+    def start(
+        self, stage: Stage, hear: Callable[[str], None], ended: Callable[[], None]
+    ) -> Process:
+        has_ended = threading.Event()
+
+        def tell() -> None:
+            ended()
+            has_ended.set()
+
+        process = super().start(stage, hear, tell)
+        assert has_ended.wait(20)
+        return process
+
+
+def test_what_a_stage_says_at_once_is_heard(toy: Path) -> None:
+    values(toy, seconds=0, own={1: "bad"})
+    outcome, said = run(machine=SlowToTell)
+    assert outcome.failed == {"work@1": "error: a bad value; take another (exit status 1)"}
+    assert sorted(outcome.done) == ["timed", "work@0", "work@2", "work@3"]
+    assert "work@1: error: a bad value; take another" in said
 
 
 def test_no_other_dvc_writes_what_is_being_made(toy: Path) -> None:

@@ -122,7 +122,9 @@ def test_a_log_says_now_and_then_how_far_all_is() -> None:
     stages = [stage("timed"), *trainings(*(f"a-0-{seed}" for seed in range(5)))]
     with View(stages, 2, log, clock) as view:
         view.kept(stages[0])
+        view.starts(stages[1])
         view.started(stages[1], "1 core")
+        view.starts(stages[2])
         view.started(stages[2], "1 core")
         view.heard(stages[2], "warning: it [/is] :x: [red]")
         clock.now = 29
@@ -131,6 +133,7 @@ def test_a_log_says_now_and_then_how_far_all_is() -> None:
         view.look(3)
         clock.now = 61
         view.done(stages[1])
+        view.starts(stages[3])
         view.started(stages[3], "1 core")
         view.look(2)
     assert log.getvalue().splitlines() == [
@@ -160,6 +163,7 @@ def said(view: View, one: Stage, lines: Iterable[str]) -> None:
 def test_a_terminal_shows_all_that_a_failed_stage_said(terminal: Terminal) -> None:
     (one,) = trainings("a-0-0")
     with View([one], 1, terminal) as view:
+        view.starts(one)
         view.started(one, "")
         said(
             view,
@@ -179,6 +183,7 @@ def test_a_terminal_shows_all_that_a_failed_stage_said(terminal: Terminal) -> No
 def test_a_terminal_shows_warnings_at_once(terminal: Terminal) -> None:
     (one,) = trainings("a-0-0")
     with View([one], 1, terminal) as view:
+        view.starts(one)
         view.started(one, "")
         said(view, one, ["warning: MLflow is away", "epoch 1"])
         assert "train@a-0-0: warning: MLflow is away" in terminal.getvalue()

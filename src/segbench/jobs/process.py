@@ -47,13 +47,15 @@ class Process:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as output:
-            for line in output:
-                if line := line.rstrip():
-                    self._last = line
-                    self._hear(line)
-        self._process.wait()
-        self._ended()
+        try:
+            with self._process.stdout as output:
+                for line in output:
+                    if line := line.rstrip():
+                        self._last = line
+                        self._hear(line)
+        finally:  # whatever becomes of its lines: its end is waited for
+            self._process.wait()
+            self._ended()
 
     @property
     def status(self) -> int | None:

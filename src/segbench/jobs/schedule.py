@@ -161,6 +161,7 @@ class Schedule:
                 self._view.kept(stage)
                 self._graph.done(stage.name)
                 return
+            self._view.starts(stage)
             job = place.start(
                 stage,
                 lambda line: self._view.heard(stage, line),

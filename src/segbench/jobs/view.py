@@ -75,28 +75,36 @@ class View:
         if shown:
             self.__enter__()
 
-    def started(self, stage: Stage, where: str) -> None:
-        """A stage runs."""
+    def starts(self, stage: Stage) -> None:
+        """A stage is about to run: it may say something at once."""
         with self._lock:
             self._began[stage.name] = self._clock()
             self._last[stage.name] = "starts"
             self._lines[stage.name] = deque(maxlen=KEPT_LINES)
             self._forecast.started(stage.name, self._clock())
+
+    def started(self, stage: Stage, where: str) -> None:
+        """A stage runs."""
+        with self._lock:
             self._say(f"{stage.name}: starts{f', with {where}' if where else ''}")
 
     def heard(self, stage: Stage, line: str) -> None:
-        """A stage said something; called in any thread."""
+        """A stage said something; called in any thread, by a cluster even after its end."""
         line = without_secrets(line)
         with self._lock:
             self._forecast.heard(stage.name, line, self._clock())
-            if LEFT.search(line):
-                self._last[stage.name] = line.partition(": ")[2] or line  # its label is the stage's
-            else:
-                self._last[stage.name] = line
-                self._lines[stage.name].append(line)
+            if stage.name in self._began:
+                self._keep(stage, line)
             # On a terminal the table has the last line.
             if not self._console.is_terminal or line.startswith(TOLD):
                 self._say(f"{stage.name}: {line}")
+
+    def _keep(self, stage: Stage, line: str) -> None:
+        if LEFT.search(line):
+            self._last[stage.name] = line.partition(": ")[2] or line  # its label is the stage's
+        else:
+            self._last[stage.name] = line
+            self._lines[stage.name].append(line)
 
     def expect(self, slots: int) -> None:
         """So many stages will run at a time from now on."""
