@@ -21,8 +21,8 @@ FOUNDATIONS = {
     "windows",
 }
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
-WRITING = {"delivery.description", "delivery.onnx", "delivery.onnx_file"}
-"""Of the network that was scored as ONNX."""
+WRITING = {f"delivery.{name}" for name in ("description", "graph", "onnx", "packages", "runtimes")}
+"""Of a network as ONNX, and what runs it."""
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "report"], frozenset()),
@@ -37,8 +37,7 @@ ALLOWED = {
     "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
-    "evaluation": LEARNING
-    | {"datasets", "delivery.description", "delivery.onnx", "delivery.onnx_file"},
+    "evaluation": LEARNING | WRITING | {"datasets"},
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
     "delivery": LEARNING | {"datasets", "evaluation", "comparison"},
 }

@@ -20,7 +20,9 @@ from segbench.delivery import deliver as delivering
 from segbench.delivery.card import write_card
 from segbench.delivery.deliver import Limits, Paths, check, deliver, table_text
 from segbench.delivery.finding import find_model
-from segbench.delivery.onnx import assemble, read_description
+from segbench.delivery.graph import assemble
+from segbench.delivery.onnx import save
+from segbench.delivery.onnx_file import read_description
 from segbench.delivery.rescore import Row
 from segbench.delivery.runtimes import Runtime
 from segbench.delivery.usage import usage
@@ -96,7 +98,8 @@ def test_the_few_lines_make_evaluations_masks(
     about = described(channels=channels, **several, **rule)
     last = MEAN if outputs == 1 else "y = Identity (scaled)"
     core = onnx.parser.parse_model(CORE.format(channels=channels, outputs=outputs, last=last))
-    onnx.save(assemble(core, about), tmp_path / "model.onnx")
+    whole = assemble(core, channels, outputs, about.threshold, about.flips)
+    save(whole, about, tmp_path / "model.onnx")
     (tmp_path / "use.py").write_text(usage(about))
     small = cv2.GaussianBlur(pixels(20, 30, channels), (0, 0), 1.5)
     image = cv2.resize(small, (133, 87), interpolation=cv2.INTER_CUBIC).reshape(87, 133, -1)

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from segbench.delivery.description import KEY, parse_description
-from segbench.delivery.onnx import assemble, export_onnx, read_description
+from segbench.delivery.graph import assemble
+from segbench.delivery.onnx import export_onnx
+from segbench.delivery.onnx_file import read_description
 from segbench.errors import InputError
 from segbench.evaluation.exporting import export
 from segbench.images import Pixels
@@ -89,7 +91,7 @@ class Taken(nn.Module):
 @pytest.mark.parametrize("flips", [False, True])
 def test_several_classes_and_mirror_images(flips: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save(assemble(TAKEN, described(**SEVERAL, flips=flips)), path)
+    onnx.save(assemble(TAKEN, 3, 3, 0.5, flips), path)
     agree(FlipAveraged(Taken()) if flips else Taken(), path, pixels(2, 3, 64, 96))
 
 
@@ -112,7 +114,7 @@ ONE = onnx.parser.parse_model(
 @pytest.mark.parametrize("threshold", [0.0, 0.001, 0.5, 1.0])
 def test_the_threshold_up_to_its_ends(threshold: float, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save(assemble(ONE, described(threshold=threshold)), path)
+    onnx.save(assemble(ONE, 3, 1, threshold, False), path)
     mask, probs, _ = run(path, pixels(1, 3, 64, 64))
     np.testing.assert_array_equal(mask, probs[:, 0] >= threshold * 256)
     if threshold in (0, 1):

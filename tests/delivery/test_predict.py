@@ -14,7 +14,7 @@ from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
 from segbench.delivery import predict as predicting
 from segbench.delivery.finding import Layout, Source, find_model
-from segbench.delivery.onnx import read_description
+from segbench.delivery.onnx_file import read_description
 from segbench.delivery.outputs import Wanted
 from segbench.delivery.predict import predict_folder
 from segbench.devices import ResolvedHardware, resolve

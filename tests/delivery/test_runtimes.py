@@ -1,7 +1,6 @@
 """Every runtime gives the same logits, and the fastest that agrees is taken."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.delivery import onnx as writing
-from segbench.delivery.runtimes import (
-    RUNTIMES,
-    Logits,
-    Runtime,
-    fastest,
-    masks_of,
-    open_runtime,
-    there,
-)
+from segbench.delivery import onnx_file, packages
+from segbench.delivery.choice import fastest, masks_of
+from segbench.delivery.packages import there
+from segbench.delivery.runtimes import RUNTIMES, Logits, Runtime, open_runtime
 from segbench.errors import InputError
 from segbench.images import Pixels
 from segbench.models.export import export_network
@@ -127,11 +120,10 @@ def test_a_damaged_file_is_one_line(name: str, tmp_path: Path) -> None:
 def test_a_runtime_that_is_not_installed_says_how(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    found: Callable[[str], object] = lambda _: None  # noqa: E731
-    monkeypatch.setattr("importlib.util.find_spec", found)
     assert not there("no-such-package")
     assert there("torch")
+    monkeypatch.setattr(packages, "there", lambda _: False)
     with pytest.raises(InputError, match=r"onnxruntime .*pip install -e '\.\[delivery\]'"):
         open_runtime("onnxruntime", tmp_path / "model.onnx", 1)
     with pytest.raises(InputError, match=r"onnx is not installed"):
-        writing.read_description(tmp_path / "model.onnx")
+        onnx_file.read_description(tmp_path / "model.onnx")

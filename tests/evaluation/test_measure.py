@@ -3,7 +3,9 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from segbench.arrays.store import write_header
+from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
@@ -25,7 +28,7 @@ from segbench.models.network import num_parameters
 from segbench.params import Params
 from support.headers import HEADER
 
-Timed = list[tuple[str, int]]
+Timed = list[tuple[str, int | str]]
 
 
 class Place:
@@ -230,9 +233,59 @@ def test_other_versions_are_measured_anew(
     place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.measure(tree, "resnet18")
-    monkeypatch.setattr(inference, "library_versions", lambda: "torch 99")
+    monkeypatch.setattr(inference, "library_versions", lambda _: "torch 99")
     place.measure(tree, "resnet18")
     assert [row["versions"] for row in read_rows(place.out)] == ["torch 99"]
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_other_runtimes_are_timed_in_the_same_rounds(
+    flips: bool, place: Place, tree: dict[str, Any], timed: Timed
+) -> None:
+    place.measure(tree, "mobilenetv2_035")
+    tree["comparison"]["runtimes"] = ["onnxruntime"]
+    tree["evaluate"]["flips"] = flips
+    timed.clear()
+    place.measure(tree, "mobilenetv2_035", "resnet18")
+    params = Params.model_validate(tree)
+    keys = [*model_keys(params, HEADER).values()]
+    assert [*timed] == [(key, what) for key in keys for what in (1, 2, "onnxruntime")]
+    for cost in read_costs(place.out, params, HEADER).values():
+        assert cost.other_latencies_ms["onnxruntime"].median == 250
+        assert f"onnxruntime {version('onnxruntime')}" in cost.versions
+    # What is known of more runtimes than are asked for is known.
+    tree["comparison"]["runtimes"] = []
+    assert "already measured" in place.measure(tree, "mobilenetv2_035", "resnet18")
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_what_is_timed_of_another_runtime_gives_the_logits(
+    flips: bool, place: Place, tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[Any, np.ndarray] = {}
+
+    def call(works: Any, device: str) -> Any:
+        with torch.no_grad():
+            found.update({what: np.asarray(work()) for (_, what), work in works.items()})
+        return {name: np.full(3, 0.25) for name in works}
+
+    monkeypatch.setattr(inference, "time_interleaved", call)
+    monkeypatch.setattr(inference, "_peaks_apart", lambda keys, *_: dict.fromkeys(keys, 1.0))
+    tree["comparison"]["runtimes"] = ["onnxruntime"]
+    tree["evaluate"]["flips"] = flips
+    place.measure(tree, "mobilenetv2_035")
+    assert found[1].shape == (1, 1, 64, 96)
+    np.testing.assert_allclose(found["onnxruntime"], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_another_runtime_runs_on_the_cpu(
+    place: Place, tree: dict[str, Any], timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree["comparison"]["runtimes"] = ["onnxruntime"]
+    resolved = replace(resolve(Params.model_validate(tree).hardware), device="cuda")
+    monkeypatch.setattr("segbench.devices.resolve", lambda _: resolved)
+    with pytest.raises(InputError, match=r"onnxruntime run on the CPU, the networks on cuda; set"):
+        place.measure(tree, "resnet18")
 
 
 def test_mistakes_are_one_line(

@@ -24,6 +24,24 @@ class Expenses:
     machine: str
     training: dict[str, TrainingEffort]
 
+    @property
+    def other_latencies(self) -> dict[str, str]:
+        """Labels of the latencies by other runtimes than torch, by their names."""
+        measured = next(iter(self.predicting.values())).other_latencies_ms
+        return {name: f"latency by {name}, ms" for name in measured}
+
+    def other_orders(self) -> dict[str, list[str]]:
+        """The candidates by latency, the quickest first, of runtimes that have another order than
+        torch."""
+        costs, found = self.predicting, {}
+        own = sorted(costs, key=lambda alias: costs[alias].latency_ms.median)
+        for name in self.other_latencies:
+            medians = {alias: cost.other_latencies_ms[name].median for alias, cost in costs.items()}
+            order = sorted(medians, key=medians.__getitem__)
+            if order != own:
+                found[name] = order
+        return found
+
     def by_kind(self, aliases: list[str]) -> dict[str, list[float | None]]:
         """What each candidate takes, by a label with its unit; None where unknown."""
         costs = [self.predicting[alias] for alias in aliases]
@@ -33,6 +51,10 @@ class Expenses:
             "multiply-adds, billions": [cost.multiply_adds / 1e9 for cost in costs],
             "size on disk, MiB": [cost.weight_bytes / 2**20 for cost in costs],
             "latency of one image, ms": [cost.latency_ms.median for cost in costs],
+            **{
+                label: [cost.other_latencies_ms[name].median for cost in costs]
+                for name, label in self.other_latencies.items()
+            },
             "time per image in a full batch, ms": [
                 1000 / cost.images_per_second.median for cost in costs
             ],

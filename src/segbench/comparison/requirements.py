@@ -82,6 +82,7 @@ def _values_of(row: LeaderboardRow, costs: Mapping[str, Cost]) -> dict[str, floa
         "multiply_adds": float(cost.multiply_adds),
         "weight_bytes": float(cost.weight_bytes),
         "latency_ms": cost.latency_ms.median,
+        **{f"latency_ms_{name}": own.median for name, own in cost.other_latencies_ms.items()},
         "images_per_second": cost.images_per_second.median,
     }
 

@@ -77,6 +77,10 @@ def describe_comparison(
         alias: {
             "cost/parameters_M": cost.parameters / 1e6,
             "cost/latency_ms": cost.latency_ms.median,
+            **{
+                f"cost/latency_{name}_ms": latency.median
+                for name, latency in cost.other_latencies_ms.items()
+            },
             "cost/memory_MiB": cost.peak_mib,
             "cost/training_s": expenses.training[alias].seconds,
         }

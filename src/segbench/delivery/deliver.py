@@ -18,8 +18,9 @@ from segbench.delivery.description import KEY, Description
 from segbench.delivery.finding import Layout, find_model
 from segbench.delivery.formats import data_facts
 from segbench.delivery.onnx import export_onnx
+from segbench.delivery.packages import there
 from segbench.delivery.rescore import AsNetwork, Rescored, Row, rescore, time_runtimes
-from segbench.delivery.runtimes import Runtime, open_runtime, there
+from segbench.delivery.runtimes import Runtime, open_runtime
 from segbench.delivery.usage import usage
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 from segbench.arrays.store import read_header
 from segbench.delivery.description import Description, parse_description
 from segbench.delivery.formats import DataFormat, data_facts
-from segbench.delivery.onnx import read_description
+from segbench.delivery.onnx_file import read_description
 from segbench.errors import InputError
 from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.results import read_run_file, read_scores

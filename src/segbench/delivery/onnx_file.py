@@ -3,16 +3,9 @@
 from pathlib import Path
 
 from segbench.delivery.description import KEY, Description, parse_description
+from segbench.delivery.packages import need
 from segbench.errors import InputError
 from segbench.untrusted.onnx_file import checked_onnx
-
-
-def need(package: str) -> None:
-    """Raise InputError unless a package of the extra `delivery` is installed."""
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise InputError(f"{package} is not installed; run: pip install -e '.[delivery]'")
 
 
 def read_description(path: Path) -> Description:

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segbench.delivery.choice import fastest
 from segbench.delivery.finding import Source
 from segbench.delivery.inputs import Item, Listing, items_of, list_images
 from segbench.delivery.outputs import Outputs, Wanted
-from segbench.delivery.runtimes import Runtime, fastest, open_runtime, there
+from segbench.delivery.packages import there
+from segbench.delivery.runtimes import Runtime, open_runtime
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import load_networks

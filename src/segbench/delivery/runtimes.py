@@ -1,10 +1,8 @@
-"""Runtimes that run one network: torch, ONNX Runtime, OpenVINO; and which is the fastest here."""
+"""Runtimes that run one network: torch, ONNX Runtime, OpenVINO."""
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segbench.delivery.onnx import INPUT, LOGITS, need
+from segbench.delivery.graph import INPUT, LOGITS
+from segbench.delivery.packages import need
 from segbench.errors import InputError
-from segbench.evaluation.masks import binarise
-from segbench.images import Pixels, most_probable
-from segbench.metrics.on_device import to_probs, to_probs_u8
+from segbench.images import Pixels
 from segbench.models.export import load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network
@@ -30,7 +27,6 @@ ENDINGS = {
     "openvino": (".xml", ".onnx"),
 }
 """Of files that each reads."""
-ROUNDS = 3
 SHAPES = 4
 """Sizes of a batch that OpenVINO keeps compiled."""
 Logits = NDArray[np.float32]
@@ -53,15 +49,6 @@ class Runtime:
     def __call__(self, images: Pixels) -> Logits:
         """Logits (N, K, H, W) of images (N, C, H, W)."""
         return self.call(images)
-
-
-def there(name: str) -> bool:
-    """Whether a runtime is installed."""
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def open_runtime(
@@ -168,61 +155,3 @@ def _openvino(file: Path, threads: int) -> Callable[[Pixels], Logits]:
 def _not_read(file: Path, problem: Exception) -> InputError:
     reason = " ".join(str(problem).split())[:200]
     return InputError(f"{file}: no model that can be run ({reason}); deliver it anew")
-
-
-def masks_of(logits: Logits, threshold: float) -> Pixels:
-    """Class ids (N, H, W) of logits (N, K, H, W) as evaluation makes them: by the threshold where K
-    is 1, else the largest."""
-    if logits.shape[1] > 1:
-        return np.stack([most_probable(one) for one in logits])
-    probs_u8 = to_probs_u8(to_probs(torch.from_numpy(logits))).numpy()
-    return binarise(probs_u8[:, 0], threshold)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The fastest runtime whose masks agree.
-
-    Attributes:
-        runtime: that runtime.
-        seconds: of a batch, by runtime.
-        differ: pixels of the batch whose class is another than torch's, by runtime.
-    """
-
-    runtime: Runtime
-    seconds: dict[str, float]
-    differ: dict[str, int]
-
-    @property
-    def sentence(self) -> str:
-        """Which it is, and why."""
-        others = [
-            f"{name} takes {seconds / self.seconds[self.runtime.name]:.1f} times as long"
-            + (f" and differs in {self.differ[name]} pixels" if self.differ[name] else "")
-            if not self.differ[name] or seconds >= self.seconds[self.runtime.name]
-            else f"{name} is faster, but differs in {self.differ[name]} pixels"
-            for name, seconds in self.seconds.items()
-            if name != self.runtime.name
-        ]
-        return "; ".join([f"by {self.runtime.name} {self.runtime.version}", *others])
-
-
-def fastest(runtimes: Mapping[str, Runtime], images: Pixels, threshold: float) -> Choice:
-    """Try runtimes on a batch, one after another in rounds, and take the fastest that agrees.
-
-    Args:
-        runtimes: by name; torch, which is what was scored, among them.
-        images: (N, C, H, W).
-        threshold: of masks.
-    """
-    masks = {name: masks_of(run(images), threshold) for name, run in runtimes.items()}
-    differ = {name: int((own != masks["torch"]).sum()) for name, own in masks.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
-    for _ in range(ROUNDS):
-        for name, run in runtimes.items():
-            started = time.perf_counter()
-            run(images)
-            seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(own) for name, own in seconds.items()}
-    best = min((name for name in runtimes if not differ[name]), key=medians.__getitem__)
-    return Choice(runtimes[best], medians, differ)

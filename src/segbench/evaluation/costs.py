@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segbench.arrays.store import Header
@@ -18,7 +18,13 @@ from segbench.errors import InputError
 from segbench.files import atomic_file, sha256_of_code
 from segbench.params import Params
 
-CODE = ("devices.py", "evaluation/inference.py", "models")
+CODE = (
+    "delivery/graph.py",
+    "delivery/runtimes.py",
+    "devices.py",
+    "evaluation/inference.py",
+    "models",
+)
 """Source code that costs depend on."""
 KEY_DIGITS = 12
 COLUMNS = (
@@ -29,6 +35,11 @@ COLUMNS = (
     *("images_per_second", "images_per_second_q1", "images_per_second_q3"),
     "peak_mib",
 )
+OTHER_RUNTIMES = ("onnxruntime", "openvino")
+LATER_COLUMNS = tuple(
+    f"latency_ms_{name}{part}" for name in OTHER_RUNTIMES for part in ("", "_q1", "_q3")
+)
+"""Which files of earlier versions do not have."""
 
 Row = dict[str, str]
 """A row of the file: text by column."""
@@ -78,6 +89,7 @@ class Cost:
         images_per_second: likewise, in batches of evaluate.batch_size.
         peak_mib: peak memory. On a GPU, of weights and one batch; on the CPU, how much a process
             grows that builds the network and predicts one batch; None on mps.
+        other_latencies_ms: likewise as `latency_ms`, of `OTHER_RUNTIMES` that were asked for.
     """
 
     versions: str
@@ -87,6 +99,7 @@ class Cost:
     latency_ms: Quartiles
     images_per_second: Quartiles
     peak_mib: float | None
+    other_latencies_ms: Mapping[str, Quartiles] = field(default_factory=dict)
 
 
 def model_key(params: Params, alias: str, header: Header) -> str:
@@ -165,9 +178,9 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             head, *lines = csv.reader(file, strict=True)
-        if tuple(head) != COLUMNS:
-            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-        rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        if tuple(head) not in (COLUMNS, COLUMNS + LATER_COLUMNS):
+            raise ValueError(f"its columns are not {', '.join(COLUMNS + LATER_COLUMNS)}")
+        rows = [dict(zip(head, line, strict=True)) for line in lines]
         for row in rows:
             _cost_of(row)
         if len({(row["model"], machine_of(row)) for row in rows}) < len(rows):
@@ -184,7 +197,7 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write the whole file atomically; rows from `read_rows` are written back unchanged."""
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS + LATER_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -211,6 +224,8 @@ def to_row(
         **_columns("images_per_second", cost.images_per_second),
         "peak_mib": "" if cost.peak_mib is None else f"{cost.peak_mib:.1f}",
     }
+    for name, latency in cost.other_latencies_ms.items():
+        values |= _columns(f"latency_ms_{name}", latency)
     return {name: str(value) for name, value in values.items()}
 
 
@@ -221,25 +236,30 @@ def machine_of(row: Row) -> Machine:
 
 def _cost_of(row: Row) -> Cost:
     """The cost in a row; raises ValueError for malformed values."""
-    quartiles = []
-    for name in ("latency_ms", "images_per_second"):
-        median, q1, q3 = (_number(row[f"{name}{part}"]) for part in ("", "_q1", "_q3"))
-        quartiles.append(Quartiles(median, q1, q3))
     peak = row["peak_mib"]
     return Cost(
         versions=row["versions"],
         parameters=int(row["parameters"]),
         multiply_adds=int(row["multiply_adds"]),
         weight_bytes=int(row["weight_bytes"]),
-        latency_ms=quartiles[0],
-        images_per_second=quartiles[1],
+        latency_ms=_quartiles(row, "latency_ms"),
+        images_per_second=_quartiles(row, "images_per_second"),
         peak_mib=_number(peak) if peak else None,
+        other_latencies_ms={
+            name: _quartiles(row, f"latency_ms_{name}")
+            for name in OTHER_RUNTIMES
+            if row.get(f"latency_ms_{name}")
+        },
     )
 
 
-def _columns(name: str, quartiles: Quartiles) -> Mapping[str, str]:
+def _columns(name: str, quartiles: Quartiles) -> dict[str, str]:
     parts = {name: quartiles.median, f"{name}_q1": quartiles.q1, f"{name}_q3": quartiles.q3}
     return {column: f"{value:.3f}" for column, value in parts.items()}
+
+
+def _quartiles(row: Row, name: str) -> Quartiles:
+    return Quartiles(*(_number(row[f"{name}{part}"]) for part in ("", "_q1", "_q3")))
 
 
 def _number(text: str) -> float:

@@ -12,7 +12,8 @@ from torch import nn
 
 from segbench.arrays.store import Header
 from segbench.delivery.description import KEY, Description, data_facts
-from segbench.delivery.onnx import INPUT, LOGITS, export_onnx
+from segbench.delivery.graph import INPUT, LOGITS
+from segbench.delivery.onnx import export_onnx
 from segbench.errors import InputError
 from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.results import read_run_file

@@ -5,10 +5,14 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.arrays.store import Header
+from segbench.delivery.packages import need
 from segbench.devices import ResolvedHardware, prepare
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, Quartiles
@@ -26,6 +31,9 @@ from segbench.params import Params
 from segbench.params.model import Candidate
 from segbench.progress import with_progress
 from segbench.tracking import provenance
+
+if TYPE_CHECKING:
+    from segbench.delivery.runtimes import Runtime
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
 
@@ -40,11 +48,21 @@ TURN_S = 0.05
 WARM_CALLS, MOST_CALLS = 3, 50
 MIB = 2**20
 
+Key = TypeVar("Key")
 
-def library_versions() -> str:
-    """Versions of the libraries that costs depend on."""
+
+def library_versions(runtimes: Sequence[str] = ()) -> str:
+    """Versions of the libraries that costs depend on, and of further runtimes.
+
+    Raises:
+        InputError: if such a runtime is not installed.
+    """
     versions = provenance.versions()
-    return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES)
+    own = [f"{name} {versions[name]}" for name in LIBRARIES]
+    for name in runtimes:
+        need(name)
+        own.append(f"{name} {version(name)}")
+    return ", ".join(own)
 
 
 def measure_networks(
@@ -65,8 +83,9 @@ def measure_networks(
     one, batch = (_pixels(count, header, resolved) for count in (1, params.evaluate.batch_size))
     networks: dict[str, nn.Module] = {}
     counted: dict[str, int] = {}
-    works: dict[tuple[str, int], Callable[[], object]] = {}
-    with torch.no_grad():
+    works: dict[tuple[str, int | str], Callable[[], object]] = {}
+    runtimes = params.comparison.runtimes
+    with torch.no_grad(), TemporaryDirectory() as folder:
         for key, candidate in candidates.items():
             network = _network(params, candidate, header)
             if resolved.device == "cuda":
@@ -75,16 +94,20 @@ def measure_networks(
             counted[key] = count_multiply_adds(network, one)
             works[key, 1] = partial(network, one)
             works[key, len(batch)] = partial(network, batch)
+            opened = _open(runtimes, network, params, header, resolved, Path(folder) / key)
+            for name, runtime in opened.items():
+                works[key, name] = partial(runtime, one.contiguous().numpy())
         seconds = time_interleaved(works, resolved.device)
     return {
         key: Cost(
-            versions=library_versions(),
+            versions=library_versions(runtimes),
             parameters=num_parameters(network),
             multiply_adds=counted[key],
             weight_bytes=weight_bytes(network),
             latency_ms=_quartiles(1000 * seconds[key, 1]),
             images_per_second=_quartiles(len(batch) / seconds[key, len(batch)]),
             peak_mib=peaks.get(key),
+            other_latencies_ms={name: _quartiles(1000 * seconds[key, name]) for name in runtimes},
         )
         for key, network in networks.items()
     }
@@ -95,6 +118,31 @@ def _network(params: Params, candidate: Candidate, header: Header) -> nn.Module:
     check_size(network, header.height, header.width)
     whole = FlipAveraged(network) if params.evaluate.flips else network
     return whole.to(memory_format=torch.channels_last).eval()
+
+
+def _open(
+    names: Sequence[str],
+    network: nn.Module,
+    params: Params,
+    header: Header,
+    resolved: ResolvedHardware,
+    path: Path,
+) -> "dict[str, Runtime]":
+    """A network in other runtimes, by their names; a file of it is written."""
+    if not names:
+        return {}
+    import onnx
+
+    from segbench.delivery.graph import to_onnx
+    from segbench.delivery.runtimes import open_runtime
+
+    file = path.with_suffix(".onnx")
+    try:
+        graph = to_onnx(network, header.channels, header.num_outputs, params.evaluate.threshold)
+    except InputError as problem:
+        raise InputError(f"comparison.runtimes: {problem}; set it to []") from None
+    onnx.save_model(graph, file)
+    return {name: open_runtime(name, file, resolved.threads) for name in names}
 
 
 def _pixels(count: int, header: Header, resolved: ResolvedHardware) -> Tensor:
@@ -127,8 +175,8 @@ def weight_bytes(network: nn.Module) -> int:
 
 
 def time_interleaved(
-    works: Mapping[tuple[str, int], Callable[[], object]], device: str
-) -> dict[tuple[str, int], np.ndarray]:
+    works: Mapping[Key, Callable[[], object]], device: str
+) -> dict[Key, np.ndarray]:
     """Time functions in interleaved rounds, so that a slow minute affects all of them equally.
 
     Args:
@@ -143,7 +191,7 @@ def time_interleaved(
     for name, work in works.items():
         quickest = min(_seconds(work, device) for _ in range(WARM_CALLS))
         calls[name] = min(MOST_CALLS, max(1, round(TURN_S / quickest)))
-    found: dict[tuple[str, int], list[float]] = {name: [] for name in works}
+    found: dict[Key, list[float]] = {name: [] for name in works}
     started = time.perf_counter()
     for number in with_progress(range(ROUNDS), "measure time", ROUNDS, "rounds"):
         if number >= FEWEST_ROUNDS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segbench.arrays.store import read_header
+from segbench.errors import InputError
 from segbench.evaluation.costs import (
     Machine,
     machine_of,
@@ -56,11 +57,20 @@ def measure(params: Params, arrays: Path, out: Path) -> str:
     untrained = {alias: _untrained(params.candidates[alias]) for alias in listed}
     check_names(params.model, untrained)
     resolved = resolve(params.hardware)
+    if params.comparison.runtimes and resolved.device != "cpu":
+        raise InputError(
+            f"comparison.runtimes: {', '.join(params.comparison.runtimes)} run on the CPU, the "
+            f"networks on {resolved.device}; set hardware.device: cpu, or comparison.runtimes: []"
+        )
     machine = this_machine(resolved)
     keys = model_keys(params, header)
     rows = read_rows(out) if out.exists() else []
-    here = (machine, library_versions())
-    known = {row["model"] for row in rows if (machine_of(row), row["versions"]) == here}
+    wanted = {*library_versions(params.comparison.runtimes).split(", ")}
+    known = {
+        row["model"]
+        for row in rows
+        if machine_of(row) == machine and wanted <= {*row["versions"].split(", ")}
+    }
     if known >= {*keys.values()}:
         return f"{', '.join(keys)}: already measured on {machine}, in {out}"
     started = time.perf_counter()

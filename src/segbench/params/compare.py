@@ -167,6 +167,9 @@ class Comparison(Section):
     pixels or millimetres if that is a distance."""
     cost: Literal["parameters", "latency", "memory"]
     """By which candidates are cheap, where several are as good."""
+    runtimes: list[Literal["onnxruntime", "openvino"]]
+    """By which latency is measured too, on the CPU: the order of candidates may be another there.
+    []: by torch alone, with which the networks are scored."""
     confidence: Share
     num_resamples: PositiveInt
     require: list[str]
@@ -195,7 +198,7 @@ class Comparison(Section):
 
     @model_validator(mode="after")
     def _name_everything_once(self) -> Self:
-        for axis in ("candidates", "folds", "seeds"):
+        for axis in ("candidates", "folds", "seeds", "runtimes"):
             _check_once(axis, getattr(self, axis))
         return self
 
