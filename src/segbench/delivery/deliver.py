@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.delivery.card import write_card
 from segbench.delivery.description import KEY, Description
 from segbench.delivery.finding import Layout, find_model
-from segbench.delivery.formats import data_facts
-from segbench.delivery.onnx import export_onnx
+from segbench.delivery.onnx import save
+from segbench.delivery.onnx_file import read_description
 from segbench.delivery.packages import there
 from segbench.delivery.rescore import AsNetwork, Rescored, Row, rescore, time_runtimes
 from segbench.delivery.runtimes import Runtime, open_runtime
@@ -28,11 +27,9 @@ from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.predict import Truths
 from segbench.evaluation.results import RunResult, read_predictions, read_result
 from segbench.files import atomic_folder, sha256_of
-from segbench.models.network import load_network
 from segbench.params import Params
 from segbench.params.compare import RunKey
-from segbench.report.drawing import class_colours
-from segbench.tracking.records import read_run
+from segbench.untrusted.onnx_file import checked_onnx
 
 FILES = {"torch": "model.pt2", "onnxruntime": "model.onnx", "openvino": "model.xml"}
 """What each runtime reads of a delivery."""
@@ -101,13 +98,13 @@ def deliver(params: Params, paths: Paths, wanted: str, name: str, limits: Limits
     header = read_header(paths.arrays)
     resolved = resolve(params.hardware.model_copy(update={"device": "cpu", "devices": 1}))
     prepare(resolved)
-    described = describe(params, run, header, paths)
+    described = _described(run, paths.split)
     weights = paths.trained / run.name / "weights.safetensors"
     network = load_networks(weights, resolved.device)[described.flips]
     folder = paths.deliveries / (name or run.name)
     with atomic_folder(folder) as partial:
         shutil.copyfile(run.folder / "model.pt2", partial / "model.pt2")
-        export_onnx(network, described, partial / "model.onnx")
+        save(checked_onnx(run.folder / "model.onnx"), described, partial / "model.onnx")
         if there("openvino"):
             write_openvino(partial / "model.onnx", partial / "model.xml", described)
         opened = {
@@ -138,52 +135,15 @@ def _key_of(run: str, metrics: Path) -> RunKey:
     return RunKey(candidate, int(fold.removeprefix("fold")), int(seed.removeprefix("seed")))
 
 
-def describe(params: Params, run: RunResult, header: Header, paths: Paths) -> Description:
-    """All that a stranger needs to call the network of a run.
-
-    Args:
-        params: all of them.
-        run: that is delivered.
-        header: of the packed arrays.
-        paths: of the workspace.
-    """
-    info = header.dataset
-    record = read_run(paths.trained / run.name / "record")
-    blueprint = load_network(paths.trained / run.name / "weights.safetensors").blueprint
-    content: dict[str, Any] = {
-        "format": 1,
-        "name": run.name,
-        "candidate": run.alias,
-        "fold": run.fold,
-        "seed": run.seed,
-        "architecture": blueprint.architecture,
-        "encoder": blueprint.encoder,
-        "pretrained": Path(run.trained["origin"]["source"]).name,
-        "classes": info.classes,
-        "colours": class_colours(info.colours, info.scheme),
-        "background": info.background,
-        "channels": header.channels,
-        "height": header.height,
-        "width": header.width,
-        "patches": params.augment.patches,
-        "num_outputs": header.num_outputs,
-        **run.summary["chosen"],
-        "dataset": info.name,
-        "dataset_digest": header.digest,
-        "split_digest": sha256_of(paths.split),
-        "licence": info.licence,
-        "citation": info.citation,
-        "weights_sha256": run.summary["sha256"]["weights"],
-        "run": record.id,
-        "scores": {
-            name: value
-            for name, value in run.summary.items()
-            if name.startswith("test/") and value is not None and np.isfinite(value)
-        },
-        "segbench": version(KEY),
-        "data": data_facts(record.params, info),
-    }
-    return Description.model_validate(content)
+def _described(run: RunResult, split: Path) -> Description:
+    """What evaluation's ONNX file says of itself, and by which split all folds were made."""
+    file = run.folder / "model.onnx"
+    if not file.exists():
+        raise InputError(
+            f"{run.name}: not delivered: ONNX has no words for this network, as its evaluation "
+            f"said; {run.folder / 'model.pt2'}, which torch runs, is whole"
+        )
+    return read_description(file).model_copy(update={"split_digest": sha256_of(split)})
 
 
 def write_openvino(model: Path, path: Path, description: Description) -> None:
