@@ -1,5 +1,5 @@
-"""Killed at random and gone on with: one run for each training, one for each comparison that says
-something else, and none that stays open.
+"""Killed in each stage and gone on with: one run for each training, one for each comparison that
+says something else, and none that stays open.
 
 KILLS=25 python -m pytest -n 0 -s -m exhaustive tests/tracking/test_kills_and_runs.py kills more
 often; it takes half an hour on two cores, and KILLS_SEED gives other moments.
@@ -10,6 +10,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,27 +21,46 @@ from support.params import read_params, shrink
 from support.workspace import Workspace
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]
+STAGES = {
+    "download": 3.0,
+    "split": 4.0,
+    "augment": 5.0,
+    "measure": 8.0,
+    "train": 6.0,
+    "evaluate": 10.0,
+    "compare": 8.0,
+}
+"""In the order in which they run, and seconds within which each is killed."""
 SEED = int(os.environ.get("KILLS_SEED", "0"))
 
 
-def run_and_kill(workspace: Workspace, after_s: float) -> bool:
-    """Run the pipeline, and kill all of it after a while; whether it still ran."""
+def run_and_kill(workspace: Workspace, stage: str, after_s: float, *options: str) -> bool:
+    """Kill the pipeline so long after a stage has begun; whether that still ran."""
     started = psutil.Popen(
-        REPRO,
+        [*REPRO, *options],
         cwd=workspace.folder,
         env=workspace.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until = time.monotonic() + after_s
-    while time.monotonic() < until and started.poll() is None:
+    until = None
+    while started.poll() is None and (until is None or time.monotonic() < until):
+        if until is None and runs(stage, started):
+            until = time.monotonic() + after_s
         time.sleep(0.05)
-    hit = started.poll() is None
-    if hit:
-        kill_all(started, family(started))
+    hit = started.poll() is None and runs(stage, started)
+    kill_all(started, family(started))
     started.wait()
     return hit
+
+
+def runs(stage: str, pipeline: psutil.Process) -> bool:
+    for process in family(pipeline):
+        with suppress(psutil.Error):
+            if f"stages/{stage}.py" in process.cmdline():
+                return True
+    return False
 
 
 def check_runs(workspace: Workspace, trainings: int, comparisons: int) -> None:
@@ -66,16 +86,26 @@ def check_runs(workspace: Workspace, trainings: int, comparisons: int) -> None:
         ),
     ],
 )
-def test_killed_at_random_and_gone_on_with(kills: int, tmp_path: Path) -> None:
+def test_killed_in_each_stage_and_gone_on_with(kills: int, tmp_path: Path) -> None:
     workspace = clone(tmp_path / "clone")
     choice = random.Random(SEED)
-    hits = 0
-    for _ in range(4 * kills):
-        hits += run_and_kill(workspace, choice.uniform(3, 40))
-        if hits == kills:
-            break
-        if choice.random() < 0.2:  # something to kill is left
-            workspace.run(*REPRO, "--force", "--single-item", "compare")
+    chosen = ["train", "compare"] if kills < len(STAGES) else [*STAGES]
+    left = Counter(chosen[at % len(chosen)] for at in range(kills))
+    for stage in STAGES:
+        # A stage that ended before its moment has come runs again, but for a training.
+        again = () if stage == "train" else ("--force", "--single-item", stage)
+        options: tuple[str, ...] = ()
+        for _ in range(10 * left[stage]):
+            after_s = choice.uniform(0, STAGES[stage])
+            if run_and_kill(workspace, stage, after_s, *options):
+                left[stage] -= 1
+                options = ()
+                if not left[stage]:
+                    break
+            else:
+                options = again
+    assert left.total() == 0, left
+    print(f"killed {kills} times in {', '.join(chosen)}")
     workspace.run(*REPRO)
     check_runs(workspace, 2, 1)
     tree = shrink(read_params())

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import cv2
+import numpy as np
+import onnxruntime
 import psutil
 import pytest
 
+from segbench.delivery.onnx import export_onnx
+from segbench.models.export import export_network
 from segbench.tracking.replay import connect
+from support.contest import Contest
+from support.delivery import SMALL, described, network_of, pixels
 from support.mlflow_server import everything
 from support.params import ROOT
 from support.team_server import SECRET, block_of, client_of, team_server
@@ -53,6 +60,10 @@ def command_lines() -> str:
 def segbench(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     for name in ("dvc.yaml", "params.yaml"):
         (folder / name).touch()
+    return run(folder, *words, **environment)
+
+
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "segbench", *words],
         cwd=folder,
@@ -141,6 +152,40 @@ def test_eight_write_at_once_and_two_are_refused(
     }
     assert "mlflow server" in seen
     assert {name for name, text in texts.items() if SECRET in text} == set()
+
+
+def test_who_may_read_predicts_with_the_champion(
+    team: Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """On another machine: without the workspace, by name and alias alone."""
+    uri = team[0]
+    contest = Contest(tmp_path / "workspace/data", "polyps")
+    network, model = network_of(**SMALL), contest.folder / "good/evaluate/model"
+    for alias in ("good", "bad"):
+        contest.train(alias)
+        export_network(network, 3, contest.folder / alias / "evaluate/model.pt2")
+    export_onnx(network, described(), model.with_suffix(".onnx"))
+    contest.compare()
+    synced = segbench(tmp_path, "sync", str(contest.folder), MLFLOW_TRACKING_URI=uri, **ADA)
+    assert synced.returncode == 0, synced.stderr
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    images, out = elsewhere / "images", elsewhere / "masks"
+    images.mkdir()
+    cv2.imwrite(str(images / "one.png"), pixels(64, 96, 3))
+    name = "models:/polyps-comparison@champion"
+    words = ("predict", "--model", name, "--images", str(images), "--out", str(out))
+    predicted = run(elsewhere, *words, MLFLOW_TRACKING_URI=uri, **BOB)
+    assert predicted.returncode == 0, predicted.stderr
+    session = onnxruntime.InferenceSession(model.with_suffix(".onnx"))
+    taken = cv2.imread(str(images / "one.png"))[..., ::-1].transpose(2, 0, 1)
+    (mask,) = session.run(["mask"], {"images": np.ascontiguousarray(taken)[None]})
+    found = cv2.imread(str(out / "masks/one.png"), cv2.IMREAD_UNCHANGED)
+    assert 0 < np.count_nonzero(mask) < mask.size
+    np.testing.assert_array_equal(found > 0, mask[0] > 0)
+    nobody = run(elsewhere, *words, MLFLOW_TRACKING_URI=uri, MLFLOW_TRACKING_USERNAME="")
+    assert nobody.returncode == 1
+    assert nobody.stderr.count("\n") == 1
+    assert f"{name}: MLflow at {uri} " in nobody.stderr
 
 
 def test_a_name_that_is_not_allowed(team: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,8 @@ def register(
 def _make_name(client: MlflowClient, run: Run) -> None:
     assert run.champion is not None
     said = (
-        f"Champions of the comparison {run.comparison} on {run.experiment}. The alias `champion` "
-        "is the one to use, `previous` the one before it."
+        f"What comparisons of the name `{run.comparison}` found best on {run.experiment}. The "
+        "alias `champion` is the one to use, `previous` the one before it."
     )
     try:
         client.create_registered_model(run.champion.model, description=said)
