@@ -159,11 +159,20 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
         load_params(path)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: \x07", b"a: [1\n", b"", b"- 1"])
-def test_a_file_that_is_no_params(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "unreadable"),
+        (b"a: \x07", "unreadable"),
+        (b"a: [1\n", "line 2: not valid YAML"),
+        (b"", "is empty; restore it from git"),
+        (b"- 1", "has no sections; restore it"),
+    ],
+)
+def test_a_file_that_is_no_params(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         load_params(path)
     assert "\n" not in str(caught.value)
 

@@ -81,7 +81,7 @@ def predict(
     from segbench.delivery.predict import predict_folder
     from segbench.devices import resolve
     from segbench.params import load_params
-    from segbench.params.hardware import Hardware
+    from segbench.params.hardware import AUTOMATIC
 
     layout = Layout(
         arrays=Path("data/arrays"),
@@ -92,19 +92,7 @@ def predict(
         table=Path("reports/comparison.csv"),
         deliveries=Path("deliveries"),
     )
-    hardware = Hardware(
-        device="auto",
-        devices=1,
-        strategy="auto",
-        precision="auto",
-        threads="auto",
-        workers="auto",
-        resident_gib=0,
-        channels_last=True,
-        compile=False,
-        cuda_graphs="auto",
-        deterministic=True,
-    )
+    hardware = AUTOMATIC
     number = batch_size or 16
     if inside:
         params = load_params(Path("params.yaml"))

@@ -1,19 +1,108 @@
-"""Which runtime is the fastest here whose masks agree."""
+"""By which runtime a model runs: the fastest here whose masks agree."""
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from segbench.delivery.runtimes import Logits, Runtime
+from segbench.delivery.finding import Source
+from segbench.delivery.packages import there
+from segbench.delivery.runtimes import Logits, Runtime, open_runtime
+from segbench.devices import ResolvedHardware
+from segbench.errors import InputError
+from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.masks import binarise
 from segbench.images import Pixels, most_probable
 from segbench.metrics.on_device import to_probs, to_probs_u8
+from segbench.models.export import load_exported
 
 ROUNDS = 3
+FILES = {"onnxruntime": ("onnx",), "openvino": ("onnx", "openvino")}
+"""Kinds of files that runtimes other than torch read, the better one last."""
+
+Forward = Callable[[Pixels], Tensor]
+"""Logits (N, K, H, W) of images (N, H, W, C) uint8."""
+
+
+def open_model(
+    source: Source, resolved: ResolvedHardware, wanted: str, few: Callable[[], Pixels] | None
+) -> tuple[Forward, str]:
+    """The network of a model, and by what it runs, in words.
+
+    Args:
+        source: the model.
+        resolved: the hardware.
+        wanted: a runtime's name; `auto`: the fastest that is installed, that a file of the model is
+            for, and whose masks are those of torch.
+        few: makes some images (N, H, W, C) to try runtimes on; None: torch, if it can.
+
+    Raises:
+        InputError: for a runtime that is not there.
+    """
+    forward = _torch(source, resolved)
+    others = {
+        name: file
+        for name, kinds in FILES.items()
+        if resolved.device == "cpu" and there(name)
+        for file in [source.files.get(kind) for kind in kinds]
+        if file is not None
+    }
+    by_torch = f"by torch {torch.__version__} on {resolved.device}"
+    if wanted == "torch" or (wanted == "auto" and forward and not (others and few)):
+        if forward is None:
+            raise InputError(f"{source.name}: no file that torch runs; take --runtime auto")
+        return forward, by_torch
+    if wanted not in ("auto", *others):
+        raise InputError(
+            f"--runtime {wanted}: not installed (pip install -e '.[delivery]'), or no file of this "
+            "model is for it; run 'segbench deliver', which writes them, and name --device cpu"
+        )
+    names = [*others] if wanted == "auto" else [wanted]
+    if not names:
+        raise InputError(
+            f"{source.name}: only ONNX, and neither ONNX Runtime nor OpenVINO is installed; "
+            "pip install -e '.[delivery]'"
+        )
+    opened = {name: open_runtime(name, others[name], resolved.threads) for name in names}
+    if wanted == "auto" and forward is not None and few is not None:
+        torch_forward = forward
+        opened["torch"] = Runtime(
+            "torch",
+            torch.__version__,
+            lambda images: torch_forward(images.transpose(0, 2, 3, 1)).float().numpy(),
+        )
+        choice = fastest(opened, few().transpose(0, 3, 1, 2), source.rule.threshold)
+        chosen, said = choice.runtime, choice.sentence
+        if chosen.name == "torch":
+            return forward, said
+    else:
+        chosen = opened[names[0]]
+        said = f"by {chosen.name} {chosen.version}"
+    return lambda images: torch.from_numpy(chosen(images.transpose(0, 3, 1, 2))), said
+
+
+def _torch(source: Source, resolved: ResolvedHardware) -> Forward | None:
+    """As evaluation computes; None if no file of the model is for torch."""
+    if "weights" in source.files:
+        network = load_networks(source.files["weights"], resolved.device)[source.rule.flips]
+        layout = torch.channels_last
+    elif "program" in source.files:
+        network = load_exported(source.files["program"]).to(resolved.device)
+        layout = torch.contiguous_format
+    else:
+        return None
+
+    def forward(images: Pixels) -> Tensor:
+        with torch.no_grad():
+            batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+            logits: Tensor = network(batch.to(resolved.device))
+            return logits
+
+    return forward
 
 
 def masks_of(logits: Logits, threshold: float) -> Pixels:

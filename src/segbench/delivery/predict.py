@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,20 +13,15 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from segbench.delivery.choice import fastest
+from segbench.delivery.choice import Forward, open_model
 from segbench.delivery.finding import Source
 from segbench.delivery.inputs import Item, Listing, items_of, list_images
 from segbench.delivery.outputs import Outputs, Wanted
-from segbench.delivery.packages import there
-from segbench.delivery.runtimes import Runtime, open_runtime
 from segbench.devices import ResolvedHardware, oom_as_input_error, prepare
 from segbench.errors import InputError
-from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.predict import probabilities
 from segbench.images import Pixels, as_rgb, with_channels
-from segbench.models.export import load_exported
 from segbench.parallel import num_cores
 from segbench.progress import ProgressBar, duration
 from segbench.report.drawing import shrink
@@ -36,13 +31,8 @@ AHEAD = 2
 """Batches that are read ahead, or written behind, while a device of its own computes."""
 TRIED, MANY = 4, 100
 """Images that runtimes are tried on, and from how many on they are."""
-FILES = {"onnxruntime": ("onnx",), "openvino": ("onnx", "openvino")}
-"""Kinds of files that runtimes other than torch read, the better one last."""
 NAMED = 3
 """Failures that a message names."""
-
-Forward = Callable[[Pixels], Tensor]
-"""Logits (N, K, H, W) of images (N, H, W, C) uint8."""
 
 
 @dataclass
@@ -128,83 +118,6 @@ def predict_folder(
             f"{out / 'failures.csv'} ({first}); {done}"
         )
     return done
-
-
-def open_model(
-    source: Source, resolved: ResolvedHardware, wanted: str, few: Callable[[], Pixels] | None
-) -> tuple[Forward, str]:
-    """The network of a model, and by what it runs, in words.
-
-    Args:
-        source: the model.
-        resolved: the hardware.
-        wanted: a runtime's name; `auto`: the fastest that is installed, that a file of the model is
-            for, and whose masks are those of torch.
-        few: makes some images (N, H, W, C) to try runtimes on; None: torch, if it can.
-
-    Raises:
-        InputError: for a runtime that is not there.
-    """
-    forward = _torch(source, resolved)
-    others = {
-        name: file
-        for name, kinds in FILES.items()
-        if resolved.device == "cpu" and there(name)
-        for file in [source.files.get(kind) for kind in kinds]
-        if file is not None
-    }
-    by_torch = f"by torch {torch.__version__} on {resolved.device}"
-    if wanted == "torch" or (wanted == "auto" and forward and not (others and few)):
-        if forward is None:
-            raise InputError(f"{source.name}: no file that torch runs; take --runtime auto")
-        return forward, by_torch
-    if wanted not in ("auto", *others):
-        raise InputError(
-            f"--runtime {wanted}: not installed (pip install -e '.[delivery]'), or no file of this "
-            "model is for it; run 'segbench deliver', which writes them, and name --device cpu"
-        )
-    names = [*others] if wanted == "auto" else [wanted]
-    if not names:
-        raise InputError(
-            f"{source.name}: only ONNX, and neither ONNX Runtime nor OpenVINO is installed; "
-            "pip install -e '.[delivery]'"
-        )
-    opened = {name: open_runtime(name, others[name], resolved.threads) for name in names}
-    if wanted == "auto" and forward is not None and few is not None:
-        torch_forward = forward
-        opened["torch"] = Runtime(
-            "torch",
-            torch.__version__,
-            lambda images: torch_forward(images.transpose(0, 2, 3, 1)).float().numpy(),
-        )
-        choice = fastest(opened, few().transpose(0, 3, 1, 2), source.rule.threshold)
-        chosen, said = choice.runtime, choice.sentence
-        if chosen.name == "torch":
-            return forward, said
-    else:
-        chosen = opened[names[0]]
-        said = f"by {chosen.name} {chosen.version}"
-    return lambda images: torch.from_numpy(chosen(images.transpose(0, 3, 1, 2))), said
-
-
-def _torch(source: Source, resolved: ResolvedHardware) -> Forward | None:
-    """As evaluation computes; None if no file of the model is for torch."""
-    if "weights" in source.files:
-        network = load_networks(source.files["weights"], resolved.device)[source.rule.flips]
-        layout = torch.channels_last
-    elif "program" in source.files:
-        network = load_exported(source.files["program"]).to(resolved.device)
-        layout = torch.contiguous_format
-    else:
-        return None
-
-    def forward(images: Pixels) -> Tensor:
-        with torch.no_grad():
-            batch = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-            logits: Tensor = network(batch.to(resolved.device))
-            return logits
-
-    return forward
 
 
 def _few(listing: Listing, source: Source) -> Pixels:

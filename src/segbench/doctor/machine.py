@@ -12,7 +12,7 @@ from segbench.doctor.finding import FAIL, NOTE, OK, Finding
 from segbench.errors import InputError
 from segbench.params import Params
 from segbench.params.datasets import SyntheticPolyps
-from segbench.params.hardware import Hardware
+from segbench.params.hardware import AUTOMATIC
 from segbench.progress import in_bytes
 
 SAMPLED_S = 0.5
@@ -121,21 +121,8 @@ def devices(params: Params | None) -> list[Finding]:
         gpu = Finding(OK, "gpu", f"Apple's, by mps; {built}")
     else:
         gpu = Finding(OK, "gpu", f"none, so the CPU trains; {built}")
-    automatic = Hardware(
-        device="auto",
-        devices=1,
-        strategy="auto",
-        precision="auto",
-        threads="auto",
-        workers="auto",
-        resident_gib=0,
-        channels_last=True,
-        compile=False,
-        cuda_graphs="auto",
-        deterministic=True,
-    )
     try:
-        found = resolve(params.hardware if params else automatic)
+        found = resolve(params.hardware if params else AUTOMATIC)
     except InputError as mistake:
         return [gpu, Finding(FAIL, "hardware", str(mistake))]
     said = (

@@ -297,6 +297,9 @@ def load_params(path: Path) -> Params:
     except ValueError as error:  # of a date, or of a number
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: holds what cannot be read, {reason}; mend or quote it") from None
+    if not isinstance(raw, dict):
+        what = "is empty" if raw is None else "has no sections"
+        raise InputError(f"{path}: {what}; restore it from git, as by 'git checkout {path}'")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

@@ -34,3 +34,19 @@ class Hardware(Section):
     auto: on a single CUDA device, unless compiled."""
     deterministic: bool
     """false: cuDNN benchmarks kernels for speed, and reruns may differ in the last bits."""
+
+
+AUTOMATIC = Hardware(
+    device="auto",
+    devices=1,
+    strategy="auto",
+    precision="auto",
+    threads="auto",
+    workers="auto",
+    resident_gib=0,
+    channels_last=True,
+    compile=False,
+    cuda_graphs="auto",
+    deterministic=True,
+)
+"""Where there is no params.yaml."""
