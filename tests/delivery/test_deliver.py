@@ -35,6 +35,7 @@ from segbench.evaluation.predict import Truths, predict
 from segbench.files import sha256_of
 from segbench.images import Pixels, most_probable
 from segbench.params import Params
+from segbench.tracking.records import read_run
 from support.comparison import evaluated
 from support.delivery import SEVERAL, described, pixels
 from support.params import read_params, shrink
@@ -187,6 +188,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Paths]:
         audit=folder / "split.json",
         table=folder / "comparison.csv",
         deliveries=folder / "deliveries",
+        records=folder / "records",
     )
     for place in (paths.trained, paths.runs, paths.history):
         place.mkdir()
@@ -229,6 +231,10 @@ def test_a_delivery_gives_evaluations_masks(
     assert usage(about).strip() in card
     for path in folder.iterdir():
         assert path.name == "card.md" or sha256_of(path) in card
+
+    record = paths.records / "polyps/record"
+    assert (record / "artifacts/card/card.md").read_text() == card
+    assert read_run(record).id == about.run
 
     # The script needs no segbench, and gives the masks that evaluation made at each image's size.
     networks = load_networks(paths.trained / RUN / "weights.safetensors", "cpu")

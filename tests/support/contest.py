@@ -62,6 +62,16 @@ class Contest:
         self._ended(folders[1])
         return folders
 
+    def deliver(self, alias: str) -> Path:
+        """The record of a delivery of a training's model."""
+        run = Run(self.id_of(alias), "deliver", self.experiment, f"{alias}-fold0-seed0", now_ms())
+        folder = self.folder / alias / "deliver/record"
+        with Record(folder, run) as record:
+            record.artifact("card/card.md").write_text(f"# {alias}")
+            record.tags["card"] = "card/card.md"
+        self._ended(folder)
+        return folder
+
     def compare(
         self,
         best: str = "good",

@@ -349,6 +349,20 @@ def test_a_champion_whose_model_comes_later(uri: str, contest: Contest) -> None:
     assert versions(uri, contest) == ({"1": "good"}, {"champion": "1"})
 
 
+@pytest.mark.parametrize("first", ["compare", "deliver"])
+def test_a_version_says_where_its_card_is(first: str, uri: str, contest: Contest) -> None:
+    replay(contest.train("good"), uri)
+    made = [getattr(contest, one) for one in ("compare", "deliver")]
+    for make in made if first == "compare" else made[::-1]:
+        replay([make() if make == contest.compare else make("good")], uri)
+    client = connect(uri)
+    version = client.get_model_version_by_alias(f"{contest.experiment}-comparison", "champion")
+    assert version.tags["card"] == f"runs:/{version.run_id}/card/card.md"
+    names = [one.path for one in client.list_artifacts(version.run_id, "card")]
+    assert names == ["card/card.md"]
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+
+
 def test_everything_into_another_server(contest: Contest, offline: Callable[[], str]) -> None:
     records = [*contest.train("good"), *contest.train("bad"), contest.compare()]
     records.append(contest.compare(best="bad"))

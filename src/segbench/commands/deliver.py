@@ -59,6 +59,7 @@ def deliver(model: str, name: str, most_dice: float, most_pixels: float) -> None
         audit=Path("reports/split.json"),
         table=Path("reports/comparison.csv"),
         deliveries=Path("deliveries"),
+        records=Path("data/deliver"),
     )
     limits = Limits(most_dice, most_pixels)
     click.echo(write_delivery(load_params(Path("params.yaml")), paths, model, name, limits))

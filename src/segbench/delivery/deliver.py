@@ -29,6 +29,7 @@ from segbench.evaluation.results import RunResult, read_predictions, read_result
 from segbench.files import atomic_folder, sha256_of
 from segbench.params import Params
 from segbench.params.compare import RunKey
+from segbench.tracking.records import CARD, CARD_TAG, Run, now_ms, read_run, recorded
 from segbench.untrusted.onnx_file import checked_onnx
 
 FILES = {"torch": "model.pt2", "onnxruntime": "model.onnx", "openvino": "model.xml"}
@@ -52,6 +53,7 @@ class Paths:
     audit: Path
     table: Path
     deliveries: Path
+    records: Path
 
     @property
     def layout(self) -> Layout:
@@ -121,7 +123,19 @@ def deliver(params: Params, paths: Paths, wanted: str, name: str, limits: Limits
     missing = (
         "" if there("openvino") else ("without OpenVINO's files: pip install -e '.[delivery]'\n")
     )
+    _record(run.name, params, paths, folder)
     return f"{table_text(rows)}\n{missing}{run.name} is delivered in {folder}; begin with card.md"
+
+
+def _record(run: str, params: Params, paths: Paths, folder: Path) -> None:
+    """Have MLflow show the card and the table of runtimes beside the run."""
+    training = read_run(paths.trained / run / "record")
+    told = Run(training.id, "deliver", training.experiment, training.name, now_ms())
+    place = paths.records / folder.name / "record"
+    with recorded(place, told, params.tracking.max_wait_s) as record:
+        for name in ("card.md", "runtimes.csv"):
+            shutil.copyfile(folder / name, record.artifact(CARD).with_name(name))
+        record.tags[CARD_TAG] = CARD
 
 
 def _key_of(run: str, metrics: Path) -> RunKey:

@@ -12,7 +12,7 @@ from segbench.errors import InputError
 
 ID = re.compile(r"[0-9a-f]{32,64}")
 """Of runs: they stand in the names of lock files and in queries."""
-STAGE = re.compile(r"train|compare|evaluate(\.[A-Za-z0-9_.-]{1,100})?")
+STAGE = re.compile(r"train|compare|deliver|evaluate(\.[A-Za-z0-9_.-]{1,100})?")
 NAME = re.compile(r"[A-Za-z0-9._ -]{1,100}")
 """Of comparisons and registered models: they stand in queries."""
 KEY = re.compile(r"(?!.*\.\.)\w[\w./: -]{0,249}")

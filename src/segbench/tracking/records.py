@@ -28,6 +28,8 @@ from segbench.tracking.follower import ready, wanted
 
 REPORT = "report/comparison.html"
 """Artifact of a comparison's run."""
+CARD, CARD_TAG = "card/card.md", "card"
+"""Artifact of a training's run, its model card; and the tag that names it."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Run:
     Attributes:
         id: names the run for ever; the stages of one run (training, its evaluation) share it. A
             comparison's is the hash of what it says.
-        stage: `train`, `evaluate`, `evaluate.<name>` (on an external set) or `compare`.
+        stage: `train`, `evaluate`, `evaluate.<name>` (on an external set), `compare` or `deliver`.
         experiment, name: as the tracking server shows them.
         started_ms: UNIX time in milliseconds.
         params: every choice, flat.

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from segbench.tracking.comparisons import find_run
 from segbench.tracking.models import KEY_TAG, WEIGHTS_TAG, find_model
 from segbench.tracking.processes import RUN_TAG
-from segbench.tracking.records import REPORT, Champion, Run
+from segbench.tracking.records import CARD_TAG, REPORT, Champion, Run
 
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases."""
@@ -65,6 +65,7 @@ def register(
         KEY_TAG: model.tags[KEY_TAG],
         WEIGHTS_TAG: own.data.tags.get(WEIGHTS_TAG, ""),
         "report": f"runs:/{run_id}/{REPORT}",
+        **_card_of(own),
     }
     if version is None:
         _make_name(client, run)
@@ -82,6 +83,19 @@ def register(
                 client.set_model_version_tag(champion.model, version.version, key, value)
     client.set_tag(run_id, VERSION_TAG, f"{champion.model}/{version.version}")
     _give_alias(client, champion, version.version, ended_ms, force)
+
+
+def link_card(client: MlflowClient, run_id: str) -> None:
+    """Tell the versions of a run's models where its model card is."""
+    found = _card_of(client.get_run(run_id))
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        for key, value in found.items():
+            client.set_model_version_tag(version.name, version.version, key, value)
+
+
+def _card_of(run: Any) -> dict[str, str]:
+    place = run.data.tags.get(CARD_TAG)
+    return {CARD_TAG: f"runs:/{run.info.run_id}/{place}"} if place else {}
 
 
 def _make_name(client: MlflowClient, run: Run) -> None:

@@ -56,8 +56,8 @@ from segbench.tracking.processes import (
     close_killed,
 )
 from segbench.tracking.reasons import reason_of
-from segbench.tracking.records import DatasetInput, now_ms, read_run
-from segbench.tracking.registry import VERSION_TAG, register
+from segbench.tracking.records import CARD_TAG, DatasetInput, now_ms, read_run
+from segbench.tracking.registry import VERSION_TAG, link_card, register
 
 CONTEXTS = {"train": "training", "val": "validation"}
 """What MLflow calls the use of images, by their role; of others it is testing."""
@@ -135,6 +135,8 @@ class Replay:
                 tags = {**end["tags"], self._replayed_tag(): str(end["time_ms"])}
                 client.log_batch(self._run_id, tags=[RunTag(*tag) for tag in tags.items()])
                 self._register(client, end)
+                if CARD_TAG in end["tags"]:
+                    link_card(client, self._run_id)
                 self.done = True
 
     def abandon(self) -> None:
@@ -362,7 +364,7 @@ def replay(folders: list[Path], uri: str, force: bool = False) -> list[Path]:
 
 def _order(stage: str) -> tuple[int, bool]:
     name, _, external = stage.partition(".")
-    return {"train": 0, "evaluate": 1, "compare": 2}[name], bool(external)
+    return {"train": 0, "evaluate": 1, "compare": 2, "deliver": 3}[name], bool(external)
 
 
 def follow(folder: Path, uri: str, stage: int) -> bool:
