@@ -1,4 +1,4 @@
-"""Twelve real trainings on four workers with folders of their own, of which two are lost, and a
+"""Real trainings on four workers with folders of their own, of which two are lost, and a
 driver that is killed: the digits of a serial run, and nothing twice."""
 
 import re
@@ -18,11 +18,7 @@ from support.kills import family, kill_all
 from support.params import ROOT, read_params, shrink
 from support.workspace import Workspace
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(2400),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.filterwarnings("ignore")]
 EPOCHS = 10
 
 
@@ -34,11 +30,15 @@ def until(holds: Callable[[], bool], driver: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def test_a_cluster_that_loses_workers_gives_the_serial_digits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [pytest.param(3, marks=pytest.mark.slow), pytest.param(6, marks=pytest.mark.exhaustive)],
+)
+def test_a_cluster_that_loses_workers_gives_the_serial_digits(seeds: int, tmp_path: Path) -> None:
     tree = shrink(read_params())
     tree["hardware"].update(device="cpu", threads=1)
     tree["train"]["num_epochs"] = EPOCHS
-    tree["comparison"]["seeds"] = [0, 1, 2, 3, 4, 5]
+    tree["comparison"]["seeds"] = [*range(seeds)]
     serial, home = (Workspace(tmp_path / name, ROOT) for name in ("serial", "home"))
     serial.change(tree)
     serial.run(sys.executable, "-m", "segbench", "repro")
@@ -82,7 +82,7 @@ def test_a_cluster_that_loses_workers_gives_the_serial_digits(tmp_path: Path) ->
             until(lambda at=worker: has_checkpoint(last(at)), driver)  # type: ignore[misc]
             lost.add(last(worker))
             cluster.send(worker, number)
-        until(lambda: len(re.findall(r"^train@\S+: done", said(), re.M)) >= 6, driver)
+        until(lambda: len(re.findall(r"^train@\S+: done", said(), re.M)) >= seeds, driver)
         first = psutil.Process(driver.pid)
         kill_all(first, family(first))
         driver.wait()
@@ -92,11 +92,13 @@ def test_a_cluster_that_loses_workers_gives_the_serial_digits(tmp_path: Path) ->
     for name in lost:  # it went on elsewhere, from its last checkpoint
         assert re.search(rf"^{name}: .* {EPOCHS} epochs in .* resumed at epoch", said(), re.M)
     ended = Counter(re.findall(r"^(train@\S+): done", said(), re.M))
-    assert {*ended} <= {f"train@{key}" for key in keys(tree)}
+    aliases = tree["comparison"]["candidates"]
+    keys = [f"{alias}-0-{seed}" for alias in aliases for seed in range(seeds)]
+    assert {*ended} <= {f"train@{key}" for key in keys}
     assert set(ended.values()) == {1}
     runs = home.runs()
     trainings = [run.data.tags["mlflow.runName"] for run in runs if "fold" in run.info.run_name]
-    assert len(trainings) == len({*trainings}) == 12
+    assert len(trainings) == len({*trainings}) == len(keys)
     assert {run.info.status for run in runs} == {"FINISHED"}
 
     # A second time nothing runs; nor in a clone that has the remote and its run cache alone.
@@ -108,12 +110,7 @@ def test_a_cluster_that_loses_workers_gives_the_serial_digits(tmp_path: Path) ->
     assert clone.repro() == []
 
 
-def keys(tree: dict[str, object]) -> list[str]:
-    comparison = tree["comparison"]
-    assert isinstance(comparison, dict)
-    return [f"{alias}-0-{seed}" for alias in comparison["candidates"] for seed in range(6)]
-
-
+@pytest.mark.slow
 def test_evaluations_on_an_external_set_run_there_too(tmp_path: Path) -> None:
     tree = shrink(read_params())
     tree["hardware"].update(device="cpu", threads=1)
