@@ -154,7 +154,7 @@ def test_the_card_is_written_from_the_records(tree: dict[str, Any], tmp_path: Pa
     for text in (
         "**Both sides share 4 near duplicates: scores are optimistic.**",
         "first of 2, beside regnetx_002 (undecided)",
-        "3 trainings together: 0.751 on test (95 % interval 0.700 to 0.800)",
+        "its 3 trainings together: 0.751 on test (95 % interval 0.700 to 0.800)",
         "## Where it fails",
         "| stratum: ",
         "dice_per_image_chosen | 0.7",
