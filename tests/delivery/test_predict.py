@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
 from segbench.delivery import predict as predicting
+from segbench.delivery.choice import open_model
 from segbench.delivery.finding import Layout, Source, find_model
 from segbench.delivery.onnx_file import read_description
 from segbench.delivery.outputs import Wanted
@@ -47,7 +49,6 @@ def finish(tree: dict[str, Any], folder: Path) -> Layout:
         metrics=folder / "metrics",
         runs=folder / "runs",
         table=folder / "comparison.csv",
-        deliveries=folder / "deliveries",
     )
     (folder / "train").mkdir()
     layout.runs.mkdir()
@@ -275,6 +276,7 @@ def test_frames_of_a_video(layout: Layout, tmp_path: Path, hardware: ResolvedHar
         ("champoin", r"no model 'champoin' \(did you mean champion\?\)"),
         ("resnet18", r"there are mobilenetv2_035\), a run such as"),
         ("there/is/none.onnx", "no such file or folder"),
+        ("deliveries/polyps/model.xml", r"name model\.onnx beside it, which OpenVINO runs too"),
         pytest.param("models:/none@champion", "has no such model", marks=pytest.mark.slow),
     ],
 )
@@ -308,6 +310,8 @@ def test_a_delivered_model_needs_no_workspace(
         pixels = np.random.default_rng(seed).integers(0, 255, (70 + 9 * seed, 80, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"images/{seed}.png")
     where = str(tmp_path / "images")
+    with pytest.raises(InputError, match="ONNX alone, which runs on the CPU; name --device cpu"):
+        open_model(source, replace(hardware, device="cuda"), "auto", None)
     masks = []
     for name, found in (("onnx", source), ("torch", find_model(str(folder), nowhere, tmp_path))):
         out = tmp_path / name

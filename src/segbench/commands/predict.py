@@ -90,7 +90,6 @@ def predict(
         metrics=Path("reports/metrics"),
         runs=Path("reports/runs"),
         table=Path("reports/comparison.csv"),
-        deliveries=Path("deliveries"),
     )
     hardware = AUTOMATIC
     number = batch_size or 16

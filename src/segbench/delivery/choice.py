@@ -21,8 +21,8 @@ from segbench.metrics.on_device import to_probs, to_probs_u8
 from segbench.models.export import load_exported
 
 ROUNDS = 3
-FILES = {"onnxruntime": ("onnx",), "openvino": ("onnx", "openvino")}
-"""Kinds of files that runtimes other than torch read, the better one last."""
+OTHERS = ("onnxruntime", "openvino")
+"""Than torch: both read ONNX, which was looked at before. OpenVINO's own files nobody can check."""
 
 Forward = Callable[[Pixels], Tensor]
 """Logits (N, K, H, W) of images (N, H, W, C) uint8."""
@@ -44,13 +44,8 @@ def open_model(
         InputError: for a runtime that is not there.
     """
     forward = _torch(source, resolved)
-    others = {
-        name: file
-        for name, kinds in FILES.items()
-        if resolved.device == "cpu" and there(name)
-        for file in [source.files.get(kind) for kind in kinds]
-        if file is not None
-    }
+    file = source.files.get("onnx")
+    others = {name: file for name in OTHERS if file and resolved.device == "cpu" and there(name)}
     by_torch = f"by torch {torch.__version__} on {resolved.device}"
     if wanted == "torch" or (wanted == "auto" and forward and not (others and few)):
         if forward is None:
@@ -58,15 +53,12 @@ def open_model(
         return forward, by_torch
     if wanted not in ("auto", *others):
         raise InputError(
-            f"--runtime {wanted}: not installed (pip install -e '.[delivery]'), or no file of this "
-            "model is for it; run 'segbench deliver', which writes them, and name --device cpu"
+            f"--runtime {wanted}: not installed (pip install -e '.[delivery]'), or there is no "
+            "model.onnx, which evaluation and 'segbench deliver' write; name --device cpu"
         )
     names = [*others] if wanted == "auto" else [wanted]
     if not names:
-        raise InputError(
-            f"{source.name}: only ONNX, and neither ONNX Runtime nor OpenVINO is installed; "
-            "pip install -e '.[delivery]'"
-        )
+        raise InputError(f"{source.name}: ONNX alone, which runs on the CPU; name --device cpu")
     opened = {name: open_runtime(name, others[name], resolved.threads) for name in names}
     if wanted == "auto" and forward is not None and few is not None:
         torch_forward = forward

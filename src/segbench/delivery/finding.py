@@ -23,9 +23,7 @@ from segbench.tracking.records import Run, read_run
 
 CHAMPION = "champion"
 REGISTERED = "models:/"
-KINDS = {
-    **{".safetensors": "weights", ".pt2": "program", ".onnx": "onnx", ".xml": "openvino"},
-}
+KINDS = {".safetensors": "weights", ".pt2": "program", ".onnx": "onnx"}
 """Forms of a model, by the ending of its file."""
 DESCRIPTION = "description.json"
 WEIGHTS_SHA256 = "segbench.weights_sha256"
@@ -43,7 +41,6 @@ class Layout:
     runs: Path
     table: Path
     """The comparison's leaderboard."""
-    deliveries: Path
 
 
 @dataclass(frozen=True)
@@ -99,6 +96,8 @@ def find_model(name: str, layout: Layout, cache: Path) -> Source:
     path = Path(name).expanduser()
     if path.exists() and (path.is_dir() or path.suffix in KINDS):
         return _of_path(path, layout)
+    if path.suffix == ".xml":
+        raise InputError(f"{name}: name model.onnx beside it, which OpenVINO runs too")
     if path.suffix in KINDS or "/" in name:
         raise InputError(f"{name}: no such file or folder; name a model that is there")
     candidate = champion(layout) if name == CHAMPION else name
@@ -172,7 +171,7 @@ def _of_run(run: str, layout: Layout) -> Source:
     info = header.dataset
     return Source(
         name=run,
-        files=_with_exported({"weights": weights}, run, sha256, layout),
+        files=_with_onnx(weights, run, sha256, layout),
         sha256=sha256,
         classes=info.classes,
         colours=tuple(class_colours(info.colours, info.scheme)),
@@ -192,19 +191,12 @@ def _of_run(run: str, layout: Layout) -> Source:
     )
 
 
-def _with_exported(
-    files: dict[str, Path], run: str, sha256: str, layout: Layout
-) -> Mapping[str, Path]:
-    """The files of a run with those of other forms that evaluation and delivery made of it."""
-    found = dict(files)
+def _with_onnx(weights: Path, run: str, sha256: str, layout: Layout) -> Mapping[str, Path]:
+    """The files of a run: its weights, and what evaluation made of them."""
     exported = layout.evaluations / run / "model.onnx"
     if exported.exists() and read_description(exported).weights_sha256 == sha256:
-        found = {"onnx": exported, **found}
-    for path in sorted(layout.deliveries.glob(f"*/{DESCRIPTION}")):
-        said = parse_description(path.read_text(encoding="utf-8"), path)
-        if said.weights_sha256 == sha256:
-            return {**_files_of(path.parent), **found}
-    return found
+        return {"onnx": exported, "weights": weights}
+    return {"weights": weights}
 
 
 def _of_path(path: Path, layout: Layout) -> Source:
