@@ -16,7 +16,7 @@ def started(workspace: Workspace, *options: str) -> list[str]:
     """Stages that `segbench repro` began."""
     said = workspace.run(sys.executable, "-m", "segbench", "repro", *options)
     assert "report of 2 candidates" in said
-    return re.findall(r"^([\w@-]+): starts", said, re.MULTILINE)
+    return re.findall(r"^(?:Running stage ')?([\w@-]+)(?:: starts|':$)", said, re.MULTILINE)
 
 
 def test_side_by_side_gives_the_same_digits_and_nothing_runs_twice(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_side_by_side_gives_the_same_digits_and_nothing_runs_twice(tmp_path: Pat
     tree["hardware"].update(device="cpu", threads=1)
     one, two = (Workspace(tmp_path / name, ROOT) for name in ("one", "two"))
     one.change(tree)
-    first = one.repro()
+    first = started(one, "--jobs", "1")
     two.change(tree)
     two.environment["SEGBENCH_CORES"] = "2"
     assert sorted(started(two)) == sorted(first)
