@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from segbench.comparison.expenses import Expenses
 from segbench.comparison.training_effort import images_to_reach, training_seconds
 from segbench.errors import InputError
 from segbench.evaluation.costs import (
@@ -54,6 +55,29 @@ def test_what_is_written_is_read(params: Params, tmp_path: Path) -> None:
     text = path.read_bytes()
     write_rows(path, read_rows(path))
     assert path.read_bytes() == text
+
+
+def test_latencies_by_other_runtimes_are_kept(params: Params, tmp_path: Path) -> None:
+    """Beside rows without them, and in a file of an earlier version, which has no such columns."""
+    path = tmp_path / "costs.csv"
+    path.write_text(f"{','.join(COLUMNS)}\n{GOOD}\n")
+    quick = replace(cost(1.0), other_latencies_ms={"openvino": Quartiles(0.5, 0.25, 0.75)})
+    costs = {"mobilenetv2_035": quick, "regnetx_002": cost(2.0)}
+    rows = read_rows(path)
+    write(path, params, {HERE: costs})
+    write_rows(path, [*rows, *read_rows(path)])
+    assert read_costs(path, params, HEADER) == costs
+    assert path.read_text().splitlines()[1].startswith(GOOD)
+
+
+def test_another_order_by_another_runtime() -> None:
+    quick, slow = (
+        replace(cost(own), other_latencies_ms={"openvino": Quartiles(by, by, by), "same": same})
+        for own, by, same in ((1.0, 9.0, Quartiles(1, 1, 1)), (2.0, 8.0, Quartiles(2, 2, 2)))
+    )
+    expenses = Expenses({"a": quick, "b": slow}, "here", {})
+    assert expenses.other_orders() == {"openvino": ["b", "a"]}
+    assert Expenses({"a": cost(1.0), "b": cost(2.0)}, "here", {}).other_orders() == {}
 
 
 def test_of_several_machines_the_last_that_has_all_counts(params: Params, tmp_path: Path) -> None:
