@@ -1,7 +1,7 @@
 """Records of another revision: of a commit, a branch, a tag or an experiment of DVC."""
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ def fetch_records(root: Path, revision: str, into: Path) -> list[str]:
     missing = []
     try:
         with _files_of(root, revision) as files:
-            for place in _records(files):
+            known = _paths(files)
+            for place in _records(known):
                 try:
-                    _fetch(files, place, into)
+                    _fetch(files, place, known, into)
                 except (OSError, DvcException) as problem:
                     reason = " ".join(str(problem).split())[:160]
                     missing.append(
@@ -67,17 +68,22 @@ def _files_of(root: Path, revision: str) -> Iterator[Any]:
         files.close()
 
 
-def _records(files: Any) -> list[str]:
-    """Folders of records below data/; those that dvc.lock names and nobody has are left to fail."""
-    found = files.find("data", detail=False) if files.exists("data") else []
-    return sorted(posixpath.dirname(path) for path in found if posixpath.basename(path) == RECORD)
+def _paths(files: Any) -> set[str]:
+    """All that a revision has below data/."""
+    files.repo  # noqa: B018  else `exists` finds nothing in a revision that there is not
+    return set(files.find("data", detail=False)) if files.exists("data") else set()
 
 
-def _fetch(files: Any, place: str, into: Path) -> None:
+def _records(known: Collection[str]) -> list[str]:
+    """Folders of records; those that dvc.lock names and nobody has are left to fail."""
+    return sorted(posixpath.dirname(path) for path in known if posixpath.basename(path) == RECORD)
+
+
+def _fetch(files: Any, place: str, known: Collection[str], into: Path) -> None:
     target = into / place
     target.parent.mkdir(parents=True, exist_ok=True)
     files.get(place, str(target), recursive=True)
     for name in BESIDE:
         beside = posixpath.join(posixpath.dirname(place), name)
-        if files.exists(beside):
+        if beside in known:
             files.get_file(beside, str(into / beside))
