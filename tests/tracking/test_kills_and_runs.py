@@ -25,12 +25,12 @@ STAGES = {
     "download": 3.0,
     "split": 4.0,
     "augment": 5.0,
-    "measure": 8.0,
     "train": 6.0,
+    "measure": 8.0,
     "evaluate": 10.0,
     "compare": 8.0,
 }
-"""In the order in which they run, and seconds within which each is killed."""
+"""In the order in which they are killed, and seconds within which."""
 SEED = int(os.environ.get("KILLS_SEED", "0"))
 
 
