@@ -61,10 +61,10 @@ def test_it_gives_evaluations_masks_of_real_frames(tmp_path: Path) -> None:
     client.set_registered_model_alias("polyps", "champion", "1")
 
     wanted = masks_of_evaluation(tmp_path, out)
-    fresh = environment(logged.artifact_location, tmp_path / "fresh")
+    bin, there = Path(sys.executable).parent, tmp_path / "there"
     files = read_samples(tmp_path / "dataset").set_index("id")["image"]
     differ = total = 0
-    with served("models:/polyps@champion", fresh, tmp_path / "there", uri) as call:
+    with served("models:/polyps@champion", bin, there, uri, "uv") as call:
         for id, mask in wanted.items():
             data = (tmp_path / "dataset" / files[id]).read_bytes()
             status, answer = call({"inputs": [base64.b64encode(data).decode()]})
@@ -73,6 +73,10 @@ def test_it_gives_evaluations_masks_of_real_frames(tmp_path: Path) -> None:
             assert found.shape == mask.shape
             differ += int((found != mask).sum())
             total += mask.size
+    (python,) = there.glob("envs/**/bin/python")
+    check = "import importlib.util as u; print(u.find_spec('segbench'), u.find_spec('torch'))"
+    said = subprocess.run([python, "-Ic", check], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["None", "None"]
     print(f"{len(wanted)} frames: {differ} of {total} pixels differ")
     # torch and ONNX Runtime add in another order: logits differ in the last digits.
     assert len(wanted) == 61
@@ -92,19 +96,3 @@ def masks_of_evaluation(folder: Path, out: Path) -> dict[str, np.ndarray]:
         own = own_mask_by(about.rule, Draft.of(one, *size), size, about.background)
         masks[one.id] = stored[own]
     return masks
-
-
-def environment(model: str, folder: Path) -> Path:
-    """Programs of an environment with what a model asks for."""
-    uv = Path(sys.executable).with_name("uv")
-    needs = Path(model.removeprefix("file://")) / "requirements.txt"
-    python = folder / "bin/python"
-    for command in (
-        ["venv", "--python", sys.executable, folder],
-        ["pip", "install", "--python", python, "-r", needs],
-    ):
-        subprocess.run([uv, *command], check=True, capture_output=True)
-    check = "import importlib.util as u; print(u.find_spec('segbench'), u.find_spec('torch'))"
-    said = subprocess.run([python, "-Ic", check], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == ["None", "None"]
-    return folder / "bin"

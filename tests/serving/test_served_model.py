@@ -305,6 +305,19 @@ def test_run_lengths_are_those_of_coco() -> None:
     assert run_lengths(np.ones((2, 2), bool)) == [0, 4]
 
 
+@pytest.mark.parametrize("kind", ["pip", "conda"])
+def test_mlflow_finds_what_the_model_asks_for(kind: str, write: Written) -> None:
+    """Also to make its environment: without Conda's file it does not look for the other."""
+    from mlflow.pyfunc import get_model_dependencies
+    from mlflow.utils.virtualenv import _get_python_env
+
+    model = write()
+    said = Path(get_model_dependencies(str(model), format=kind)).read_text()
+    needs = (model / "requirements.txt").read_text().split()
+    assert all(one in said for one in needs)
+    assert _get_python_env(model).dependencies == ["-r requirements.txt"]
+
+
 def test_it_needs_no_segbench_no_torch_and_no_pickle(write: Written, tmp_path: Path) -> None:
     model = write()
     needs = (model / "requirements.txt").read_text()

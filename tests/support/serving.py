@@ -43,7 +43,9 @@ def of_run_lengths(wanted: dict[str, Any]) -> np.ndarray:
 
 
 @contextmanager
-def served(model: str, bin: Path, folder: Path, uri: str = "") -> Iterator[Call]:
+def served(
+    model: str, bin: Path, folder: Path, uri: str = "", manager: str = "local"
+) -> Iterator[Call]:
     """Serve a model by the MLflow of an environment.
 
     Args:
@@ -51,6 +53,8 @@ def served(model: str, bin: Path, folder: Path, uri: str = "") -> Iterator[Call]
         bin: folder of the environment's programs.
         folder: to serve in; Python finds no segbench there.
         uri: of the tracking server.
+        manager: who makes the environment that it runs in; local: that is the one of `bin`. Others
+            are made in `folder`/envs.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -59,10 +63,11 @@ def served(model: str, bin: Path, folder: Path, uri: str = "") -> Iterator[Call]
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
         "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENV_ROOT": str(folder / "envs"),
         **({"MLFLOW_TRACKING_URI": uri} if uri else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(bin / "python"), "-m", "mlflow", "models", "serve", "--env-manager", "local"]
+    command = [str(bin / "python"), "-m", "mlflow", "models", "serve", "--env-manager", manager]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [*command, "-m", model, "--host", "127.0.0.1", "--port", str(port)],
@@ -74,7 +79,7 @@ def served(model: str, bin: Path, folder: Path, uri: str = "") -> Iterator[Call]
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
+        for _ in range(600 if manager == "local" else 3000):
             try:
                 urllib.request.urlopen(f"{address}/ping", timeout=1).close()
                 break

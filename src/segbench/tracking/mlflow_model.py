@@ -25,6 +25,8 @@ NETWORK, SCRIPT, CODE, DATA = "model.onnx", "model.py", "code", "data.json"
 """Of a served model; `DATA` says how images are read and masks are stored."""
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "opencv-python-headless", "pillow")
 """What a served model needs."""
+ENVIRONMENT = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}
+"""Files of what a model needs: MLflow makes no environment, of either kind, without both."""
 SERVED = {"images": 32, "threads": 0}
 """Most images in a request, and threads that an image is predicted on (0: all cores)."""
 
@@ -85,7 +87,7 @@ def _save_exported(
         mlflow_model,
         loader_module="mlflow.pytorch",
         data="data",
-        python_env="python_env.yaml",
+        **ENVIRONMENT,
         model_config={"device": None},
     )
     _finish(root, mlflow_model, signature)
@@ -115,7 +117,7 @@ def save_served(
         mlflow_model,
         loader_module="mlflow.pyfunc.loaders.code_model",
         code=CODE,
-        python_env="python_env.yaml",
+        **ENVIRONMENT,
         model_config=SERVED,
         model_code_path=SCRIPT,
         artifacts={
@@ -145,7 +147,10 @@ def _write_environment(root: Path, packages: tuple[str, ...]) -> None:
     (root / "requirements.txt").write_text("\n".join(needs) + "\n")
     python = ".".join(str(part) for part in sys.version_info[:3])
     environment = {"python": python, "dependencies": ["-r requirements.txt"]}
-    (root / "python_env.yaml").write_text(yaml.safe_dump(environment))
+    (root / ENVIRONMENT["python_env"]).write_text(yaml.safe_dump(environment))
+    conda = [f"python={python}", "pip", {"pip": needs}]
+    described = {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": conda}
+    (root / ENVIRONMENT["conda_env"]).write_text(yaml.safe_dump(described))
 
 
 def _write_example(root: Path, mlflow_model: Model) -> None:
