@@ -34,10 +34,10 @@ verdict: $(READY)  ## one verdict over finished comparisons; RUNS="runs/a runs/b
 review: $(READY)  ## the committed report, and whether it stands, as a pull request shows it
 	@segbench review
 
-test: $(READY)  ## the fast tests, one real pipeline among them (6 minutes)
+test: $(READY)  ## the fast tests, one real pipeline among them (12 minutes)
 	@python -m pytest
 
-test-all: $(READY)  ## all tests but the exhaustive ones (25 minutes)
+test-all: $(READY)  ## all tests but the exhaustive ones (an hour)
 	@python -m pytest -m "not exhaustive" --hypothesis-profile thorough
 
 test-exhaustive: $(READY)  ## every encoder there is, forward and backward (10 minutes)
