@@ -12,6 +12,8 @@ import pytest
 from segbench.comparison.coverage import describe
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.comparison.page import write_report
+from segbench.comparison.requirements import report_values
+from segbench.evaluation.costs import Quartiles
 from segbench.params import Params
 from support.report import content
 
@@ -70,6 +72,31 @@ def test_distances_have_a_unit_and_are_of_the_original_size(
     assert f"the tolerance of the surface dice is 2 {unit}" in page
     assert "No test image defines detection f1 large: it is left out where neither" in page
     assert ("0.5 x 0.25 mm (row, column)" in page) == (spacing is not None)
+
+
+def test_latencies_by_other_runtimes_and_their_order_are_shown(
+    params: Params, tmp_path: Path
+) -> None:
+    (tmp_path / "reports").mkdir()
+    found = content(params, tmp_path, redistributable=True)
+    aliases = found.leaderboard.aliases
+    costs = {
+        alias: replace(
+            found.expenses.predicting[alias],
+            latency_ms=Quartiles(10 + at, 10, 20),
+            other_latencies_ms={"openvino": Quartiles(7.5 - at, 1, 9)},
+        )
+        for at, alias in enumerate(aliases)
+    }
+    found = replace(found, expenses=replace(found.expenses, predicting=costs))
+    write_report(found, tmp_path / "reports")
+    page = html.unescape((tmp_path / "reports/comparison.html").read_text())
+    assert "<br>openvino 7.5</span>" in page
+    order = ", ".join(reversed(aliases))
+    assert f"By openvino the order of latencies is another: {order}." in page
+    known = report_values(found.leaderboard, costs)
+    assert known["latency_ms_openvino"] == 7.5
+    assert known["runner_up_latency_ms_openvino"] == 6.5
 
 
 def test_the_nearest_simulated_case_is_quoted(
