@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from segbench.tracking import processes
-from segbench.tracking.processes import PROCESS_TAG, Writer
+from segbench.tracking.processes import PROCESS_TAG, Writer, lock_of
 from segbench.tracking.records import Record, Run, now_ms
 from segbench.tracking.replay import Replay, connect, replay
 from support.contest import DATA, Contest
@@ -219,6 +220,40 @@ def test_a_run_of_a_killed_stage_is_closed_by_whoever_comes_next(
     ]
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert not any(PROCESS_TAG in run.data.tags for run in runs.values())
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_run_that_ends_while_others_look_for_killed_ones_is_finished(
+    is_whole: bool,
+    uri: str,
+    contest: Contest,
+    stage: subprocess.Popen[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its stage ends after it was found RUNNING: what it told last counts, and if its follower
+    still tells that, nobody closes it."""
+    current = Replay(_growing(contest), uri, stage.pid)
+    current.advance()
+    search = MlflowClient.search_runs
+
+    def search_and_end(self: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        found = search(self, *arguments, **options)
+        if "RUNNING" in arguments[1] and stage.poll() is None:
+            if is_whole:
+                contest.train("good")
+                current.advance()
+            stage.kill()
+            stage.wait()
+        return found
+
+    with monkeypatch.context() as patch, nullcontext() if is_whole else lock_of(current.run.id):
+        patch.setattr(MlflowClient, "search_runs", search_and_end)
+        replay([], uri)
+    status = "FINISHED" if is_whole else "RUNNING"
+    assert _statuses(uri, contest) == {"good-fold0-seed0": status}
+    replay([], uri)
+    status = "FINISHED" if is_whole else "KILLED"
+    assert _statuses(uri, contest) == {"good-fold0-seed0": status}
 
 
 @pytest.mark.parametrize(

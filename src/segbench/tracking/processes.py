@@ -9,11 +9,14 @@ own follower.
 import hashlib
 import os
 import platform
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import psutil
+from filelock import FileLock, Timeout
 from mlflow.tracking import MlflowClient
 
 from segbench.tracking.records import now_ms
@@ -97,6 +100,16 @@ def _place() -> str:
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
+def lock_of(record: str) -> FileLock:
+    """The lock that a process of this machine holds while it tells MLflow of a run.
+
+    Args:
+        record: id of the run's record, whatever somebody's server says it is.
+    """
+    name = hashlib.sha256(record.encode()).hexdigest()[:32]
+    return FileLock(Path(tempfile.gettempdir()) / f"segbench-{name}.lock")
+
+
 def close_abandoned(client: MlflowClient, experiments: Sequence[str], own: str = "") -> list[str]:
     """Close runs whose stage was killed, as KILLED.
 
@@ -112,10 +125,15 @@ def close_abandoned(client: MlflowClient, experiments: Sequence[str], own: str =
         return []
     running = client.search_runs([*experiments], "attributes.status = 'RUNNING'", max_results=MOST)
     closed = []
-    for run in running:
-        if RUN_TAG in run.data.tags and run.info.run_id != own and _is_abandoned(run):
-            close_killed(client, run)
-            closed.append(str(run.info.run_name))
+    for found in running:
+        if RUN_TAG not in found.data.tags or found.info.run_id == own or not _is_abandoned(found):
+            continue
+        # Its stage may have ended well since it was searched for, or its follower is telling that.
+        with suppress(Timeout), lock_of(found.data.tags[RUN_TAG]).acquire(timeout=0):
+            run = client.get_run(found.info.run_id)
+            if run.info.status == "RUNNING" and _is_abandoned(run):
+                close_killed(client, run)
+                closed.append(str(run.info.run_name))
     return closed
 
 

@@ -25,7 +25,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import mlflow
-from filelock import FileLock
 from mlflow.entities import Dataset, InputTag, LifecycleStage, LoggedModel, Metric, Param, RunTag
 from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.exceptions import MlflowException
@@ -54,6 +53,7 @@ from segbench.tracking.processes import (
     Writer,
     close_abandoned,
     close_killed,
+    lock_of,
 )
 from segbench.tracking.reasons import reason_of
 from segbench.tracking.records import CARD_TAG, DatasetInput, now_ms, read_run
@@ -111,7 +111,7 @@ class Replay:
         Raises:
             UNREACHABLE: if the server does not accept it; call again later.
         """
-        with self._locked():  # two processes may replay one record
+        with lock_of(self.run.id):  # two processes may replay one record
             client = connect(self.uri)
             ended = self.folder / "end.json"
             end = json.loads(ended.read_text()) if ended.exists() else None
@@ -145,7 +145,7 @@ class Replay:
         Raises:
             UNREACHABLE: if the server does not accept it.
         """
-        with self._locked():
+        with lock_of(self.run.id):
             if self._writer is None:
                 return
             client = connect(self.uri)
@@ -157,9 +157,6 @@ class Replay:
     @property
     def _scores(self) -> bool:
         return self.run.stage.startswith("evaluate")
-
-    def _locked(self) -> FileLock:
-        return FileLock(Path(tempfile.gettempdir()) / f"segbench-{self.run.id}.lock")
 
     def _replayed_tag(self) -> str:
         return f"segbench.replayed.{self.run.stage}"
