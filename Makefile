@@ -13,8 +13,8 @@ repro: $(READY)  ## run the pipeline, print the leaderboard; JOBS=n or auto, or 
 	@segbench repro $(if $(JOBS),--jobs $(JOBS)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 # To make itself, AS is the assembler.
-recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1
-	@segbench recipe $(NAME) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
+recipe: $(READY)  ## run recipes/NAME.yaml in a copy, runs/NAME (AS=...); SET="key=value ..." FRESH=1 JOBS=n or auto
+	@segbench recipe $(NAME) $(if $(JOBS),--jobs $(JOBS)) $(if $(filter-out default,$(origin AS)),--as $(AS)) $(if $(FRESH),--fresh) $(SET)
 
 init: $(READY)  ## describe your images in params.yaml; SOURCE=folder-or-archive FORCE=1
 	@segbench init $(SOURCE) $(if $(FORCE),--force)

@@ -185,6 +185,11 @@ def test_a_recipe_runs_beside_the_workspace(workspace: Workspace) -> None:
     # Again: nothing to do.
     again = run(workspace, "flood-vgg19", *phases, *rates, "candidates.vgg19.weights=random")
     assert "Running stage" not in again
+    # Other params, as jobs.
+    others = ("train.num_epochs=1", "train.fine_tune=null", "--jobs", "1")
+    said = run(workspace, "flood-vgg19", *others, *rates, "candidates.vgg19.weights=random")
+    assert "1 job at a time" in said
+    assert len(pd.read_csv(copy / "reports/history/vgg19-fold0-seed0.csv")) == 1
 
 
 @pytest.mark.parametrize("alias", ["..", ".", "a/b", "x.lock", ".x", "-x", ""])

@@ -41,7 +41,9 @@ SETTINGS = (
 )
 
 
-def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -> str:
+def run_recipe(
+    name: str, alias: str, changes: list[str], fresh: bool = False, jobs: str = ""
+) -> str:
     """Run a recipe in its copy.
 
     Args:
@@ -49,6 +51,7 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
         alias: name of the copy, and of the run in the report and MLflow.
         changes: `key=value` with dotted keys.
         fresh: reread the dataset's files.
+        jobs: how many stages run at a time, or `auto`; empty: one after another.
 
     Returns:
         The leaderboard, and where the report is.
@@ -68,14 +71,16 @@ def run_recipe(name: str, alias: str, changes: list[str], fresh: bool = False) -
     RUNS.mkdir(exist_ok=True)
     try:
         with FileLock(RUNS / f".{alias}.lock", timeout=0):
-            return _run_in(RUNS / alias, recipe, alias, changes, fresh)
+            return _run_in(RUNS / alias, recipe, alias, changes, fresh, jobs)
     except Timeout:
         raise InputError(
             f"{alias} is running already; wait for it, or name another run with --as OTHER"
         ) from None
 
 
-def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: bool) -> str:
+def _run_in(
+    copy: Path, recipe: Path, alias: str, changes: list[str], fresh: bool, jobs: str
+) -> str:
     _bring_up_to_date(copy)
     with atomic_file(copy / "params.yaml") as partial:
         _write_params(recipe, alias, changes, partial)
@@ -88,7 +93,7 @@ def _run_in(copy: Path, recipe: Path, alias: str, changes: list[str], fresh: boo
         sets = (f"download_external@{name}" for name in params.comparison.external)
         fresh_run = ("--single-item", "--force", "download", *sets)
         run_pipeline(copy, params, *fresh_run, environment=environment)
-    run_pipeline(copy, params, environment=environment)
+    run_pipeline(copy, params, environment=environment, jobs=jobs)
     _commit(copy, f"Recipe {recipe.stem}: what came out")
     _git("fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
     _write_index()

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from segbench.commands.repro import check_jobs
 from segbench.workspace import enter_workspace, find_workspace
 
 
@@ -34,6 +35,7 @@ Examples:
   segbench recipe cvc-mobilenetv2      run one
   segbench recipe best-cvc dataset.source=/data/cvc
   segbench recipe best-cvc --as mine train.num_epochs=9 'comparison.seeds=[0]'
+  segbench recipe cvc-folds --jobs auto      its trainings side by side
   segbench recipe best-cvc --fresh     after files of the dataset have changed
 
 Paths in KEY=VALUE are relative to the repository's root. The same command again goes on where it
@@ -46,13 +48,24 @@ stopped.
     "--as", "alias", metavar="OTHER", help="Name of the copy and of the run  [default: NAME]"
 )
 @click.option("--fresh", is_flag=True, help="Read the dataset's files anew.")
-def recipe(name: str | None, changes: tuple[str, ...], alias: str | None, fresh: bool) -> None:
+@click.option(
+    "-j",
+    "--jobs",
+    metavar="N|auto",
+    default="",
+    callback=check_jobs,
+    help="Run so many stages at a time, as 'segbench repro --jobs' does; by itself one after "
+    "another, as the recipes' own figures were made.",
+)
+def recipe(
+    name: str | None, changes: tuple[str, ...], alias: str | None, fresh: bool, jobs: str
+) -> None:
     """List the recipes, or run one in a copy.
 
     A recipe is a complete params file in recipes/. It runs in a copy of the repository, runs/NAME;
     params.yaml, dvc.lock and reports/ here stay as they are. KEY=VALUE changes a key of it.
     """
-    if name is None and (alias or fresh):
+    if name is None and (alias or fresh or jobs):
         raise click.UsageError("name the recipe to run")
     if name is not None and "=" in name:
         raise click.UsageError(f"name the recipe before {name}")
@@ -63,4 +76,4 @@ def recipe(name: str | None, changes: tuple[str, ...], alias: str | None, fresh:
         return
     from segbench.recipes import run_recipe
 
-    click.echo(run_recipe(name, alias or name, [*changes], fresh))
+    click.echo(run_recipe(name, alias or name, [*changes], fresh, jobs))

@@ -52,7 +52,8 @@ def main() -> None:
 
 def _here(params: Params, jobs: str, stages: Sequence[str], wait: bool) -> Outcome:
     slots = slots_of(jobs, params)
-    print(f"{len(slots)} jobs at a time, each with {slots[0].says}", file=sys.stderr)
+    jobs = "1 job" if len(slots) == 1 else f"{len(slots)} jobs"
+    print(f"{jobs} at a time, each with {slots[0].says}", file=sys.stderr)
     with (
         Pipeline(Path(), stages, wait) as pipeline,
         View(pipeline.stages, len(slots), sys.stderr) as view,
