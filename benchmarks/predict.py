@@ -33,12 +33,12 @@ from evaluation import generate as generate_arrays
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import open_arrays
 from segbench.delivery.finding import Source
-from segbench.delivery.formats import DataFormat
 from segbench.delivery.outputs import Wanted
 from segbench.delivery.predict import predict_folder
 from segbench.devices import prepare, resolve
 from segbench.evaluation.evaluate import load_networks
-from segbench.evaluation.masks import MaskRule
+from segbench.exports.formats import DataFormat
+from segbench.exports.masks import MaskRule
 from segbench.files import sha256_of
 from segbench.models.network import save_network
 from segbench.parallel import num_cores, thread_map

@@ -21,25 +21,19 @@ FOUNDATIONS = {
     "windows",
 }
 LEARNING = {"arrays", "models", "metrics", "tracking", "report"}
-WRITING = {f"delivery.{name}" for name in ("description", "graph", "onnx", "packages", "runtimes")}
-"""Of a network as ONNX, and what runs it."""
 ALLOWED = {
     **dict.fromkeys(FOUNDATIONS, frozenset()),
     **dict.fromkeys(["datasets", "models", "metrics", "report"], frozenset()),
-    "serving": {
-        "datasets.image_files",
-        "evaluation.masks",
-        "delivery.formats",
-        "delivery.onnx_file",
-    },
+    "exports": {"datasets", "models"},
+    "serving": {"datasets.image_files", "exports"},
     "tracking": {"serving.bundle"},
     "splits": {"datasets", "report"},
     "onboarding": {"datasets", "splits.near"},
     "arrays": {"splits.assign", "datasets", "report"},
     "training": LEARNING,
-    "evaluation": LEARNING | WRITING | {"datasets"},
+    "evaluation": LEARNING | {"datasets", "exports"},
     "comparison": LEARNING - {"models"} | {"evaluation.results", "evaluation.costs"},
-    "delivery": LEARNING | {"datasets", "evaluation", "comparison"},
+    "delivery": LEARNING | {"datasets", "exports", "evaluation", "comparison"},
 }
 """What a package may import, beside itself and the foundations."""
 COMMANDS = {

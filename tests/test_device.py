@@ -26,7 +26,7 @@ from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.inference import measure_networks
 from segbench.evaluation.predict import Truths
 from segbench.evaluation.scoring import select_and_score
-from segbench.models.export import export_network, load_exported
+from segbench.exports.program import export_network, load_exported
 from segbench.models.network import load_network
 from segbench.params import Params
 from segbench.training.cuda_graph import CapturedStep

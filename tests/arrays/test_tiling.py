@@ -14,10 +14,10 @@ from segbench.arrays.store import Arrays, open_arrays
 from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.canonical import read_samples
 from segbench.errors import InputError
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.per_image import Scorer
 from segbench.evaluation.predict import Truths, predict
 from segbench.evaluation.scoring import score
+from segbench.exports.masks import MaskRule
 from segbench.images import read_pixels
 from segbench.labels import LabelScheme
 from segbench.params import Params

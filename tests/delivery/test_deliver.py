@@ -20,24 +20,24 @@ from segbench.delivery import deliver as delivering
 from segbench.delivery.card import write_card
 from segbench.delivery.deliver import Limits, Paths, check, deliver, table_text
 from segbench.delivery.finding import find_model
-from segbench.delivery.graph import assemble
-from segbench.delivery.onnx import save
-from segbench.delivery.onnx_file import read_description
 from segbench.delivery.rescore import Row
-from segbench.delivery.runtimes import Runtime
 from segbench.delivery.usage import usage
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.evaluate import evaluate, load_networks
-from segbench.evaluation.masks import remove_components
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
+from segbench.exports.graph import assemble
+from segbench.exports.masks import remove_components
+from segbench.exports.onnx import save
+from segbench.exports.onnx_file import read_description
+from segbench.exports.runtimes import Runtime
 from segbench.files import sha256_of
 from segbench.images import Pixels, most_probable
 from segbench.params import Params
 from segbench.tracking.records import read_run
 from support.comparison import evaluated
-from support.delivery import SEVERAL, described, pixels
+from support.exports import SEVERAL, described, pixels
 from support.params import read_params, shrink
 from support.pipeline import fit_one, pack
 

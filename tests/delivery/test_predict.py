@@ -16,7 +16,6 @@ from segbench.datasets.canonical import read_samples
 from segbench.delivery import predict as predicting
 from segbench.delivery.choice import open_model
 from segbench.delivery.finding import Layout, Source, find_model
-from segbench.delivery.onnx_file import read_description
 from segbench.delivery.outputs import Wanted
 from segbench.delivery.predict import predict_folder
 from segbench.devices import ResolvedHardware, resolve
@@ -24,11 +23,14 @@ from segbench.errors import InputError
 from segbench.evaluation import evaluate as evaluation
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.evaluate import evaluate, load_networks
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
+from segbench.exports.masks import MaskRule
+from segbench.exports.onnx import export_onnx
+from segbench.exports.onnx_file import read_description
 from segbench.models.network import save_network
 from segbench.params import Params
+from support.exports import SMALL, described, network_of
 from support.params import read_params, shrink
 from support.pipeline import fit_one, pack
 
@@ -290,12 +292,11 @@ def test_a_name_of_no_model(
 
 
 @pytest.mark.slow  # to write an ONNX file takes seconds
-def test_a_delivered_model_needs_no_workspace(
-    exported: tuple[Any, Path], tmp_path: Path, hardware: ResolvedHardware
-) -> None:
+def test_a_delivered_model_needs_no_workspace(tmp_path: Path, hardware: ResolvedHardware) -> None:
     """ONNX alone, and the same weights by torch beside a description."""
     pytest.importorskip("onnxruntime")
-    network, path = exported
+    network, path = network_of(**SMALL), tmp_path / "model.onnx"
+    export_onnx(network, described(), path)
     nowhere = Layout(**dict.fromkeys(Layout.__dataclass_fields__, tmp_path / "nowhere"))
     source = find_model(str(path), nowhere, tmp_path)
     assert source.files == {"onnx": path}

@@ -22,8 +22,8 @@ from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate, tracked
 from segbench.evaluation.evaluate_external import evaluate_external
 from segbench.evaluation.measure import measure
+from segbench.exports.program import load_exported
 from segbench.files import sha256_of
-from segbench.models.export import load_exported
 from segbench.models.network import build_network, save_network
 from segbench.params import Params
 from segbench.splits.audit_external import audit_external

@@ -17,7 +17,7 @@ from segbench.arrays.store import open_arrays
 from segbench.datasets.download_external import download_external
 from segbench.errors import InputError
 from segbench.evaluation.evaluate_external import evaluate_external
-from segbench.evaluation.masks import MaskRule, remove_components
+from segbench.exports.masks import MaskRule, remove_components
 from segbench.files import sha256_of
 from segbench.metrics.catalogue import VARIANTS
 from segbench.metrics.counts import count_image, dice

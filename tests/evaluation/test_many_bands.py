@@ -20,8 +20,8 @@ from segbench.evaluation import inference
 from segbench.evaluation import measure as measuring
 from segbench.evaluation.evaluate import evaluate
 from segbench.evaluation.measure import measure
+from segbench.exports.program import load_exported
 from segbench.files import sha256_of
-from segbench.models.export import load_exported
 from segbench.models.network import load_network
 from segbench.params import Params
 from segbench.training.data import check_data

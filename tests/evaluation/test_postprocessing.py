@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 
 from segbench.datasets.canonical import DatasetInfo
 from segbench.evaluation.drafts import Draft
-from segbench.evaluation.masks import (
-    MaskRule,
-    binarise,
-    enlarge,
-    enlarged_classes,
-    remove_components,
-)
 from segbench.evaluation.per_image import (
     Scorer,
     absent_classes,
@@ -31,6 +24,13 @@ from segbench.evaluation.postprocessing import (
     select_rule,
 )
 from segbench.evaluation.predict import Prediction
+from segbench.exports.masks import (
+    MaskRule,
+    binarise,
+    enlarge,
+    enlarged_classes,
+    remove_components,
+)
 from segbench.labels import LabelScheme
 from segbench.metrics.catalogue import (
     DEFINITIONS,

@@ -17,7 +17,6 @@ from torch.nn.functional import one_hot
 
 from segbench.comparison.statistics.panel import Panel, cluster_variance
 from segbench.datasets.canonical import DatasetInfo
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
@@ -28,6 +27,7 @@ from segbench.evaluation.per_image import (
     summarise,
 )
 from segbench.evaluation.predict import Prediction
+from segbench.exports.masks import MaskRule
 from segbench.images import IGNORE, Pixels
 from segbench.labels import LabelScheme
 from segbench.metrics import counts

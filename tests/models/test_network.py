@@ -20,9 +20,9 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from segbench.errors import InputError
+from segbench.exports.program import export_network, load_exported
 from segbench.files import sha256_of, sha256_of_arrays
 from segbench.models.catalogue import check_names
-from segbench.models.export import export_network, load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import (
     build_network,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segbench.errors import InputError
+from segbench.exports.program import export_network, load_exported
 from segbench.models.catalogue import check_names
-from segbench.models.export import export_network, load_exported
 from segbench.models.freezing import freeze
 from segbench.models.network import SegmentationNetwork, build_network, encoder_of
 from segbench.models.published.contracting import ContractingPath

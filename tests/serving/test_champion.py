@@ -11,12 +11,12 @@ import pytest
 
 from segbench.arrays.store import open_arrays, read_header
 from segbench.datasets.canonical import read_samples
-from segbench.delivery.formats import DataFormat
-from segbench.delivery.onnx_file import read_description
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.evaluate import evaluate, load_networks
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
+from segbench.exports.formats import DataFormat
+from segbench.exports.onnx_file import read_description
 from segbench.params import Params
 from segbench.tracking.replay import connect, replay
 from support.params import ROOT, SHARED, read_params

@@ -22,9 +22,9 @@ from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
 from segbench.datasets.exif import turned
 from segbench.evaluation.drafts import Draft
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.postprocessing import large_mask_by, mask_by
 from segbench.evaluation.predict import Prediction
+from segbench.exports.masks import MaskRule
 from segbench.images import Pixels, fit_image, with_channels
 from segbench.metrics.on_device import to_probs, to_probs_u8
 from segbench.metrics.probabilities import LEVELS
@@ -34,7 +34,7 @@ from segbench.tracking.mlflow_model import save_served, served_signature
 from segbench.tracking.records import ModelFile
 from segbench.tracking.replay import connect, replay
 from segbench.windows import packed_place, tile_windows
-from support.delivery import FIELDS
+from support.exports import FIELDS
 from support.mlflow_server import write_record
 from support.serving import in_base64, mask_of, of_run_lengths, served
 

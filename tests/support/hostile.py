@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segbench.models.export import export_network
+from segbench.exports.program import export_network
 
 Parts = dict[str, bytes]
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from segbench.models.export import export_network
+from segbench.exports.program import export_network
 from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model

@@ -14,11 +14,11 @@ import onnxruntime
 import psutil
 import pytest
 
-from segbench.delivery.onnx import export_onnx
-from segbench.models.export import export_network
+from segbench.exports.onnx import export_onnx
+from segbench.exports.program import export_network
 from segbench.tracking.replay import connect
 from support.contest import Contest
-from support.delivery import SMALL, described, network_of, pixels
+from support.exports import SMALL, described, network_of, pixels
 from support.mlflow_server import everything
 from support.params import ROOT
 from support.team_server import SECRET, block_of, client_of, team_server

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from segbench.errors import InputError
-from segbench.models.export import load_exported
+from segbench.exports.program import load_exported
 from support.hostile import Parts, code, dumped, edit, pickled, small_program, write_program
 
 MODEL = "models/model.json"

@@ -19,10 +19,10 @@ from segbench.comparison.statistics.differences import Interval
 from segbench.comparison.statistics.panel import Panel
 from segbench.comparison.statistics.uncertainty import intervals
 from segbench.comparison.subgroups import Subgroup, find_subgroups
-from segbench.delivery.description import Description
 from segbench.delivery.rescore import Row
 from segbench.delivery.usage import usage
 from segbench.evaluation.results import RunResult
+from segbench.exports.description import Description
 from segbench.files import sha256_of
 from segbench.params import Params
 from segbench.params.model import Candidate

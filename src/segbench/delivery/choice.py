@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from segbench.delivery.finding import Source
-from segbench.delivery.packages import there
-from segbench.delivery.runtimes import Logits, Runtime, open_runtime
 from segbench.devices import ResolvedHardware
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import load_networks
-from segbench.evaluation.masks import binarise
+from segbench.exports.masks import binarise
+from segbench.exports.packages import there
+from segbench.exports.program import load_exported
+from segbench.exports.runtimes import Logits, Runtime, open_runtime
 from segbench.images import Pixels, most_probable
 from segbench.metrics.on_device import to_probs, to_probs_u8
-from segbench.models.export import load_exported
 
 ROUNDS = 3
 OTHERS = ("onnxruntime", "openvino")

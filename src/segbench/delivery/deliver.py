@@ -13,19 +13,19 @@ from torch import nn
 
 from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.delivery.card import write_card
-from segbench.delivery.description import KEY, Description
 from segbench.delivery.finding import Layout, find_model
-from segbench.delivery.onnx import save
-from segbench.delivery.onnx_file import read_description
-from segbench.delivery.packages import there
 from segbench.delivery.rescore import AsNetwork, Rescored, Row, rescore, time_runtimes
-from segbench.delivery.runtimes import Runtime, open_runtime
 from segbench.delivery.usage import usage
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import load_networks
 from segbench.evaluation.predict import Truths
 from segbench.evaluation.results import RunResult, read_predictions, read_result
+from segbench.exports.description import KEY, Description
+from segbench.exports.onnx import save
+from segbench.exports.onnx_file import read_description
+from segbench.exports.packages import there
+from segbench.exports.runtimes import Runtime, open_runtime
 from segbench.files import atomic_folder, sha256_of
 from segbench.params import Params
 from segbench.params.compare import RunKey

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from segbench.arrays.store import read_header
-from segbench.delivery.description import Description, parse_description
-from segbench.delivery.formats import DataFormat, data_facts
-from segbench.delivery.onnx_file import read_description
 from segbench.errors import InputError
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.results import read_run_file, read_scores
+from segbench.exports.description import Description, parse_description
+from segbench.exports.formats import DataFormat, data_facts
+from segbench.exports.masks import MaskRule
+from segbench.exports.onnx_file import read_description
 from segbench.files import sha256_of
 from segbench.labels import LabelScheme
 from segbench.params.augment import Patches

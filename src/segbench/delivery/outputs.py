@@ -17,8 +17,8 @@ from segbench.delivery.inputs import Item
 from segbench.delivery.objects import columns, row_of
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft
-from segbench.evaluation.masks import enlarge
 from segbench.evaluation.postprocessing import own_mask_by
+from segbench.exports.masks import enlarge
 from segbench.files import atomic_file
 from segbench.images import Pixels, resize_mask
 from segbench.labels import class_keys

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from segbench.arrays.batches import PlainBatches
 from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
-from segbench.delivery.runtimes import Runtime
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.inference import time_interleaved
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.per_image import absent_classes
 from segbench.evaluation.postprocessing import mask_by
 from segbench.evaluation.predict import Truths, predict
 from segbench.evaluation.results import Predictions
+from segbench.exports.masks import MaskRule
+from segbench.exports.runtimes import Runtime
 from segbench.images import decode_mask, encode_mask
 from segbench.labels import LabelScheme
 from segbench.metrics import counts

@@ -1,6 +1,6 @@
 """The few lines that call a delivered model, which need no segbench."""
 
-from segbench.delivery.description import Description
+from segbench.exports.description import Description
 
 READ = {1: "cv2.imread(sys.argv[1], cv2.IMREAD_GRAYSCALE)"}
 COLOUR = "cv2.cvtColor(cv2.imread(sys.argv[1]), cv2.COLOR_BGR2RGB)"

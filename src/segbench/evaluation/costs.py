@@ -19,10 +19,11 @@ from segbench.files import atomic_file, sha256_of_code
 from segbench.params import Params
 
 CODE = (
-    "delivery/graph.py",
-    "delivery/runtimes.py",
     "devices.py",
     "evaluation/inference.py",
+    "exports/graph.py",
+    "exports/program.py",
+    "exports/runtimes.py",
     "models",
 )
 """Source code that costs depend on."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from segbench.evaluation.masks import enlarged_classes
 from segbench.evaluation.predict import Prediction
+from segbench.exports.masks import enlarged_classes
 from segbench.images import Pixels, decode_mask, encode_mask
 
 

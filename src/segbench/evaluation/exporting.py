@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from segbench.arrays.store import Header
-from segbench.delivery.description import KEY, Description, data_facts
-from segbench.delivery.graph import INPUT, LOGITS
-from segbench.delivery.onnx import export_onnx
 from segbench.errors import InputError
-from segbench.evaluation.masks import MaskRule
 from segbench.evaluation.results import read_run_file
+from segbench.exports.description import KEY, Description, data_facts
+from segbench.exports.graph import INPUT, LOGITS
+from segbench.exports.masks import MaskRule
+from segbench.exports.onnx import export_onnx
+from segbench.exports.program import export_program, load_exported, save_program
 from segbench.files import atomic_file
 from segbench.images import Pixels
-from segbench.models.export import export_program, load_exported, save_program
 from segbench.models.network import SegmentationNetwork
 from segbench.params.augment import Patches
 from segbench.report.drawing import class_colours

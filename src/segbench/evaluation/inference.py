@@ -21,10 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from segbench.arrays.store import Header
-from segbench.delivery.packages import need
 from segbench.devices import ResolvedHardware, prepare
 from segbench.errors import InputError
 from segbench.evaluation.costs import Cost, Quartiles
+from segbench.exports.packages import need
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import build_network, check_size, num_parameters
 from segbench.params import Params
@@ -33,7 +33,7 @@ from segbench.progress import with_progress
 from segbench.tracking import provenance
 
 if TYPE_CHECKING:
-    from segbench.delivery.runtimes import Runtime
+    from segbench.exports.runtimes import Runtime
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "timm")
 
@@ -133,8 +133,8 @@ def _open(
         return {}
     import onnx
 
-    from segbench.delivery.graph import to_onnx
-    from segbench.delivery.runtimes import open_runtime
+    from segbench.exports.graph import to_onnx
+    from segbench.exports.runtimes import open_runtime
 
     file = path.with_suffix(".onnx")
     try:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segbench.evaluation.drafts import Draft, Drafts
-from segbench.evaluation.masks import MaskRule as MaskRule
-from segbench.evaluation.masks import binarise, enlarge, remove_components
+from segbench.exports.masks import MaskRule as MaskRule
+from segbench.exports.masks import binarise, enlarge, remove_components
 from segbench.images import LEVELS, Pixels
 from segbench.metrics import counts
 from segbench.metrics.probabilities import Histogram, counts_at

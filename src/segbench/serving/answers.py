@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segbench.evaluation.masks import enlarge
+from segbench.exports.masks import enlarge
 from segbench.images import Pixels
 from segbench.serving.predictor import Predicted
 

@@ -37,7 +37,7 @@ def data_format(network: Path) -> dict[str, Any]:
     """How a served model reads images and stores masks.
 
     Args:
-        network: an ONNX file that `delivery.onnx` wrote.
+        network: an ONNX file that `exports.onnx` wrote.
 
     Returns:
         JSON: `megapixels` of an image at most; `bands`, `value_range` and `turn` of images; for
@@ -47,8 +47,8 @@ def data_format(network: Path) -> dict[str, Any]:
     Raises:
         InputError: for a file of another kind, or with weights elsewhere.
     """
-    from segbench.delivery.formats import DataFormat  # here: reading datasets takes a while
-    from segbench.delivery.onnx_file import read_description
+    from segbench.exports.formats import DataFormat  # here: reading datasets takes a while
+    from segbench.exports.onnx_file import read_description
 
     about = read_description(network)
     found = DataFormat.of(about.data, len(about.classes))

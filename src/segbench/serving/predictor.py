@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.evaluation.masks import (
+from segbench.exports.masks import (
     MaskRule,
     binarise,
     enlarge,
@@ -43,7 +43,7 @@ class Predicted:
 
 
 class Predictor:
-    """A network that `delivery.onnx` wrote.
+    """A network that `exports.onnx` wrote.
 
     Args:
         file: of the network.

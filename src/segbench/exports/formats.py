@@ -17,9 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from segbench.datasets.download import source_of
 from segbench.datasets.mask_values import MaskEncoding
 from segbench.datasets.reading import read_any_image
-from segbench.delivery.description import PALETTE, PREFIX, Facts
-from segbench.delivery.description import data_facts as data_facts
 from segbench.errors import InputError
+from segbench.exports.description import PALETTE, PREFIX, Facts
+from segbench.exports.description import data_facts as data_facts
 from segbench.images import Pixels, encode_mask
 from segbench.params.datasets import Dataset, Folder, SyntheticPolyps, ValueRange, marks_objects
 

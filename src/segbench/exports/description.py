@@ -18,7 +18,7 @@ from pydantic import (
 
 from segbench.datasets.canonical import DatasetInfo
 from segbench.errors import InputError
-from segbench.evaluation.masks import MaskRule
+from segbench.exports.masks import MaskRule
 from segbench.labels import IGNORE, LabelScheme
 from segbench.params.augment import Multiple32, Patches
 from segbench.params.datasets import marks_objects

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segbench.delivery.description import Description
+from segbench.exports.description import Description
 from segbench.images import Pixels
 from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params.model import Candidate, Model

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from segbench.delivery.description import KEY, Description, parse_description
-from segbench.delivery.packages import need
 from segbench.errors import InputError
+from segbench.exports.description import KEY, Description, parse_description
+from segbench.exports.packages import need
 from segbench.untrusted.onnx_file import checked_onnx
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segbench.delivery.graph import INPUT, LOGITS
-from segbench.delivery.packages import need
 from segbench.errors import InputError
+from segbench.exports.graph import INPUT, LOGITS
+from segbench.exports.packages import need
+from segbench.exports.program import load_exported
 from segbench.images import Pixels
-from segbench.models.export import load_exported
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import load_network
 from segbench.untrusted.onnx_file import checked_onnx

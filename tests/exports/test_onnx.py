@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from segbench.delivery.description import KEY, parse_description
-from segbench.delivery.graph import assemble
-from segbench.delivery.onnx import export_onnx
-from segbench.delivery.onnx_file import read_description
 from segbench.errors import InputError
 from segbench.evaluation.exporting import export
+from segbench.exports.description import KEY, parse_description
+from segbench.exports.graph import assemble
+from segbench.exports.onnx import export_onnx
+from segbench.exports.onnx_file import read_description
 from segbench.images import Pixels
 from segbench.metrics.on_device import to_probs, to_probs_u8
 from segbench.models.flips import FlipAveraged
-from support.delivery import FIELDS, SEVERAL, described, network_of, pixels
+from support.exports import FIELDS, SEVERAL, described, network_of, pixels
 
 
 def run(path: Path, images: Pixels) -> list[np.ndarray]:

@@ -11,8 +11,8 @@ from PIL import Image
 from segbench.datasets.canonical import DatasetInfo
 from segbench.datasets.download import source_of
 from segbench.datasets.mask_values import read_mask
-from segbench.delivery.formats import DataFormat, data_facts
 from segbench.errors import InputError
+from segbench.exports.formats import DataFormat, data_facts
 from segbench.params.datasets import Isbi2012, OxfordIIITPet, Published
 from segbench.tracking.records import flatten
 from support.own_folder import LIMITS, own

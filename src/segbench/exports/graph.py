@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from segbench.delivery.packages import need
 from segbench.errors import InputError
+from segbench.exports.packages import need
+from segbench.exports.program import example_images, export_program, exportable
 from segbench.images import LEVELS
-from segbench.models.export import example_images, export_program, exportable
 from segbench.models.flips import FlipAveraged
 from segbench.models.network import STRIDE
 

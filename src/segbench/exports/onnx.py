@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from segbench.delivery.description import KEY, Description
-from segbench.delivery.graph import to_onnx
+from segbench.exports.description import KEY, Description
+from segbench.exports.graph import to_onnx
 from segbench.models.flips import FlipAveraged
 
 if TYPE_CHECKING:

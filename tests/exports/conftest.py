@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from segbench.delivery.onnx import export_onnx
+from segbench.exports.onnx import export_onnx
 from segbench.models.network import SegmentationNetwork
-from support.delivery import SMALL, described, network_of
+from support.exports import SMALL, described, network_of
 
 
 @pytest.fixture(scope="session")
