@@ -37,8 +37,8 @@ from segbench.arrays.store import ArrayWriter, Header, open_arrays, write_header
 from segbench.datasets.canonical import DatasetInfo
 from segbench.devices import prepare, resolve
 from segbench.evaluation.evaluate import evaluate
+from segbench.evaluation.outputs import writing_predictions
 from segbench.evaluation.predict import Truths
-from segbench.evaluation.results import writing_predictions
 from segbench.evaluation.scoring import select_and_score
 from segbench.files import sha256_of
 from segbench.images import Pixels, encode_mask

@@ -14,7 +14,8 @@ from segbench.comparison.class_scores import (
     write_class_scores,
     write_confusion_table,
 )
-from segbench.evaluation.results import RunResult, write_confusion
+from segbench.evaluation.outputs import write_confusion
+from segbench.evaluation.results import RunResult
 from segbench.metrics.counts import dice
 from support.comparison import evaluated
 from support.headers import HEADER, INFO

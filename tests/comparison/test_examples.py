@@ -7,7 +7,7 @@ import numpy as np
 
 from segbench.arrays.store import open_arrays
 from segbench.comparison import examples
-from segbench.evaluation.results import writing_predictions
+from segbench.evaluation.outputs import writing_predictions
 from segbench.files import sha256_of
 from segbench.images import encode_mask
 from segbench.params import Params

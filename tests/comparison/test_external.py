@@ -17,7 +17,8 @@ from segbench.comparison.external import (
 )
 from segbench.comparison.leaderboard import make_leaderboard
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, write_counts, write_images
+from segbench.evaluation.outputs import write_counts, write_images
+from segbench.evaluation.results import RunResult
 from segbench.params import Params
 from support.comparison import DICE, FACTS, by_split, elsewhere, evaluated
 from support.own_folder import own

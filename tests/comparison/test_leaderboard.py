@@ -19,7 +19,8 @@ from segbench.comparison.subgroups import find_subgroups
 from segbench.comparison.tables import to_table
 from segbench.comparison.verdict import caveats, verdict_sentence
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, read_result, write_counts, write_images
+from segbench.evaluation.outputs import write_counts, write_images
+from segbench.evaluation.results import RunResult, read_result
 from segbench.params import Params
 from segbench.report.links import picture_mode
 from support.comparison import COST, DICE, evaluated

@@ -18,7 +18,8 @@ from segbench.comparison.published import (
     split_difference,
 )
 from segbench.errors import InputError
-from segbench.evaluation.results import RunResult, write_images, write_soft
+from segbench.evaluation.outputs import write_images, write_soft
+from segbench.evaluation.results import RunResult
 from segbench.labels import LabelScheme
 from segbench.metrics.counts import FN, TN, TP, dice, summarise
 from segbench.metrics.on_device import soft_dice_batch

@@ -14,8 +14,9 @@ from segbench.arrays.store import Arrays
 from segbench.errors import InputError
 from segbench.evaluation import scoring
 from segbench.evaluation.drafts import Draft, DraftFile
+from segbench.evaluation.outputs import writing_predictions
 from segbench.evaluation.predict import Prediction
-from segbench.evaluation.results import RunResult, read_predictions, writing_predictions
+from segbench.evaluation.results import RunResult, read_predictions
 from segbench.evaluation.scoring import select_and_score
 from segbench.files import sha256_of
 from segbench.images import Pixels, encode_mask

@@ -9,7 +9,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from segbench.cli import command_line
-from segbench.evaluation.results import write_counts, write_images
+from segbench.evaluation.outputs import write_counts, write_images
 from support.comparison import by_split, evaluated
 from support.params import read_params, shrink, write_params
 

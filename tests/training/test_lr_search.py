@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from segbench.comparison.trials import leaders, trial_table
 from segbench.errors import InputError
-from segbench.evaluation.results import leaders, trial_table
 from segbench.params import Params, load_params
 from segbench.planning.plan import _epochs
 from segbench.tracking.records import read_run

@@ -22,6 +22,7 @@ from segbench.comparison.filters import FILTERS, in_words, places
 from segbench.comparison.leaderboard import Leaderboard
 from segbench.comparison.learning_curve import DRAWN
 from segbench.comparison.single_images import ranks, rules_of
+from segbench.comparison.trials import leaders, trial_table
 from segbench.comparison.words import (
     CLAIMS,
     VARIANT_WORDS,
@@ -34,7 +35,6 @@ from segbench.comparison.words import (
     published_assumed,
     undefined,
 )
-from segbench.evaluation.results import leaders, trial_table
 from segbench.files import atomic_file
 from segbench.metrics.catalogue import DEFINITIONS, DISTANCES
 from segbench.report.drawing import class_colours

@@ -16,11 +16,7 @@ from segbench.arrays.tiling import StitchedImages
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.exporting import describe, export
-from segbench.evaluation.per_image import counts_of, image_table, pooled_confusion, summarise
-from segbench.evaluation.pictures import write_pictures
-from segbench.evaluation.predict import Truths
-from segbench.evaluation.results import (
-    read_run_file,
+from segbench.evaluation.outputs import (
     write_choices,
     write_confusion,
     write_counts,
@@ -29,6 +25,10 @@ from segbench.evaluation.results import (
     write_soft,
     writing_predictions,
 )
+from segbench.evaluation.per_image import counts_of, image_table, pooled_confusion, summarise
+from segbench.evaluation.pictures import write_pictures
+from segbench.evaluation.predict import Truths
+from segbench.evaluation.results import read_run_file
 from segbench.evaluation.scoring import select_and_score
 from segbench.files import sha256_of
 from segbench.metrics import counts

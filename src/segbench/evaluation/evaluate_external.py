@@ -11,6 +11,7 @@ from segbench.arrays.tiling import StitchedImages
 from segbench.devices import prepare, resolve
 from segbench.errors import InputError
 from segbench.evaluation.evaluate import check_weights, load_networks, scored_on, tracked
+from segbench.evaluation.outputs import write_counts, write_images, write_scores
 from segbench.evaluation.per_image import (
     ImageScores,
     Scorer,
@@ -21,14 +22,7 @@ from segbench.evaluation.per_image import (
 )
 from segbench.evaluation.postprocessing import MaskRule
 from segbench.evaluation.predict import Truths, predict
-from segbench.evaluation.results import (
-    EXTERNAL,
-    external_key,
-    read_scores,
-    write_counts,
-    write_images,
-    write_scores,
-)
+from segbench.evaluation.results import EXTERNAL, external_key, read_scores
 from segbench.evaluation.scoring import default_rule, oom_said, score
 from segbench.labels import LabelScheme
 from segbench.models.network import num_parameters

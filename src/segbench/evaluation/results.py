@@ -1,9 +1,11 @@
-"""Results: what evaluated runs left behind, read back and checked against its hashes."""
+"""Results: what evaluated runs left behind, read back and checked against its hashes.
+
+`outputs.py` writes it.
+"""
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segbench.errors import InputError
-from segbench.files import atomic_file, sha256_of, sha256_of_arrays
+from segbench.files import sha256_of, sha256_of_arrays
 from segbench.images import Pixels, decode_mask
 from segbench.metrics.counts import Counts
 from segbench.params.compare import RunKey
@@ -52,44 +54,12 @@ class RunResult:
     folder: Path
 
 
-def write_images(path: Path, table: pd.DataFrame) -> str:
-    """Write a row an image; sha256 of the file."""
-    with atomic_file(path) as file:
-        table.to_csv(file, index=False, lineterminator="\n")
-    return sha256_of(path)
-
-
 def read_images(path: Path) -> pd.DataFrame:
     """Read a row an image; names stay text, whatever they look like, and an empty score is NaN."""
     columns = [str(name) for name in pd.read_csv(path, nrows=0)]
     missing = {name: [""] for name in columns if name not in NAMING}
     text = dict.fromkeys(NAMING, str)
     return pd.read_csv(path, dtype=text, na_values=missing, keep_default_na=False)
-
-
-def write_choices(path: Path, tried: Sequence[Mapping[str, Any]]) -> None:
-    """Write a row for each mask rule that was tried, best first."""
-    with atomic_file(path) as file:
-        pd.DataFrame(tried).to_csv(file, index=False, lineterminator="\n")
-
-
-def write_soft(path: Path, sums: Mapping[str, NDArray[np.float32]]) -> str:
-    """Write the sums (N, F, 2) of `on_device.soft_sums` of each split; sha256 of the content."""
-    return _write_archive(path, sums)
-
-
-def write_counts(path: Path, found: Mapping[str, Mapping[str, Counts]]) -> str:
-    """Write the counts (N, F, 4) of images, by split and then by variant of the mask; sha256 of the
-    file."""
-    _write_archive(
-        path,
-        {
-            f"{split}{ending}": cells.astype(np.uint32)
-            for split, of_masks in found.items()
-            for ending, cells in of_masks.items()
-        },
-    )
-    return sha256_of(path)
 
 
 class StoredCounts(Mapping[str, Counts]):
@@ -115,44 +85,6 @@ class StoredCounts(Mapping[str, Counts]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
-
-
-def write_confusion(path: Path, matrices: Mapping[str, NDArray[np.int64]]) -> str:
-    """Write the pixels (C, C) by true and predicted class of each split; sha256 of the content."""
-    return _write_archive(path, matrices)
-
-
-def _write_archive(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
-    with atomic_file(path) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return sha256_of_arrays(arrays)
-
-
-def write_scores(
-    path: Path,
-    summary: Mapping[str, float],
-    chosen: Mapping[str, Any],
-    parameters: int,
-    sha256: Mapping[str, str],
-) -> None:
-    """Write the scores file of a run.
-
-    Args:
-        path: a JSON file.
-        summary: scores by `<split>/<name>`; one that nothing defines (NaN) becomes null.
-        chosen: the mask rule that was chosen on validation, by field.
-        parameters: how many the network learnt.
-        sha256: of what the scores come from.
-    """
-    content = {
-        # JSON knows no NaN.
-        **{key: value if np.isfinite(value) else None for key, value in summary.items()},
-        "chosen": chosen,
-        "parameters": parameters,
-        "sha256": sha256,
-    }
-    with atomic_file(path) as file:
-        file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def external_key(name: str) -> str:
@@ -285,54 +217,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _lost(path: Path) -> str:
     return f"{path}: missing or damaged; run 'git checkout' or 'segbench repro'"
-
-
-def trial_table(runs: Iterable[tuple[str, Mapping[str, Any]]]) -> pd.DataFrame:
-    """What each candidate scored in its trials at each learning rate; see `tuning.Trial`.
-
-    Args:
-        runs: an alias and what its run file says, of each seed and fold.
-
-    Returns:
-        Validation dice per image, mean over seeds and folds: a row a candidate, in the order of
-        the runs, a column a rate, ascending; none without tuning. NaN where one of the trials has
-        no score: trained at that rate, the candidate would have failed too.
-    """
-    names = ["candidate", "learning_rate", "dice"]
-    tried = [
-        (alias, trial["learning_rate"], trial["val_dice_per_image"])
-        for alias, run in runs
-        for trial in run["tuning"]
-    ]
-    table = pd.DataFrame(tried, columns=names).astype({"dice": float})
-    means = table.groupby(names[:2])["dice"].agg(lambda scores: scores.mean(skipna=False))
-    return means.unstack().reindex(table["candidate"].unique())
-
-
-def leaders(table: pd.DataFrame) -> dict[float, str]:
-    """Who would lead if all were trained at one rate, for each rate at which anyone has a score.
-
-    Args:
-        table: of `trial_table`. Of equal candidates the first leads.
-    """
-    rates = table.columns[table.notna().any()]
-    return {float(rate): str(table[rate].idxmax()) for rate in rates}
-
-
-Write = Callable[[str, str, bytes], None]
-"""Writes the predicted mask of an image: split, id, PNG of class ids; see `images.encode_mask`."""
-
-
-@contextmanager
-def writing_predictions(path: Path) -> Iterator[Write]:
-    """Write predicted masks to a zip as they come, one `<split>/<id>.png` each."""
-    with atomic_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
-
-        def write(split: str, id: str, png: bytes) -> None:
-            # ZipInfo has the same time in every file, so that equal masks make equal files.
-            archive.writestr(zipfile.ZipInfo(f"{split}/{id}.png"), png)
-
-        yield write
 
 
 class Predictions:

@@ -13,10 +13,10 @@ from segbench.arrays.store import Arrays
 from segbench.arrays.tiling import StitchedImages
 from segbench.devices import oom_as_input_error
 from segbench.evaluation.drafts import Draft, DraftFile
+from segbench.evaluation.outputs import Write
 from segbench.evaluation.per_image import Begun, ImageScores, Scorer, absent_classes
 from segbench.evaluation.postprocessing import Choice, MaskRule, Validated, select_rule
 from segbench.evaluation.predict import Prediction, Truths, predict
-from segbench.evaluation.results import Write
 from segbench.images import encode_mask
 from segbench.labels import LabelScheme
 from segbench.metrics.probabilities import Histogram, histogram
