@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dvc.repo import Repo
 
 from segbench.tracking.records import read_run
 from segbench.tracking.views import unpacked
+from support.opened import command_of, opened, unnamed, watch
 from support.params import ROOT, read_params, shrink
 from support.workspace import Workspace
 
@@ -33,8 +35,30 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A clone in which the pipeline has run once; the tests below go on from each other."""
     workspace = Workspace(tmp_path_factory.mktemp("author") / "clone", ROOT)
     workspace.change(shrink(read_params()))
+    watch(workspace)
     assert sorted(workspace.repro()) == sorted(ALL)
     return workspace
+
+
+def test_stages_read_what_dvc_yaml_says(author: Workspace) -> None:
+    """So that what they make is made anew where that changes, and another machine has all of it.
+
+    compare reads below folders that it does not depend on what the scores hold the hashes of.
+    """
+    found = opened(author.folder.with_name("notes"))
+    stages = {command_of(stage): stage for stage in Repo(author.folder).index.stages}
+    told = {
+        stages[command].addressing.rpartition(":")[2]: unnamed(
+            stages[command], paths, author.folder
+        )
+        for command, paths in found.items()
+    }
+    assert set(told) >= {*ALL} - {"download"}
+    hashed = ("data/evaluate/", "data/train/", "data/augmentation.png")
+    assert [path for path in told.pop("compare") if not path.startswith(hashed)] == []
+    assert {stage: paths for stage, paths in told.items() if paths} == {}
+    (train,) = (one for one in found if {"stages/train.py", "regnetx_002"} <= {*one})
+    assert "data/arrays/dataset.json" in found[train]
 
 
 def test_a_leaderboard_comes_out(author: Workspace) -> None:
