@@ -17,6 +17,14 @@ from segbench.params.datasets import Isbi2012, OxfordIIITPet, Published
 from segbench.tracking.records import flatten
 from support.own_folder import LIMITS, own
 
+BY_VALUE = {
+    "dataset.name": "folder",
+    "dataset.exif": "turn",
+    **dict.fromkeys(("dataset.bands", "dataset.value_range"), "null"),
+    "dataset.background": "0",
+    "dataset.mask.values.0": "0",
+    "dataset.mask.values.5": "1",
+}
 CLASSES = ("background", "crack", "hole")
 SIMPLE = {"source": None, "watch": False, "checksums": {}, "limits": LIMITS}
 
@@ -96,6 +104,15 @@ def test_images_are_read_as_training_reads_them(tmp_path: Path) -> None:
     assert found.read(tmp_path / "a.tif")[0, 0].tolist() == [255, 128]
 
 
+def test_a_palette_that_is_none_is_refused_whatever_its_masks_are() -> None:
+    threshold = {"dataset.mask.threshold": "128", "dataset.mask.invert": "false"}
+    plain = {key: text for key, text in BY_VALUE.items() if "values" not in key}
+    assert DataFormat.of({**plain, **threshold}, 2).palette is None
+    assert DataFormat.of({**BY_VALUE, "palette": "[[5,255,1]]"}, 2).palette is not None
+    with pytest.raises(InputError):
+        DataFormat.of({**plain, **threshold, "palette": "nonsense"}, 2)
+
+
 def test_a_model_that_says_nothing_of_its_data() -> None:
     assert DataFormat.of({}, 3).values.tolist() == [0, 1, 2]
 
@@ -108,6 +125,16 @@ def test_a_model_that_says_nothing_of_its_data() -> None:
         {"dataset.name": "folder", "dataset.mask": "1", "dataset.mask.values.0": "0"},
         {"dataset.bands": "[1]"},
         {"dataset.name": "x" * 40_000},
+        {**BY_VALUE, "dataset.background": "[" * 9_000},
+        {**BY_VALUE, **{f"dataset.mask.values.{value}": "0" for value in range(256)}},
+        *(
+            {**BY_VALUE, "palette": palette}
+            for palette in (
+                *("nonsense", "", "null", '"x"', '{"a":1}', "7", "[" * 9_000, "9" * 5_000),
+                *("[[1,2]]", '[["a",1,1]]', '[[1,"x",2]]', "[[999,1,1]]", "[[-1,5,0]]"),
+                *("[[1,-5,0]]", "[[1,16777216,0]]", "[[1,5,256]]", "[[1,5,0,0]]", "[[1,0.5,0]]"),
+            )
+        ),
     ],
 )
 def test_what_describes_no_dataset_is_refused(facts: dict[str, str]) -> None:

@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from segbench.datasets.download import source_of
 from segbench.datasets.mask_values import MaskEncoding
@@ -21,7 +21,14 @@ from segbench.errors import InputError
 from segbench.exports.description import PALETTE, PREFIX, Facts
 from segbench.exports.description import data_facts as data_facts
 from segbench.images import Pixels, encode_mask
-from segbench.params.datasets import Dataset, Folder, SyntheticPolyps, ValueRange, marks_objects
+from segbench.params.datasets import (
+    Byte,
+    Dataset,
+    Folder,
+    SyntheticPolyps,
+    ValueRange,
+    marks_objects,
+)
 
 TEXT = ("name", "exif", "task", "border", "masks")
 """Keys whose value is text; others are JSON."""
@@ -31,6 +38,9 @@ MOST_CHARACTERS = 30_000
 """Of the facts of a dataset together."""
 PLAIN_MEGAPIXELS = 100.0
 """Limit of the images of a model that says nothing of its data."""
+Shown = list[tuple[Byte, Annotated[int, Field(ge=0, le=0xFFFFFF)], Byte]]
+"""Index, colour (red << 16 | green << 8 | blue) and class id of what masks' files show, see
+`datasets.canonical.Palette`."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,14 @@ class DataFormat:
                 f"the model says more of its data than {MOST_CHARACTERS} characters; take a model "
                 "that 'segbench deliver' wrote"
             )
-        section = _section(facts, num_classes)
+        section, shown = _section(facts, num_classes)
         if isinstance(section, SyntheticPolyps):  # whose masks are in no file
             return cls(PLAIN_MEGAPIXELS, None, None, True, _two(False))
         encoding = source_of(section.name).encoding(section)
         values, palette = ids, None
         per_object = isinstance(section, Folder) and marks_objects(section.masks)
         if encoding is not None and not (per_object and num_classes > 2):
-            values, palette = _stored(encoding, num_classes, facts)
+            values, palette = _stored(encoding, num_classes, shown)
         alpha = encoding is not None and encoding.alpha
         megapixels = section.limits.megapixels
         if not isinstance(section, Folder):
@@ -107,10 +117,12 @@ class DataFormat:
         return png if self.palette is None else _with_palette(png, self.palette)
 
 
-def _section(facts: Facts, num_classes: int) -> Dataset:
-    """The section `dataset` that facts are of; what they leave out is null or empty."""
+def _section(facts: Facts, num_classes: int) -> tuple[Dataset, Shown]:
+    """The section `dataset` that facts are of, where what they leave out is null or empty, and the
+    palette of its masks."""
     tree: dict[str, Any] = {}
     try:
+        shown = TypeAdapter(Shown).validate_json(facts.get(PALETTE, "[]"))
         for key, text in facts.items():
             *parents, last = key.removeprefix(PREFIX).split(".")
             if key == PALETTE:
@@ -140,20 +152,20 @@ def _section(facts: Facts, num_classes: int) -> Dataset:
             if tree["name"] == "isbi-2012":
                 tree["slices_per_block"] = 1
         section: Dataset = TypeAdapter(Dataset).validate_python(tree)
-    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         reason = " ".join(str(problem).split())[:200]
         raise InputError(
             f"what the model says of its data describes no dataset ({reason}); train it anew, or "
             "take a model that 'segbench deliver' wrote"
         ) from None
-    return section
+    return section, shown
 
 
 def _two(invert: bool) -> Pixels:
     return np.array([255, 0] if invert else [0, 255], np.uint8)
 
 
-def _stored(encoding: MaskEncoding, num_classes: int, facts: Facts) -> tuple[Pixels, Pixels | None]:
+def _stored(encoding: MaskEncoding, num_classes: int, shown: Shown) -> tuple[Pixels, Pixels | None]:
     """What stands in a file for each class id, and the colours of that."""
     if encoding.threshold:
         return _two(bool(encoding.table[0])), None
@@ -167,8 +179,12 @@ def _stored(encoding: MaskEncoding, num_classes: int, facts: Facts) -> tuple[Pix
     free = [at for at in range(256) if at not in encoding.known]
     for id in range(num_classes):
         own = [at for at in sorted(encoding.known) if encoding.table[at] == id]
+        if not own and not free:
+            raise InputError(
+                f"what the model says of its data leaves no value of a mask to class {id}; take a "
+                "model that 'segbench deliver' wrote"
+            )
         values[id] = own[0] if own else id if id in free else free[0]
-    shown = json.loads(facts.get(PALETTE, "[]"))
     for index, code, _ in shown:
         palette[index] = code >> 16, code >> 8 & 255, code & 255
     return values, palette if shown else None
