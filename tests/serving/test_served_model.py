@@ -269,6 +269,7 @@ def test_masks_have_the_palette_of_the_dataset(write: Written) -> None:
     ("images", "said"),
     [
         ("text", "inputs is text; send a list of images"),
+        (np.array(7), "inputs is ndarray; send a list of images"),
         ([], "0 images in a request; send 1 to 32"),
         ([[[0]]] * 33, "33 images in a request"),
         (["no base64!"], "image 0: not base64"),
@@ -283,10 +284,21 @@ def test_masks_have_the_palette_of_the_dataset(write: Written) -> None:
         ([in_base64(np.zeros((50, 50), np.uint8))], "50x50 pixels, the limit allows 0.002 million"),
         ([np.zeros((50, 50), np.uint8)], "image 0: 50x50 pixels; the limit is 0.002 million"),
         (["A" * 40_004], "image 0: too large a file"),
+        (picture(20, 30), "inputs has the shape (20, 30, 3), which is one image; send a list"),
+        (picture(1, 30), "(1, 30, 3), which is one image"),
+        (picture(20, 30, 1)[..., 0], "(20, 30), which is one image"),
+        (picture(20, 30).tolist(), "(20, 30, 3), which is one image"),
+        ([*picture(20, 30)], "(20, 30, 3), which is one image"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line(images: Any, said: str, write: Written) -> None:
     assert said in refused(write({"megapixels": 0.002}), images)
+
+
+def test_several_images_as_one_array(write: Written) -> None:
+    predict = load(write())
+    images = np.stack([picture(40, 70), picture(40, 70)[::-1]])
+    assert predict(images) == predict([*images]) == predict(images.tolist())
 
 
 def test_a_form_that_is_not_known_and_an_image_below_a_window(write: Written) -> None:

@@ -13,6 +13,8 @@ from segbench.images import Pixels, with_channels
 
 MOST_BYTES = 16
 """Of a file, for each pixel that an image may have."""
+COLOURS = (3, 4)
+"""Numbers that a pixel in colour has, the fourth being its transparency."""
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP")
 """Of Pillow's formats, those that are decoded for whoever asks."""
 
@@ -21,22 +23,48 @@ def images_of(request: Any, most: int) -> list[Any]:
     """The images of a request, which are not read yet.
 
     Args:
-        request: a list, an array of several images, or a table whose first column holds images.
+        request: a list, an array (N, H, W, C), or a table whose first column holds images.
         most: of them.
 
     Raises:
-        InputError: for another kind of request, no image, and too many.
+        InputError: for another kind of request, one image instead of a list, no image, and too
+            many.
     """
     if hasattr(request, "iloc"):
         request = list(request.iloc[:, 0])
-    if not isinstance(request, list | np.ndarray):
+    if not isinstance(request, list | np.ndarray) or getattr(request, "ndim", 1) == 0:
         raise InputError(
             f"inputs is {_kind(request)}; send a list of images, as in "
             '{"inputs": ["<base64 of a PNG or JPEG>"]}'
         )
+    if _is_one_image(request):
+        raise InputError(
+            f"inputs has the shape {_shape(request)}, which is one image; send a list, [image]"
+        )
     if not 0 < len(request) <= most:
         raise InputError(f"{len(request)} images in a request; send 1 to {most}")
     return list(request)
+
+
+def _is_one_image(request: Any) -> bool:
+    """Whether a request is an image where a list of them is expected.
+
+    Each of its rows could be read as an image. An array may also be a stack of grey images, which
+    nothing tells from an image of many bands.
+    """
+    shape = _shape(request)
+    if isinstance(request, np.ndarray):
+        return len(shape) in (2, 3) and request.dtype != object
+    return len(shape) == 3 and shape[2] in COLOURS
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Of nested lists and arrays, as the first item of each says."""
+    found: list[int] = []
+    while isinstance(value, list | np.ndarray) and len(value):
+        found.append(len(value))
+        value = value[0]
+    return tuple(found)
 
 
 class Reader:
