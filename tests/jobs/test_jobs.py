@@ -29,6 +29,7 @@ from segbench.jobs.schedule import Outcome, Schedule
 from segbench.jobs.slots import Slot, default_jobs, slots_of
 from segbench.jobs.view import View
 from segbench.params import Params
+from segbench.recovery.process_locks import alone
 from segbench.recovery.run_cache import keep_runs
 from support.params import ROOT, read_params, write_params
 
@@ -41,7 +42,9 @@ name, seconds = sys.argv[1], float(sys.argv[2])
 value = yaml.safe_load(open("toy.yaml"))["values"].get(name, "1")
 with open("began", "a") as log:
     print(name, time.time(), os.environ.get("SLOT", ""), file=log)
-time.sleep(seconds)
+until = time.monotonic() + seconds
+while time.monotonic() < until and not os.path.exists(f"enough-{name}"):
+    time.sleep(0.02)
 if value == "bad":
     sys.exit("error: a bad value; take another")
 open(f"out-{name}", "w").write(value)
@@ -345,6 +348,35 @@ def test_a_signal_ends_all(
         ["pgrep", "-f", "work.py work"], capture_output=True, check=False
     ).stdout
     assert len(began(toy)) == 3
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_another_dvc_may_work_meanwhile(
+    is_stopped: bool, toy: Path, runner: subprocess.Popen[str]
+) -> None:
+    """As one that pushes, for longer than DVC tries to get its lock; a signal ends all still."""
+    while len(began(toy)) < 3:
+        assert runner.poll() is None, runner.communicate()[1]
+        time.sleep(0.05)
+    jobs = psutil.Process(runner.pid).children(recursive=True)
+    with alone(toy) as free:
+        assert free
+        ended = began(toy)[-1]
+        (toy / f"enough-{ended}").touch()
+        time.sleep(5)
+        assert runner.poll() is None
+        if is_stopped:
+            runner.send_signal(signal.SIGTERM)
+            _, said = runner.communicate(timeout=30)
+            assert runner.returncode == 143
+    if not is_stopped:
+        wait_for(lambda: len(began(toy)) == 4)  # in its place
+        runner.send_signal(signal.SIGTERM)
+        _, said = runner.communicate(timeout=30)
+    assert (f"{ended}: done in" in said.replace("@", "")) != is_stopped
+    assert said.count("waits for another DVC that works in this folder") == 1
+    assert not psutil.wait_procs(jobs, timeout=5)[1]
+    assert not any(json.loads((toy / ".dvc/tmp/rwlock").read_text()).values())
 
 
 COMMAND = """\

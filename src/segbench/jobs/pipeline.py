@@ -8,13 +8,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
@@ -113,6 +114,10 @@ class Pipeline:
         wait: for another DVC that holds the lock.
         exchange: with other clones of the workspace, which run stages too; None: there are none.
         only: the targets without those they need.
+
+    Attributes:
+        keeps_waiting: asked every few seconds while another DVC has the lock that a stage needs to
+            begin or to end: whether to wait on.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Pipeline:
             logging.getLogger(logger).setLevel(level)
         self._repo = Repo(str(root), _wait_for_lock=wait)
         self._exchange = exchange
+        self.keeps_waiting: Callable[[], bool] = lambda: False
         with self._repo.lock:
             graph = get_active_graph(self._repo.index.graph)
             chosen = collect_stages(self._repo, targets or ["dvc.yaml"])
@@ -144,9 +150,24 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         for name in [*self._held]:
             self.give_up(name)
-        with self._repo.lock:
+        with suppress(LockError), self._locked():  # what it lacks then, the run cache has
             self._write_lock_file()
         self._repo.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold DVC's lock, which another DVC may have for long, as while it pushes."""
+        while True:
+            try:
+                self._repo.lock.lock()  # tries for 3 seconds
+                break
+            except LockError:
+                if not self.keeps_waiting():
+                    raise
+        try:
+            yield
+        finally:
+            self._repo.lock.unlock()
 
     def begin(self, name: str) -> bool:
         """Make a stage ready to run; whether it must, since something changed and the run cache
@@ -156,7 +177,7 @@ class Pipeline:
             DvcException: if a dependency is missing, or another DVC holds the lock.
         """
         stage, repo = self._stages[name], self._repo
-        with repo.lock:
+        with self._locked():
             if not stage.changed(False, self._needs[name]):
                 return False
             stage.remove_outs(ignore_remove=False, force=False)
@@ -217,7 +238,7 @@ class Pipeline:
             DvcException: if the remote does not take its inputs.
         """
         assert self._exchange
-        with self._repo.lock:
+        with self._locked():
             self._exchange.lend(self._repo, lent)
             return self._exchange.parcel(self._repo, self._stages[name], self._needs[name])
 
@@ -242,7 +263,7 @@ class Pipeline:
             DvcException: if the remote does not take them.
         """
         assert self._exchange
-        with self._repo.lock:
+        with self._locked():
             return self._exchange.share(self._repo, self._stages[name])
 
     def end(self, made: Mapping[str, str | None]) -> dict[str, str]:
@@ -254,20 +275,28 @@ class Pipeline:
         Returns:
             Why, for each stage whose outputs cannot be taken.
         """
+        try:
+            with self._locked():
+                return self._end(made)
+        except LockError as error:
+            for name in made:
+                self.give_up(name)
+            return dict.fromkeys(made, str(error))
+
+    def _end(self, made: Mapping[str, str | None]) -> dict[str, str]:
         failed, taken = {}, []
-        with self._repo.lock:
-            for name, entry in made.items():
-                self._held.pop(name).close()
-                stage = self._stages[name]
-                try:
-                    if entry is not None:
-                        self._take(stage, entry)
-                    self._keep(stage)
-                except DvcException as error:
-                    failed[name] = str(error)
-                else:
-                    taken.append(stage)
-            self._note(taken)
+        for name, entry in made.items():
+            self.give_up(name)
+            stage = self._stages[name]
+            try:
+                if entry is not None:
+                    self._take(stage, entry)
+                self._keep(stage)
+            except DvcException as error:
+                failed[name] = str(error)
+            else:
+                taken.append(stage)
+        self._note(taken)
         return failed
 
     def _take(self, stage: Any, entry: str) -> None:
@@ -279,9 +308,8 @@ class Pipeline:
             )
 
     def give_up(self, name: str) -> None:
-        """Let go of a stage whose command failed."""
-        with self._repo.lock:
-            self._held.pop(name).close()
+        """Let go of a stage: other DVC processes may have what it reads and writes."""
+        self._held.pop(name).close()  # under a lock of its own, which nobody has for long
 
     def _hold(self, name: str) -> None:
         """Forbid other DVC processes what a stage reads and writes."""

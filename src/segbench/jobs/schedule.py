@@ -20,6 +20,7 @@ from segbench.jobs.view import View
 
 STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY_S = 2.0
+NOTE_EVERY_S = 60.0
 PAUSE_S = 1.0
 """So soon what is paused goes on at the earliest."""
 WAKE = ""
@@ -115,10 +116,12 @@ class Schedule:
         self._outcome = Outcome()
         self._looks, self._look_at = 0, 0.0
         self._is_paused, self._is_ending = False, False
+        self._note_at = 0.0
 
     def run(self) -> Outcome:
         """Run them; returns when none runs any more."""
         stages = {stage.name: stage for stage in self._pipeline.stages}
+        self._pipeline.keeps_waiting = self._keeps_waiting
         self._graph.prepare()
         handlers = {**dict.fromkeys(STOP, self._stop), signal.SIGTSTP: self._pause}
         with _heard(handlers):
@@ -195,7 +198,8 @@ class Schedule:
                 self._pipeline.give_up(name)
             else:
                 made[name] = job.made
-        failed |= self._pipeline.end(made)
+        if made:
+            failed |= self._pipeline.end(made)
         for stage in stages:
             if stage.name in failed:
                 self._fail(stage, failed[stage.name])
@@ -203,6 +207,13 @@ class Schedule:
                 self._outcome.done.append(stage.name)
                 self._view.done(stage)
                 self._graph.done(stage.name)
+
+    def _keeps_waiting(self) -> bool:
+        """While another DVC, as one that pushes, has the lock: jobs run on."""
+        if time.monotonic() >= self._note_at:
+            self._view.note("waits for another DVC that works in this folder")
+            self._note_at = time.monotonic() + NOTE_EVERY_S
+        return not self._outcome.stopped_by
 
     def _fail(self, stage: Stage, why: str) -> None:
         self._outcome.failed[stage.name] = why
