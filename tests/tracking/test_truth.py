@@ -7,16 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segbench.tracking import processes
-from segbench.tracking.processes import PROCESS_TAG, Writer, lock_of
+from segbench.tracking.processes import PROCESS_TAG, Writer, close_abandoned, lock_of
 from segbench.tracking.records import Record, Run, now_ms
 from segbench.tracking.replay import Replay, connect, replay
 from support.contest import DATA, Contest
@@ -254,6 +256,63 @@ def test_a_run_that_ends_while_others_look_for_killed_ones_is_finished(
     replay([], uri)
     status = "FINISHED" if is_whole else "KILLED"
     assert _statuses(uri, contest) == {"good-fold0-seed0": status}
+
+
+@pytest.mark.parametrize("name", ["log_batch", "log_inputs", "set_tag"])
+@pytest.mark.parametrize("has_stage", [True, False])
+def test_what_a_server_refuses_once_comes_later(
+    name: str, has_stage: bool, uri: str, contest: Contest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The params and data of a run as its scores, whichever call of its start is refused."""
+    current = Replay(contest.train("good")[0], uri, os.getpid() if has_stage else 0)
+    original = getattr(MlflowClient, name)
+    refused: list[str] = []
+
+    def once(self: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        if not refused:
+            refused.append(name)
+            raise MlflowException("database is locked")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, name, once)
+    for _ in range(3):
+        with suppress(MlflowException):
+            current.advance()
+    assert current.done
+    (run,) = held(uri, contest).values()
+    assert run.info.status == "FINISHED"
+    assert run.data.params == current.run.params
+    assert [one.dataset.digest for one in run.inputs.dataset_inputs] == [DATA[::-1]]
+    assert {key: run.data.tags[key] for key in current.run.tags} == current.run.tags
+    assert run.data.metrics["epoch/val_loss"] == pytest.approx(1 / 3)
+
+
+def test_a_stage_that_is_killed_before_its_run_is_told_is_killed_there_too(
+    uri: str, contest: Contest, stage: subprocess.Popen[bytes]
+) -> None:
+    stage.kill()
+    stage.wait()
+    Replay(_growing(contest), uri, stage.pid).advance()
+    replay([], uri)
+    assert _statuses(uri, contest) == {"good-fold0-seed0": "KILLED"}
+
+
+def test_the_lock_of_another_account_is_left_alone(
+    uri: str, contest: Contest, stage: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Replay(_growing(contest), uri, stage.pid).advance()
+    stage.kill()
+    stage.wait()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    client = connect(uri)
+    experiment = client.get_experiment_by_name(contest.experiment)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLock, "acquire", refuse)
+        assert close_abandoned(client, [experiment.experiment_id]) == []
+    assert set(_statuses(uri, contest).values()) == {"RUNNING"}
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,13 @@ class Writer(NamedTuple):
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The process of that number, seen now."""
+        """The process of that number, seen now; if it has ended, one that has."""
         host = platform.node().replace(" ", "_") or "unknown"
-        return cls(host, _place(), pid, psutil.Process(pid).create_time(), now_ms())
+        try:
+            started = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            started = 0.0
+        return cls(host, _place(), pid, started, now_ms())
 
     @classmethod
     def read(cls, value: str) -> Self | None:
@@ -129,7 +133,11 @@ def close_abandoned(client: MlflowClient, experiments: Sequence[str], own: str =
         if RUN_TAG not in found.data.tags or found.info.run_id == own or not _is_abandoned(found):
             continue
         # Its stage may have ended well since it was searched for, or its follower is telling that.
-        with suppress(Timeout), lock_of(found.data.tags[RUN_TAG]).acquire(timeout=0):
+        # The lock of another account's is for that account to take.
+        with (
+            suppress(Timeout, PermissionError),
+            lock_of(found.data.tags[RUN_TAG]).acquire(timeout=0),
+        ):
             run = client.get_run(found.info.run_id)
             if run.info.status == "RUNNING" and _is_abandoned(run):
                 close_killed(client, run)

@@ -97,7 +97,7 @@ class Replay:
         self.uri = uri
         self.run = read_run(folder)
         self.done = False
-        self._is_sent = False
+        self._is_open = self._is_sent = False
         self._stage, self._force = stage, force
         self._run_id = ""
         self._sent_bytes = 0
@@ -115,8 +115,9 @@ class Replay:
             client = connect(self.uri)
             ended = self.folder / "end.json"
             end = json.loads(ended.read_text()) if ended.exists() else None
-            if not self._run_id:
-                self._run_id = self._open(client, end)
+            if not self._is_open:
+                self._open(client, end)
+                self._is_open = True
                 if self._stage:
                     close_abandoned(client, [self._experiment(client)], own=self._run_id)
             if self.done:
@@ -161,17 +162,17 @@ class Replay:
     def _replayed_tag(self) -> str:
         return f"segbench.replayed.{self.run.stage}"
 
-    def _open(self, client: MlflowClient, end: dict[str, Any] | None) -> str:
+    def _open(self, client: MlflowClient, end: dict[str, Any] | None) -> None:
         """Find or create the run, and send its params and tags."""
         run = self.run
         experiment_id = self._experiment(client)
         found = find_run(client, experiment_id, run.id)
         owns = True
         if found is not None:
-            run_id, self._started_ms = found.info.run_id, found.info.start_time
+            self._run_id, self._started_ms = str(found.info.run_id), found.info.start_time
             if end and int(found.data.tags.get(self._replayed_tag(), 0)) >= end["time_ms"]:
                 self.done = self._is_sent = True  # it has this one, or a later one of the same run
-                return str(run_id)
+                return
             # A training that goes on; what only scores it, or says the same again, leaves it as is.
             owns = run.stage == "train" or found.info.status != "FINISHED"
             owns = owns and not self._scores
@@ -180,18 +181,16 @@ class Replay:
             created = client.create_run(
                 experiment_id, start_time=run.started_ms, run_name=run.name, tags=tags
             )
-            run_id = created.info.run_id
-        self._run_id = run_id
+            self._run_id = str(created.info.run_id)
         if end is None and self._stage and owns:
             self._writer = Writer.of(self._stage)
             self._show_life(client)
         params = [Param(key, value) for key, value in run.params.items()]
         for start in range(0, len(params), 100):
-            client.log_batch(run_id, params=params[start : start + 100])
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
+            client.log_batch(self._run_id, params=params[start : start + 100])
+        client.log_batch(self._run_id, tags=[RunTag(key, value) for key, value in run.tags.items()])
         if run.inputs:
-            client.log_inputs(run_id, [_as_input(item, run.stage) for item in run.inputs])
-        return str(run_id)
+            client.log_inputs(self._run_id, [_as_input(item, run.stage) for item in run.inputs])
 
     def _show_life(self, client: MlflowClient) -> None:
         """Say now and then that the stage lives, also if the run was closed meanwhile."""
