@@ -137,6 +137,8 @@ def test_help_imports_nothing_heavy() -> None:
             "invalid value for '--port': 99999 is not in the range 1<=x<=65535; "
             "see 'segbench ui --help'",
         ),
+        ("deliver --name a/b", "--name 'a/b' is no name of a folder; see"),
+        (f"deliver --name {'x' * 250}", "--name is 250 bytes long, the limit is 200; shorten it"),
         ("completion", "missing argument 'SHELL'. Choose from: bash, zsh, fish; see"),
         (
             "completion bsh",

@@ -17,8 +17,9 @@ import pytest
 from segbench.arrays.store import Header, open_arrays
 from segbench.datasets.canonical import DatasetInfo, read_samples
 from segbench.delivery import deliver as delivering
+from segbench.delivery import finding
 from segbench.delivery.card import write_card
-from segbench.delivery.deliver import Limits, Paths, check, deliver, table_text
+from segbench.delivery.deliver import Limits, Paths, check, check_same, deliver, table_text
 from segbench.delivery.finding import find_model
 from segbench.delivery.rescore import Row
 from segbench.delivery.usage import usage
@@ -36,6 +37,7 @@ from segbench.files import sha256_of
 from segbench.images import Pixels, most_probable
 from segbench.params import Params
 from segbench.tracking.records import read_run
+from segbench.untrusted.onnx_file import checked_onnx
 from support.comparison import evaluated
 from support.exports import SEVERAL, described, pixels
 from support.params import read_params, shrink
@@ -236,6 +238,11 @@ def test_a_delivery_gives_evaluations_masks(
     assert (record / "artifacts/card/card.md").read_text() == card
     assert read_run(record).id == about.run
 
+    former = tmp_path / "former.onnx"
+    save(checked_onnx(folder / "model.onnx"), described(name=RUN), former)
+    with pytest.raises(InputError, match=rf"not delivered: {RUN} of this workspace has weights"):
+        deliver(params, paths, str(former), "former", LIMITS)
+
     # The script needs no segbench, and gives the masks that evaluation made at each image's size.
     networks = load_networks(paths.trained / RUN / "weights.safetensors", "cpu")
     split, truths = open_arrays(paths.arrays / "fold0/test"), Truths(paths.dataset)
@@ -268,7 +275,25 @@ def test_a_delivery_gives_evaluations_masks(
     assert {path.name: sha256_of(path) for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("wanted", ["resnet99", "resnet18-fold0-seed7"])
+def test_a_model_that_only_has_the_name_of_a_run_is_not_delivered() -> None:
+    run = evaluated("resnet18", 0, 0.8, 0.75)
+    run.trained["weights_sha256"] = "c" * 64
+    about, wanted = described(), "models:/polyps@champion"
+    source = finding._described(about, {})
+    check_same(wanted, source, run, about)
+    for changes, said in (
+        ({"weights_sha256": "e" * 64}, "has weights cccccccccccc, and it has eeeeeeeeeeee; name"),
+        ({"threshold": 0.9}, r"has the mask rule MaskRule\(threshold=0\.37"),
+        ({"flips": True}, "has the mask rule"),
+    ):
+        other = finding._described(described(**changes), {})
+        with pytest.raises(InputError, match=said) as caught:
+            check_same(wanted, other, run, about)
+        assert str(caught.value).startswith(f"{wanted}: not delivered: {run.name} of this")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", ["resnet99", "resnet18-fold0-seed7", "x" * 300])
 def test_a_name_of_no_run(wanted: str, tmp_path: Path, params: Params) -> None:
     names = Paths.__annotations__
     paths = Paths(**{name: tmp_path / name for name in names})

@@ -1,10 +1,15 @@
 """`segbench deliver`: a trained network as files that anyone can use."""
 
+import os
 from pathlib import Path
 
 import click
 
 from segbench.workspace import enter_workspace
+
+
+MOST_NAME = 200
+"""Bytes: file systems take 255, and while it is written a folder has a longer name."""
 
 
 @click.command(
@@ -42,6 +47,8 @@ def deliver(model: str, name: str, most_dice: float, most_pixels: float) -> None
     """
     if Path(name).name != name or name.startswith("."):
         raise click.UsageError(f"--name '{name}' is no name of a folder")
+    if (size := len(os.fsencode(name))) > MOST_NAME:
+        raise click.UsageError(f"--name is {size} bytes long, the limit is {MOST_NAME}; shorten it")
     enter_workspace()
     from segbench.delivery.deliver import Limits, Paths
     from segbench.delivery.deliver import deliver as write_delivery

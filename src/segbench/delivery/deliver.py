@@ -13,7 +13,7 @@ from torch import nn
 
 from segbench.arrays.store import Header, open_arrays, read_header
 from segbench.delivery.card import write_card
-from segbench.delivery.finding import Layout, find_model
+from segbench.delivery.finding import Layout, Source, find_model
 from segbench.delivery.rescore import AsNetwork, Rescored, Row, rescore, time_runtimes
 from segbench.delivery.usage import usage
 from segbench.devices import prepare, resolve
@@ -91,8 +91,9 @@ def deliver(params: Params, paths: Paths, wanted: str, name: str, limits: Limits
         The table of runtimes, and where the delivery is.
 
     Raises:
-        InputError: for a name of no run, results that do not belong together, packages that are
-            not installed, and scores that differ.
+        InputError: for a name of no run, or of a model that is not this workspace's run of that
+            name; results that do not belong together, packages that are not installed, and scores
+            that differ.
     """
     source = find_model(wanted, paths.layout, paths.deliveries)
     key = _key_of(source.name, paths.metrics)
@@ -101,6 +102,7 @@ def deliver(params: Params, paths: Paths, wanted: str, name: str, limits: Limits
     resolved = resolve(params.hardware.model_copy(update={"device": "cpu", "devices": 1}))
     prepare(resolved)
     described = _described(run, paths.split)
+    check_same(wanted, source, run, described)
     weights = paths.trained / run.name / "weights.safetensors"
     network = load_networks(weights, resolved.device)[described.flips]
     folder = paths.deliveries / (name or run.name)
@@ -158,6 +160,34 @@ def _described(run: RunResult, split: Path) -> Description:
             f"said; {run.folder / 'model.pt2'}, which torch runs, is whole"
         )
     return read_description(file).model_copy(update={"split_digest": sha256_of(split)})
+
+
+def check_same(wanted: str, source: Source, run: RunResult, described: Description) -> None:
+    """Stop a delivery of another model than the one that was asked for.
+
+    After a training anew, a file or a registered version is of the run's former weights.
+
+    Args:
+        wanted: what was asked for.
+        source: the model of it.
+        run: of this workspace, by the same name.
+        described: what is delivered of it.
+
+    Raises:
+        InputError: if weights or mask rules differ.
+    """
+    trained = run.trained["weights_sha256"]
+    if source.sha256 != trained:
+        differs = f"weights {trained[:12]}, and it has {source.sha256[:12]}"
+    elif source.rule != described.rule:
+        differs = f"the mask rule {described.rule}, and it has {source.rule}"
+    else:
+        return
+    raise InputError(
+        f"{wanted}: not delivered: {run.name} of this workspace has {differs}; name {run.name} to "
+        "deliver this workspace's, or check out the commit that made the other, run 'dvc pull' and "
+        "deliver it there"
+    )
 
 
 def write_openvino(model: Path, path: Path, description: Description) -> None:

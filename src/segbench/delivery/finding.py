@@ -1,6 +1,7 @@
 """What the name of a model means: its files, and all that makes masks of images by it."""
 
 import csv
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -94,14 +95,15 @@ def find_model(name: str, layout: Layout, cache: Path) -> Source:
     if name.startswith(REGISTERED):
         return _registered(name, layout, cache)
     path = Path(name).expanduser()
-    if path.exists() and (path.is_dir() or path.suffix in KINDS):
+    # Of os, which finds nothing by a name that is too long.
+    if os.path.exists(path) and (path.is_dir() or path.suffix in KINDS):
         return _of_path(path, layout)
     if path.suffix == ".xml":
         raise InputError(f"{name}: name model.onnx beside it, which OpenVINO runs too")
     if path.suffix in KINDS or "/" in name:
         raise InputError(f"{name}: no such file or folder; name a model that is there")
     candidate = champion(layout) if name == CHAMPION else name
-    run = candidate if (layout.metrics / f"{candidate}.json").exists() else ""
+    run = candidate if os.path.exists(layout.metrics / f"{candidate}.json") else ""
     return _of_run(run or run_of(candidate, layout), layout)
 
 
