@@ -13,21 +13,28 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+import tifffile
+from PIL import Image
 
 from segbench.arrays.store import Header, open_arrays
 from segbench.datasets.canonical import DatasetInfo, read_samples
+from segbench.datasets.exif import turned
 from segbench.delivery import deliver as delivering
 from segbench.delivery import finding
 from segbench.delivery.card import write_card
 from segbench.delivery.deliver import Limits, Paths, check, check_same, deliver, table_text
-from segbench.delivery.finding import find_model
+from segbench.delivery.finding import Layout, find_model
+from segbench.delivery.outputs import Wanted
+from segbench.delivery.predict import predict_folder
 from segbench.delivery.rescore import Row
 from segbench.delivery.usage import usage
+from segbench.devices import resolve
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft
 from segbench.evaluation.evaluate import evaluate, load_networks
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
+from segbench.exports.description import Description
 from segbench.exports.graph import assemble
 from segbench.exports.masks import remove_components
 from segbench.exports.onnx import save
@@ -36,6 +43,7 @@ from segbench.exports.runtimes import Runtime
 from segbench.files import sha256_of
 from segbench.images import Pixels, most_probable
 from segbench.params import Params
+from segbench.params.hardware import AUTOMATIC
 from segbench.tracking.records import read_run
 from segbench.untrusted.onnx_file import checked_onnx
 from support.comparison import evaluated
@@ -45,6 +53,7 @@ from support.pipeline import fit_one, pack
 
 RUN = "mobilenetv2_035-fold0-seed0"
 LIMITS = Limits(dice=0.001, pixels=0.0001)
+NOWHERE = Layout(**dict.fromkeys(Layout.__dataclass_fields__, Path("nowhere")))
 ROW = Row("onnxruntime", "1.0", "model.onnx", 0.8, 0.0, 3, 0.00001, 5.0, 40.0)
 
 
@@ -87,31 +96,46 @@ MEAN = """axis = Constant <value_ints: ints = [1]> ()
   y = ReduceMean (scaled, axis)"""
 
 
+def write_lines(about: Description, folder: Path) -> None:
+    """The few lines, and a network that needs no training."""
+    import onnx
+
+    channels, outputs = about.channels, about.num_outputs
+    last = MEAN if outputs == 1 else "y = Identity (scaled)"
+    core = onnx.parser.parse_model(CORE.format(channels=channels, outputs=outputs, last=last))
+    whole = assemble(core, channels, outputs, about.threshold, about.flips)
+    save(whole, about, folder / "model.onnx")
+    (folder / "use.py").write_text(usage(about))
+
+
+def mask_by_lines(image: Path) -> Pixels:
+    script = [sys.executable, "use.py", image.name, "mask.png"]
+    subprocess.run(script, cwd=image.parent, check=True)
+    return cv2.imread(str(image.with_name("mask.png")), cv2.IMREAD_UNCHANGED)
+
+
+def blotches(channels: int) -> Pixels:
+    """An image (87, 133, channels) whose masks have small components and large ones."""
+    small = cv2.GaussianBlur(pixels(20, 30, channels), (0, 0), 1.5)
+    image = cv2.resize(small, (133, 87), interpolation=cv2.INTER_CUBIC).reshape(87, 133, -1)
+    return np.clip(3 * (image.astype(int) - 127) + 127, 0, 255).astype(np.uint8)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("rule", [{}, {"min_size": 400}, {"largest": True}])
 def test_the_few_lines_make_evaluations_masks(
     channels: int, outputs: int, rule: dict[str, Any], tmp_path: Path
 ) -> None:
-    import onnx
-
     if outputs == 3 and channels != 3:
         pytest.skip("the made network gives as many classes as it takes channels")
     several = {**SEVERAL, "background": 0} if outputs == 3 else {}
     about = described(channels=channels, **several, **rule)
-    last = MEAN if outputs == 1 else "y = Identity (scaled)"
-    core = onnx.parser.parse_model(CORE.format(channels=channels, outputs=outputs, last=last))
-    whole = assemble(core, channels, outputs, about.threshold, about.flips)
-    save(whole, about, tmp_path / "model.onnx")
-    (tmp_path / "use.py").write_text(usage(about))
-    small = cv2.GaussianBlur(pixels(20, 30, channels), (0, 0), 1.5)
-    image = cv2.resize(small, (133, 87), interpolation=cv2.INTER_CUBIC).reshape(87, 133, -1)
-    image = np.clip(3 * (image.astype(int) - 127) + 127, 0, 255).astype(np.uint8)
+    write_lines(about, tmp_path)
+    image = blotches(channels)
     path = tmp_path / ("image.png" if channels in (1, 3) else "image.npy")
     np.save(path, image) if channels == 5 else cv2.imwrite(str(path), image[..., ::-1])
-    script = [sys.executable, "use.py", path.name, "mask.png"]
-    subprocess.run(script, cwd=tmp_path, check=True)
-    found = cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_UNCHANGED)
+    found = mask_by_lines(path)
 
     planes = [
         cv2.resize(np.ascontiguousarray(band), (96, 64), interpolation=cv2.INTER_AREA)
@@ -129,6 +153,74 @@ def test_the_few_lines_make_evaluations_masks(
     assert len(np.unique(cleaned)) > 1
     assert (cleaned != mask).any() == bool(rule)
     np.testing.assert_array_equal(found, cleaned)
+
+
+def facts(**changes: str) -> dict[str, str]:
+    """Of a dataset of the user's own."""
+    own = {"name": "folder", "exif": "turn", "background": "0", "bands": "null"}
+    mask = {"value_range": "null", "mask.threshold": "128", "mask.invert": "false"}
+    return {f"dataset.{key}": text for key, text in {**own, **mask, **changes}.items()}
+
+
+DEEP = {"value_range": "[200, 4095]"}
+EACH = {"bands": "[2, 1]", "value_range": "[[0, 4095], [100, 3000]]"}
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "channels", "data"),
+    [
+        ("a.png", blotches(1).astype(np.uint16) * 16, 1, DEEP),
+        ("a.png", blotches(1).astype(np.uint16) * 16, 3, DEEP),
+        ("a.tif", blotches(1).astype(np.int16) * 16, 3, DEEP),
+        ("a.tif", blotches(1).astype(np.float32) * 16, 1, DEEP),
+        ("a.png", blotches(3), 3, DEEP),
+        ("a.jpg", blotches(3), 3, {"exif": "ignore"}),
+        ("a.jpg", blotches(3), 3, {"exif": "turn"}),
+        ("a.jpg", blotches(1), 1, {"exif": "ignore"}),
+        ("a.png", blotches(3), 3, {"bands": "[3, 1, 2]", "exif": "ignore"}),
+        ("a.png", blotches(3), 1, {"bands": "[2]"}),
+        ("a.tif", blotches(2).astype(np.uint16) * 16, 2, EACH),
+        ("a.tif", blotches(6).astype(np.uint16) * 16, 1, {**DEEP, "bands": "[5]"}),
+    ],
+)
+def test_the_few_lines_read_images_as_training_does(
+    name: str, stored: np.ndarray, channels: int, data: dict[str, str], tmp_path: Path
+) -> None:
+    write_lines(described(channels=channels, data=facts(**data)), tmp_path)
+    path = tmp_path / name
+    if name.endswith(".tif"):
+        pages = np.moveaxis(stored, 2, 0).squeeze()
+        tifffile.imwrite(path, pages, photometric="minisblack")
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(stored.squeeze()).save(path, exif=exif)
+    source = find_model(str(tmp_path / "model.onnx"), NOWHERE, tmp_path)
+    predict_folder(
+        *(source, str(path), tmp_path / "out", resolve(AUTOMATIC), 4, Wanted(False, False))
+    )
+    expected = cv2.imread(str(tmp_path / "out/masks/a.png"), cv2.IMREAD_UNCHANGED) == 255
+    if "bands" in data:
+        chosen = stored[..., [band - 1 for band in json.loads(data["bands"])]]
+        upright = chosen if data.get("exif") == "ignore" or ".tif" in name else turned(chosen, 6)
+        path = tmp_path / "a.npy"
+        np.save(path, upright[..., 0] if channels == 1 else upright)
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_array_equal(mask_by_lines(path), expected)
+
+
+@pytest.mark.parametrize("data", [{}, {"bands": "[3, 2, 1]"}])
+def test_the_few_lines_refuse_bits_that_training_refused(
+    data: dict[str, str], tmp_path: Path
+) -> None:
+    write_lines(described(data=facts(**data)), tmp_path)
+    image = blotches(3).astype(np.uint16) * 256
+    np.save(tmp_path / "a.npy", image) if data else cv2.imwrite(str(tmp_path / "a.png"), image)
+    script = [sys.executable, "use.py", "a.npy" if data else "a.png", "mask.png"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "more than 8 bits a channel, which training did not take" in done.stderr
+    assert not (tmp_path / "mask.png").exists()
 
 
 def test_the_card_is_written_from_the_records(tree: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import click
 
 from segbench.workspace import enter_workspace
 
-
 MOST_NAME = 200
 """Bytes: file systems take 255, and while it is written a folder has a longer name."""
 
