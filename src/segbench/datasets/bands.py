@@ -2,7 +2,6 @@
 
 import io
 import logging
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF or a BigTIFF begins."""
 MOST_BYTES = 128
 """Of a pixel in all bands of a file on average: 16 bands of 64 bits, 64 of 16."""
-OF_CODECS = (RuntimeError, KeyError, TypeError, zlib.error)
-"""What decoders raise for torn data, beside `UNREADABLE`."""
 
 
 def read_bands(
@@ -126,7 +123,7 @@ def _decode_tiff(data: bytes, path: Path, megapixels: float) -> tuple[NDArray[An
             said = int(tag.value) if tag else 1
     except InputError:
         raise
-    except (*UNREADABLE, tifffile.TiffFileError, *OF_CODECS) as error:
+    except (*UNREADABLE, tifffile.TiffFileError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: unreadable as a TIFF ({reason}); replace the file or take the pair away"

@@ -5,6 +5,7 @@ import io
 import re
 import stat
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,10 +23,10 @@ from segbench.images import Pixels, decode_plain, open_image
 if TYPE_CHECKING:  # a served model takes this module along without params
     from segbench.params.datasets import ValueRange
 
-# What Pillow raises for files that are torn or foreign.
+# What Pillow and its codecs raise for files that are torn or foreign.
 UNREADABLE = (
-    *(UnidentifiedImageError, OSError, SyntaxError, ValueError),
-    *(EOFError, IndexError, NotImplementedError, struct.error, MemoryError),
+    *(UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, LookupError),
+    *(EOFError, RuntimeError, AssertionError, struct.error, zlib.error, MemoryError),
 )
 # How Pillow reads colours of 16 bits, of which it drops the lower half.
 DEEP_COLOUR = re.compile(";16[BLN]")

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -58,10 +58,35 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def files_below(source: Path) -> Iterator[Path]:
-    """Files below a folder, also behind links, but hidden ones; no folder twice, so no loop."""
+def printable(name: str) -> str:
+    """A file name as tables and messages have it, which are UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def files_below(source: Path, closed: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Files below a folder, also behind links, but hidden ones; no folder twice, so no loop.
+
+    Args:
+        source: the folder.
+        closed: gets folders that cannot be listed; None: they are refused.
+
+    Raises:
+        InputError: for a folder that cannot be listed.
+    """
+
+    def unlisted(problem: OSError) -> None:
+        if isinstance(problem, FileNotFoundError):
+            return  # taken away meanwhile
+        folder = Path(problem.filename)
+        if closed is None:
+            raise InputError(
+                f"{folder}: a folder that cannot be listed ({problem.strerror}); let your user "
+                "read it, or move it away"
+            )
+        closed(folder)
+
     seen = set()
-    for folder, folders, names in os.walk(source, followlinks=True):
+    for folder, folders, names in os.walk(source, onerror=unlisted, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
@@ -142,7 +167,7 @@ def unmatched_files(source: Path, patterns: Sequence[str], other: Sequence[Path]
     expressions = [expression_of(pattern) for pattern in patterns]
     names = [
         # Those of other files need not be UTF-8, which tables and messages are.
-        os.fsencode(path.relative_to(source).as_posix()).decode(errors="replace")
+        printable(path.relative_to(source).as_posix())
         for path in sorted(files_below(source))
         if path not in other
     ]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segbench.datasets.bands import OF_CODECS
 from segbench.datasets.image_files import UNREADABLE
 
 ENDINGS = (".tif", ".tiff")
@@ -28,7 +27,7 @@ def shape_of(path: Path) -> tuple[int, int, int, np.dtype[Any]] | None:
             if len(sizes) > 1:
                 return None
             return height, width, next(iter(sizes.values()), 1), np.dtype(whole.dtype)
-    except (*UNREADABLE, tifffile.TiffFileError, *OF_CODECS):
+    except (*UNREADABLE, tifffile.TiffFileError):
         return None
 
 
@@ -41,7 +40,7 @@ def bands_of(path: Path) -> NDArray[Any] | None:
         return None
     try:
         values = np.asarray(tifffile.imread(path))
-    except (*UNREADABLE, tifffile.TiffFileError, *OF_CODECS):
+    except (*UNREADABLE, tifffile.TiffFileError):
         return None
     if values.ndim == 2:
         return values[..., None]
