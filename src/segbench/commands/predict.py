@@ -1,5 +1,6 @@
 """`segbench predict`: masks of new images by a finished model."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def predict(
     stopped. Images that cannot be read are listed in failures.csv; the exit status is then 1.
     """
     here = Path.cwd()
-    images, out = os.path.join(here, os.path.expanduser(images)), here / out.expanduser()
+    images, out = _from(here, os.path.expanduser(images)), here / out.expanduser()
     if (here / model).exists() or ("/" in model and not model.startswith("models:/")):
         model = str(here / Path(model).expanduser())
     inside = find_workspace() is not None
@@ -102,3 +103,10 @@ def predict(
     wanted = Wanted(overlays, probabilities)
     resolved = resolve(hardware)
     click.echo(predict_folder(source, images, out, resolved, number, wanted, runtime, fresh))
+
+
+def _from(here: Path, images: str) -> str:
+    """A path or glob, made absolute."""
+    path = os.path.join(here, images)
+    # Of a glob, signs in the names of the folders above stand for themselves.
+    return path if os.path.lexists(path) else os.path.join(glob.escape(str(here)), images)

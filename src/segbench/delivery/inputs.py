@@ -1,23 +1,26 @@
 """The images that are predicted: of a folder, a glob or a file, and the frames of videos."""
 
-import glob
-from collections import Counter
+import errno
+import json
+import os
+import stat
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import cv2
 from PIL import Image
 
-from segbench.datasets.patterns import files_below
+from segbench.datasets.patterns import printable
+from segbench.delivery.places import Place, find
+from segbench.delivery.targets import targets_of
+from segbench.delivery.videos import VIDEOS, frames, num_frames
 from segbench.errors import InputError
 from segbench.images import Pixels
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-WILD = "*?["
-NAMED = 3
-"""Files that a message names."""
+MADE_BY = "predict.json"
+"""Says what made a folder of results."""
+NO_READING = "may not be read; let your user read it"
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,17 @@ class Item:
 
 
 @dataclass(frozen=True)
-class _File:
-    """A file to predict; `target` as of `Item`, of a video that of the folder of its frames."""
+class InputFile:
+    """A file to predict; attributes as of `Item`, of a video `target` is a folder."""
 
     path: Path
     name: str
     target: str
+    stamp: str
 
     @property
     def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEOS
-
-    @property
-    def stamp(self) -> str:
-        status = self.path.stat()
-        return f"{status.st_size}-{status.st_mtime_ns}"
+        return _is_video(self.path)
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,19 @@ class Listing:
     """What is to be predicted.
 
     Attributes:
+        where: the folder, glob or file, absolute and without links.
         files: in order of their names.
         others: names of files that are no images.
-        total: number of images, as far as the headers of videos say.
+        earlier: names of images that are left out because an earlier prediction made them.
+        faults: name and reason of what cannot be predicted, closed folders among it.
+        total: number of images with those that cannot be predicted, as far as videos' headers say.
     """
 
-    files: Sequence[_File]
+    where: str
+    files: Sequence[InputFile]
     others: Sequence[str]
+    earlier: Sequence[str]
+    faults: Sequence[tuple[str, str]]
     total: int
 
 
@@ -86,47 +91,48 @@ def list_images(where: str, out: Path) -> Listing:
         out: folder of results, which are no input.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or if results of two would have the same place.
     """
-    path = Path(where).expanduser()
-    if path.is_dir():
-        root, found = path, sorted(files_below(path))
-    elif path.exists():
-        root, found = path.parent, [path]
-    elif any(sign in where for sign in WILD):
-        fixed = next(at for at, part in enumerate(path.parts) if any(w in part for w in WILD))
-        root = Path(*path.parts[:fixed])
-        named = glob.glob(str(path), recursive=True)
-        found = sorted(one for one in map(Path, named) if not one.is_dir())
-    else:
-        raise InputError(f"{where}: no such file or folder; name a folder, a glob or a video")
-    results = out.resolve()
-    found = [one for one in found if results not in one.resolve().parents]
-    single = len(found) == 1 and found[0] == path
-    taken = [one for one in found if single or one.suffix.lower() in {*endings(), *VIDEOS}]
-    others = [one.relative_to(root).as_posix() for one in found if one not in set(taken)]
+    place = find(where)
+    kinds = {*endings(), *VIDEOS}
+    images = [one for one in place.files if place.single or one.suffix.lower() in kinds]
+    outside = _outside(place.files, out)
+    if images and not outside.intersection(images):
+        raise InputError(
+            f"{where}: all its images lie in {out}, where results go; name another folder by --out"
+        )
+    made = set() if place.single else outside.intersection(_of_predictions(place))
+    taken = [one for one in images if one in outside - made]
+    chosen = set(images)
+    others = [_name(one, place) for one in place.files if one in outside - made - chosen]
+    earlier = [_name(one, place) for one in images if one in made]
+    faults = [(f"{_name(one, place)}/", f"a folder that {NO_READING}") for one in place.closed]
     if not taken:
-        seen = f"{len(others)} other files, such as {others[0]}" if others else "no files"
-        raise InputError(f"{where}: no images or videos ({seen}); name where they are")
-    names = [one.relative_to(root).as_posix() for one in taken]
-    bare = [Path(name).with_suffix("").as_posix() for name in names]
-    # Files that differ in their ending alone keep it.
-    times = Counter(name.lower() for name in bare)
-    targets = [
-        short if times[short.lower()] == 1 else name
-        for short, name in zip(bare, names, strict=True)
+        raise InputError(
+            f"{where}: no images or videos ({_seen(others, earlier, faults)}); name where they are"
+        )
+    stamped: list[tuple[Path, str]] = []
+    for path in taken:
+        try:
+            stamped.append((path, _stamp(path, place)))
+        except InputError as problem:
+            faults.append((_name(path, place), str(problem)))
+    names = [_name(path, place) for path, _ in stamped]
+    targets = targets_of(names, [_is_video(path) for path, _ in stamped])
+    files = [
+        InputFile(path, name, target, stamp)
+        for (path, stamp), name, target in zip(stamped, names, targets, strict=True)
     ]
-    files = [_File(*one) for one in zip(taken, names, targets, strict=True)]
-    total = sum(num_frames(one.path) if one.is_video else 1 for one in files)
-    return Listing(files, others, total)
+    total = sum(num_frames(one.path) if one.is_video else 1 for one in files) + len(faults)
+    return Listing(place.where, files, others, earlier, faults, total)
 
 
 def items_of(
     listing: Listing,
     read: Callable[[Path], Pixels],
     channels: int,
-    done: Container[tuple[str, str]],
-    failed: Callable[[str, str], None],
+    done: Container[str],
+    failed: Callable[[str, str, int], None],
 ) -> Iterator[Item]:
     """The images of a listing, in order; frames of videos are decoded as they are taken.
 
@@ -134,60 +140,99 @@ def items_of(
         listing: of `list_images`.
         read: an image's file.
         channels: of the network; a frame is grey where it is 1.
-        done: (name, stamp) of those that are left out.
-        failed: gets the name of a video without any frame, and why.
+        done: names of those that are left out.
+        failed: gets the name of what cannot be predicted, why, and how many images it is: of a
+            video, the frames.
     """
+    for name, reason in listing.faults:
+        failed(name, reason, 1)
     for file in listing.files:
-        try:
-            stamp = file.stamp
-        except OSError:
-            failed(file.name, "gone, or a link to nothing; fetch what it points to")
-            continue
-        if not file.is_video:
-            if (file.name, stamp) not in done:
-                yield Item(file.name, file.target, stamp, partial(read, file.path))
-            continue
-        empty = True
-        for frame in _frames(file, stamp, channels, done):
-            empty = False
-            if frame is not None:
-                yield frame
-        if empty:
-            failed(file.name, "no frame of it can be decoded; convert it to H.264 in MP4")
-
-
-def num_frames(path: Path) -> int:
-    """As a video's header says, which may be wrong; 0 if it is unreadable."""
-    video = cv2.VideoCapture(str(path))
-    try:
-        return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
-    finally:
-        video.release()
+        if file.is_video:
+            yield from _frames(file, channels, done, failed)
+        elif file.name not in done:
+            yield Item(file.name, file.target, file.stamp, partial(read, file.path))
 
 
 def _frames(
-    file: _File, stamp: str, channels: int, done: Container[tuple[str, str]]
-) -> Iterator[Item | None]:
-    """The frames of a video, numbered from 1; None for those that are done."""
-    video = cv2.VideoCapture(str(file.path))
-    try:
-        number = 0
-        while video.grab():
-            number += 1
-            short = f"{number:06d}"
-            if (f"{file.name}/{short}", stamp) in done:
-                yield None
-                continue
-            there, frame = video.retrieve()
-            if not there:
-                return
-            code = cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_BGR2RGB
-            pixels = cv2.cvtColor(frame, code)
-            target = f"{file.target}/{short}"
-            yield Item(f"{file.name}/{short}", target, stamp, partial(_same, pixels))
-    finally:
-        video.release()
+    file: InputFile, channels: int, done: Container[str], failed: Callable[[str, str, int], None]
+) -> Iterator[Item]:
+    def name(number: int) -> str:
+        return f"{file.name}/{number:06d}"
+
+    def lost(first: int, last: int) -> None:
+        which = f"frames {first} to {last}" if last > first else f"frame {first}"
+        reason = f"{which} cannot be decoded; copy the video anew, or convert it to H.264 in MP4"
+        failed(file.name, reason, last - first + 1)
+
+    empty = True
+    for number, pixels in frames(file.path, channels == 1, lambda at: name(at) not in done, lost):
+        empty = False
+        if pixels is not None:
+            target = f"{file.target}/{number:06d}"
+            yield Item(name(number), target, file.stamp, partial(_same, pixels))
+    if empty:
+        failed(file.name, "no frame of it can be decoded; convert it to H.264 in MP4", 1)
 
 
 def _same(pixels: Pixels) -> Pixels:
     return pixels
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS
+
+
+def _name(path: Path, place: Place) -> str:
+    return printable(path.relative_to(place.root).as_posix())
+
+
+def _outside(files: Sequence[Path], folder: Path) -> set[Path]:
+    """Files that do not lie below a folder, wherever links lead."""
+    below = os.path.join(os.path.realpath(folder), "")
+    return {one for one in files if not os.path.realpath(one).startswith(below)}
+
+
+def _of_predictions(place: Place) -> Iterator[Path]:
+    """Files of a place that lie in folders which `segbench predict` made."""
+
+    @cache
+    def is_made(folder: Path) -> bool:
+        return _holds_results(folder) or (folder != place.root and is_made(folder.parent))
+
+    return (one for one in place.files if is_made(one.parent))
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether a folder's `predict.json` is ours: other programs may have files of that name."""
+    try:
+        return "weights_sha256" in json.loads((folder / MADE_BY).read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _seen(others: Sequence[str], earlier: Sequence[str], faults: Sequence[tuple[str, str]]) -> str:
+    seen = [f"{name} is {reason}" for name, reason in faults[:1]]
+    if earlier:
+        seen.append(f"{len(earlier)} results of earlier predictions, such as {earlier[0]}")
+    if others:
+        seen.append(f"{len(others)} other files, such as {others[0]}")
+    return ", ".join(seen) or "no files"
+
+
+def _stamp(path: Path, place: Place) -> str:
+    """Changes when a file does, also when a copy of another takes its place with size and time.
+
+    Raises:
+        InputError: if it cannot be a file to predict.
+    """
+    if path.relative_to(place.root).as_posix() != _name(path, place):
+        raise InputError("its name is not UTF-8; rename it")
+    try:
+        status = os.stat(path)
+    except OSError as problem:
+        if problem.errno in (errno.EACCES, errno.EPERM):
+            raise InputError(NO_READING) from None
+        raise InputError("gone, or a link to nothing; fetch what it points to") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("a pipe or device, not a file; put the file in its place")
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"

@@ -1,10 +1,12 @@
 """What is written of predicted images, each file whole or not at all, and which are done."""
 
 import csv
+import errno
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from segbench.datasets.canonical import plain_text
 from segbench.delivery.finding import Source
-from segbench.delivery.inputs import Item
+from segbench.delivery.inputs import MADE_BY, InputFile, Item, Listing
 from segbench.delivery.objects import columns, row_of
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft
@@ -24,12 +26,21 @@ from segbench.images import Pixels, resize_mask
 from segbench.labels import class_keys
 from segbench.report.overlay import overlay
 
-MADE_BY = "predict.json"
-"""Says what made the folder."""
+WRITTEN = ("masks", "overlays", "probabilities", "images.csv", "failures.csv")
+"""What else is in a folder of results."""
 DONE = ".done.jsonl"
 """A line for each finished image."""
 QUALITY = 90
 """Of the JPEG of an overlay."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A finished image: `stamp` and `target` as of `Item`, `numbers` as of `objects.row_of`."""
+
+    stamp: str
+    target: str
+    numbers: list[int | float]
 
 
 @dataclass(frozen=True)
@@ -48,39 +59,51 @@ class Outputs:
     - `probabilities/<class>/<image>.png`: 0 to 255, at the image's own size.
     - `images.csv`: a row for each image, see `objects.row_of`; `failures.csv`: which were not
       predicted, and why.
-    - `predict.json`: the model, and the rule by which masks are made.
+    - `predict.json`: the model, the rule by which masks are made, and where the images are.
 
     Args:
         folder: is made if need be.
         source: the model.
         wanted: what is written.
-        fresh: predict all images, also where another model's results lie.
+        fresh: predict all images, in place of all results that lie there.
+        listing: the images. Rows of others are dropped, their masks stay.
 
     Raises:
-        InputError: if the folder holds results of another model, or of another kind.
+        InputError: if the folder holds results of another model or of images elsewhere, or files
+            that others made.
     """
 
-    def __init__(self, folder: Path, source: Source, wanted: Wanted, fresh: bool) -> None:
+    def __init__(
+        self, folder: Path, source: Source, wanted: Wanted, fresh: bool, listing: Listing
+    ) -> None:
         self.folder = folder
         self._source = source
         self._wanted = wanted
         self._scheme = source.scheme
         self._keys = class_keys(source.classes)
         self._failures: list[tuple[str, str]] = []
+        self.num_failed = 0
         self._finished: set[str] = set()
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: a file; name a folder for the results")
-        self._check_model(fresh)
-        self._rows = {} if fresh else self._read_done()
+        self._check_made(fresh, listing.where)
+        former = self._read_done()
+        if fresh:
+            for row in former.values():
+                self._remove(row.target)
+            former = {}
+        self._former = former.keys()
+        files = {file.name: file for file in listing.files}
+        self._rows = {name: row for name, row in former.items() if self._is_done(name, row, files)}
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(folder / DONE) as partial:  # without the line that a kill cut off
             partial.write_text("".join(f"{line}\n" for line in map(json.dumps, self._lines())))
         self._done = (folder / DONE).open("a", encoding="utf-8")
 
     @property
-    def done(self) -> set[tuple[str, str]]:
-        """(name, stamp) of images that are finished."""
-        return {(name, stamp) for name, (stamp, _, _) in self._rows.items()}
+    def done(self) -> frozenset[str]:
+        """Names of images that are finished."""
+        return frozenset(self._rows)
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -88,8 +111,13 @@ class Outputs:
         return len(self._finished), len(self._rows.keys() - self._finished)
 
     @property
+    def dropped(self) -> int:
+        """How many rows of earlier calls are of images that are gone or cannot be read now."""
+        return len(self._former - self._rows.keys())
+
+    @property
     def failures(self) -> Sequence[tuple[str, str]]:
-        """Name and reason of each image that could not be predicted."""
+        """Name and reason of each image, or row of frames, that could not be predicted."""
         return self._failures
 
     def write(
@@ -111,6 +139,9 @@ class Outputs:
 
         Returns:
             Its row, see `objects.row_of`.
+
+        Raises:
+            InputError: if its name is too long for a file of results.
         """
         source = self._source
         draft = Draft.of_parts(probs_u8, pred_mask, *size)
@@ -130,14 +161,15 @@ class Outputs:
 
     def finish(self, item: Item, row: list[int | float]) -> None:
         """Note that an image is done."""
-        self._rows[item.name] = item.stamp, item.target, row
+        self._rows[item.name] = _Row(item.stamp, item.target, row)
         self._finished.add(item.name)
         self._done.write(json.dumps([item.name, item.stamp, item.target, row]) + "\n")
         self._done.flush()
 
-    def fail(self, name: str, reason: str) -> None:
-        """Note that an image cannot be predicted."""
+    def fail(self, name: str, reason: str, number: int = 1) -> None:
+        """Note that an image, or a number of a video's frames, cannot be predicted."""
         self._failures.append((name, reason))
+        self.num_failed += number
 
     def close(self) -> None:
         """Write the tables."""
@@ -146,8 +178,8 @@ class Outputs:
             self.folder / "images.csv",
             ["image", "mask", *columns(self._source.classes, self._scheme)],
             (
-                [name, self._mask(target).relative_to(self.folder).as_posix(), *row]
-                for name, (_, target, row) in sorted(self._rows.items())
+                [name, self._mask(row.target).relative_to(self.folder).as_posix(), *row.numbers]
+                for name, row in sorted(self._rows.items())
             ),
         )
         _write_table(self.folder / "failures.csv", ["image", "reason"], sorted(self._failures))
@@ -165,9 +197,15 @@ class Outputs:
     def _of_classes(self, probs_u8: Pixels) -> list[Pixels]:
         return [*probs_u8] if len(probs_u8) == 1 else [probs_u8[at] for at in self._scheme.scored]
 
-    def _check_model(self, fresh: bool) -> None:
-        """Raise InputError if the folder holds results of another model; say which made it."""
+    def _check_made(self, fresh: bool, where: str) -> None:
+        """Raise InputError for results of another model, images or program; say what makes them."""
         source, path = self._source, self.folder / MADE_BY
+        foreign = [name for name in WRITTEN if os.path.lexists(self.folder / name)]
+        if foreign and not path.exists():
+            raise InputError(
+                f"{self.folder}: has {foreign[0]}, which 'segbench predict' did not make and would "
+                "overwrite; name another folder"
+            )
         patches = source.patches and source.patches.model_dump()
         now: dict[str, Any] = {
             "weights_sha256": source.sha256,
@@ -179,10 +217,11 @@ class Outputs:
             try:
                 former = json.loads(path.read_text())
                 same = {key: former[key] for key in now} == now
-                name = str(former["model"])
+                name, images = str(former["model"]), str(former["images"])
             except (ValueError, TypeError, KeyError):
                 raise InputError(
-                    f"{path}: damaged; name another folder, or predict all anew by --fresh"
+                    f"{path}: damaged, or of an earlier version; name another folder, or predict "
+                    "all anew by --fresh"
                 ) from None
             if not same:
                 raise InputError(
@@ -190,13 +229,14 @@ class Outputs:
                     "another or makes masks by another rule; name another folder, or replace them "
                     "all by --fresh"
                 )
-        elif not fresh and self.folder.is_dir() and (self.folder / "masks").exists():
-            raise InputError(
-                f"{self.folder}: has a folder masks that 'segbench predict' did not make; name "
-                "another folder"
-            )
+            if images != where:
+                raise InputError(
+                    f"{self.folder}: holds the masks of {images}, and these images are {where}; "
+                    "name another folder, or replace them all by --fresh"
+                )
         now = {
             "model": source.name,
+            "images": where,
             **now,
             "classes": source.classes,
             "colours": source.colours,
@@ -205,23 +245,44 @@ class Outputs:
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(now, indent=2) + "\n")
 
-    def _read_done(self) -> dict[str, tuple[str, str, list[int | float]]]:
-        """Stamp, target and row of finished images whose files are all there."""
+    def _read_done(self) -> dict[str, _Row]:
+        """Rows of images that earlier calls finished, by name."""
         path, found = self.folder / DONE, {}
         for line in path.read_text().splitlines() if path.exists() else ():
             try:
-                name, stamp, target, row = json.loads(line)
+                name, stamp, target, numbers = json.loads(line)
             except ValueError:
                 continue  # cut off by a kill
-            files = [self._mask(target)]
-            files += [self._overlay(target)] if self._wanted.overlays else []
-            files += self._planes(target) if self._wanted.probabilities else []
-            if all(file.exists() and file.stat().st_size for file in files):
-                found[name] = stamp, target, row
+            found[name] = _Row(stamp, target, numbers)
         return found
 
+    def _is_done(self, name: str, row: _Row, files: Mapping[str, InputFile]) -> bool:
+        """Whether a row is of an image of the listing as it is now, and all its files are there."""
+        video, _, number = name.rpartition("/")
+        if name in files:
+            file, target = files[name], files[name].target
+        elif video in files and files[video].is_video:
+            file, target = files[video], f"{files[video].target}/{number}"
+        else:
+            return False
+        made = [self._mask(target)]
+        made += [self._overlay(target)] if self._wanted.overlays else []
+        made += self._planes(target) if self._wanted.probabilities else []
+        return (row.stamp, row.target) == (file.stamp, target) and all(
+            one.exists() and one.stat().st_size for one in made
+        )
+
+    def _remove(self, target: str) -> None:
+        """Remove what was written of an image, by whichever model."""
+        if ".." in Path(target).parts or Path(target).is_absolute():
+            return  # a list that is not ours
+        classes = self.folder / "probabilities"
+        planes = [one / f"{target}.png" for one in classes.iterdir()] if classes.is_dir() else []
+        for file in (self._mask(target), self._overlay(target), *planes):
+            file.unlink(missing_ok=True)
+
     def _lines(self) -> list[list[Any]]:
-        return [[name, *rest] for name, rest in self._rows.items()]
+        return [[name, *astuple(row)] for name, row in self._rows.items()]
 
 
 def _png(pixels: Pixels) -> bytes:
@@ -239,13 +300,22 @@ def _write(path: Path, data: bytes) -> None:
     It is not synced to disk, which would take longer than to predict it: a power cut may lose it,
     and then it is made again.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    # A name with more before it might be too long.
+    partial = path.with_name(f".partial-{blake2b(path.name.encode(), digest_size=8).hexdigest()}")
     try:
-        partial.write_bytes(data)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-    os.replace(partial, path)
+        try:
+            partial.write_bytes(data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as problem:
+        partial.unlink(missing_ok=True)
+        if problem.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(
+            f"{path}: too long a name for a file of results; shorten the image's"
+        ) from None
 
 
 def _write_table(path: Path, head: Sequence[str], rows: Any) -> None:

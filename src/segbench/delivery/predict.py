@@ -87,7 +87,7 @@ def predict_folder(
     prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # as evaluation
     listing = list_images(images, out)
-    outputs = Outputs(out, source, wanted, fresh)
+    outputs = Outputs(out, source, wanted, fresh, listing)
     started = time.perf_counter()
     # To try runtimes takes as long as some batches.
     few = None if listing.total < MANY else lambda: _few(listing, source)
@@ -108,13 +108,23 @@ def predict_folder(
     done = f"{number} images in {duration(seconds)} {said}, by {source.name}, in {out}"
     if before:
         done += f"; {before} were done already"
+    if outputs.dropped:
+        done += (
+            f"; {outputs.dropped} earlier results are left out of images.csv, as their images are "
+            "gone or cannot be read now"
+        )
+    if listing.earlier:
+        done += (
+            f"; {len(listing.earlier)} images are results of earlier predictions and left out "
+            f"({listing.earlier[0]})"
+        )
     if listing.others:
         some = ", ".join(listing.others[:NAMED])
         done += f"; {len(listing.others)} other files are no images ({some})"
     if outputs.failures:
         first = "; ".join(f"{name}: {reason}" for name, reason in outputs.failures[:NAMED])
         raise InputError(
-            f"{len(outputs.failures)} of {listing.total} images could not be predicted, listed in "
+            f"{outputs.num_failed} of {listing.total} images could not be predicted, listed in "
             f"{out / 'failures.csv'} ({first}); {done}"
         )
     return done
@@ -194,7 +204,10 @@ def run(
         def written(most: int) -> Iterator[str]:
             while len(writing) > most:
                 item, future = writing.popleft()
-                outputs.finish(item, future.result())
+                try:
+                    outputs.finish(item, future.result())
+                except InputError as problem:
+                    outputs.fail(item.name, str(problem))
                 yield item.name
 
         def write(one: _Read, probs_u8: Pixels, pred_mask: Pixels) -> None:
@@ -243,7 +256,13 @@ def run(
 
 def _read(item: Item, source: Source, overlays: bool) -> _Read:
     """Read an image, check it, and bring it to the network's size unless it is cut."""
-    pixels = with_channels(item.read(), source.channels)
+    try:
+        pixels = with_channels(item.read(), source.channels)
+    except OSError as problem:
+        raise InputError(
+            f"{item.name}: cannot be read ({problem.strerror or problem}); let your user read it, "
+            "or copy it anew"
+        ) from None
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if channels != source.channels:
         raise InputError(
