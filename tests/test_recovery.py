@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -207,12 +208,24 @@ def test_a_lock_that_nobody_holds(
     assert repro(root) == []
 
 
-def test_a_lock_that_is_held_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/usr/bin/dvc repro",
+        "/my work/.venv/bin/dvc repro",
+        "/my work/src/segbench/jobs/__main__.py --jobs 2",
+        "/my work/src/segbench/jobs/__main__.py",
+    ],
+)
+def test_a_lock_that_is_held_is_left_alone(
+    root: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """And nothing is restored into the outputs of a stage that runs."""
     code = "import time; time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code, "repro"])
+    arguments = re.sub(r".*(__main__\.py|/dvc) ?", "", command).split()
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments])
     try:
-        text = entry(process.pid, "/usr/bin/dvc repro")
+        text = entry(process.pid, command)
         (root / ".dvc/tmp/rwlock").write_text(text)
         (root / WEIGHTS).unlink()
         mend(root, RUNS)

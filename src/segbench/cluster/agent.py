@@ -97,10 +97,10 @@ class Agent(WorkerPlugin):  # type: ignore[misc]
         """
         slot = self._slots.get()
         try:
-            with self._clone() as clone:
+            with self._clone() as (clone, lock):
                 self._bring_up_to_date(clone)
                 _place(clone, job)
-                return self._run_in(clone, slot, job)
+                return self._run_in(clone, lock, slot, job)
         except (OSError, subprocess.CalledProcessError) as problem:
             said = getattr(problem, "stderr", None) or problem
             raise UnfitError(f"{platform.node()}: {' '.join(str(said).split())[-300:]}") from None
@@ -108,8 +108,8 @@ class Agent(WorkerPlugin):  # type: ignore[misc]
             self._slots.put(slot)
 
     @contextmanager
-    def _clone(self) -> Iterator[Path]:
-        """A clone that no other stage uses."""
+    def _clone(self) -> Iterator[tuple[Path, int]]:
+        """A clone that no other stage uses, and the file descriptor of its lock."""
         base = Path(os.path.expandvars(self._folder)).expanduser()
         for number in range(10_000):
             place = base / f"clone-{number}"
@@ -119,13 +119,18 @@ class Agent(WorkerPlugin):  # type: ignore[misc]
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                yield place
+                yield place, lock.fileno()
                 return
         raise UnfitError(f"{base}: all clones are in use")
 
     def _bring_up_to_date(self, clone: Path) -> None:
         commit, tree, pack = (self._revision[name] for name in ("commit", "tree", "pack"))
         mark = clone / ".git/segbench"
+        # What a worker or a stage that was killed here may have left.
+        for left in (".git/index.lock", ".dvc/tmp/rwlock"):
+            (clone / left).unlink(missing_ok=True)
+        if not mark.exists():
+            shutil.rmtree(clone / ".git", ignore_errors=True)
         if mark.exists() and mark.read_text() == f"{commit} {tree}":
             return
         _git(clone, "init", "--quiet")
@@ -144,7 +149,7 @@ class Agent(WorkerPlugin):  # type: ignore[misc]
         mark.write_text(f"{commit} {tree}")
 
     def _run_in(
-        self, clone: Path, slot: Mapping[str, str], job: Mapping[str, Any]
+        self, clone: Path, lock: int, slot: Mapping[str, str], job: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         result = clone / ".git/segbench-result.json"
         result.unlink(missing_ok=True)
@@ -169,6 +174,7 @@ class Agent(WorkerPlugin):  # type: ignore[misc]
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
+            pass_fds=[lock],  # which it holds where it outlives this worker
             bufsize=0,  # else what a process that has ended was not told is an error at the end
         ) as process:
             assert process.stdin

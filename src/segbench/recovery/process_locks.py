@@ -10,6 +10,8 @@ from typing import Any
 from segbench.files import atomic_file
 from segbench.recovery.notes import Notes
 
+PROGRAMS = ("__main__.py", "dvc")
+"""How the path of a program ends that takes such locks."""
 CLOCK_S = 2.0
 """Files and processes may be dated differently by so much."""
 
@@ -93,8 +95,10 @@ def _runs(pid: int, command: str, written: float) -> bool:
         process = psutil.Process(pid)
         if process.create_time() > written + CLOCK_S:
             return False
-        arguments = command.partition(" ")[2]
-        return " ".join(process.cmdline()).endswith(arguments)
+        # Only the last word: the program's path, which comes first, may have spaces, and is in
+        # other words where it was `python -m`.
+        last = command.rpartition(" ")[2]
+        return last.endswith(PROGRAMS) or " ".join(process.cmdline()).endswith(last)
     except psutil.AccessDenied:
         return True
     except psutil.NoSuchProcess:
