@@ -91,6 +91,8 @@ def test_a_copy_in_a_workspace_that_was_moved(
     _bring_up_to_date(copy)
     (copy / "datasets").unlink()
     (copy / "datasets").symlink_to(tmp_path / "former/datasets")
+    for left in ("index.lock", "HEAD.lock", "refs/heads/main.lock"):  # of a git that was killed
+        (copy / ".git" / left).touch()
     _bring_up_to_date(copy)
     assert (copy / "datasets").resolve() == here / "datasets"
     text = (copy / ".dvc/config.local").read_text()

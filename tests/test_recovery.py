@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from segbench.recovery import objects, outputs
 from segbench.recovery.mend import finish, mend
@@ -358,3 +360,14 @@ def test_checkpoints_are_kept_until_dvc_knows_that_the_training_ended(root: Path
     finish(root, RUNS)
     left = sorted(path.name for path in (root / "data/checkpoints").iterdir())
     assert left == ["interrupted-fold0-seed0", "unknown-fold0-seed0"]
+
+
+def test_two_that_end_at_once_take_turns(root: Path) -> None:
+    """They write the same files, each by way of the same temporary one."""
+    with FileLock(root / ".dvc/tmp/segbench/finish.lock"):
+        other = threading.Thread(target=finish, args=(root, RUNS))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+    other.join(30)
+    assert not other.is_alive()

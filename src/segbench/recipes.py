@@ -96,7 +96,8 @@ def _run_in(
     run_pipeline(copy, params, environment=environment, jobs=jobs)
     _commit(copy, f"Recipe {recipe.stem}: what came out")
     _git("fetch", "--quiet", str(copy.resolve()), f"+HEAD:refs/recipes/{alias}")
-    _write_index()
+    with FileLock(RUNS / ".index"):
+        _write_index()
     return (
         f"{(copy / 'data/compare/leaderboard.txt').read_text().rstrip()}\n"
         f"in full: {copy / 'reports/comparison.html'}, listed in {RUNS / 'index.html'}; "
@@ -127,6 +128,8 @@ def _bring_up_to_date(copy: Path) -> None:
     elif not (copy / ".git").is_dir():
         raise InputError(f"{copy}: not the copy of a recipe; move it away, or use --as OTHER")
     else:
+        for left in (*copy.glob(".git/*.lock"), *copy.glob(".git/refs/**/*.lock")):
+            left.unlink()  # of a git that was killed; the copy is ours alone
         _commit(copy, "What an unfinished run left")
         _git("fetch", "--quiet", str(Path.cwd()), "HEAD", at=copy)
         _git("merge", "--quiet", "--strategy", "ours", "--no-edit", "FETCH_HEAD", at=copy)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from filelock import FileLock
+
 from segbench.files import atomic_file
 from segbench.recovery.lock_file import keep_lock, mend_lock, state_folder
 from segbench.recovery.notes import Notes
@@ -76,7 +78,9 @@ def finish(root: Path, runs: Iterable[str]) -> None:
         root: of the workspace.
         runs: as for `mend`.
     """
-    if (root / ".dvc").is_dir():
+    if not (root / ".dvc").is_dir():
+        return
+    with FileLock(state_folder(root) / "finish.lock"):  # of two that end at once
         keep_lock(root)
         forget_finished(root)
         keep_runs(root)
