@@ -79,8 +79,15 @@ def test_a_cluster_that_loses_workers_gives_the_serial_digits(seeds: int, tmp_pa
         driver = start()
         lost = set[str]()
         for worker, number in enumerate((signal.SIGKILL, signal.SIGSTOP)):
-            until(lambda at=worker: has_checkpoint(last(at)), driver)  # type: ignore[misc]
-            lost.add(last(worker))
+            name = ""
+
+            def is_under_way(at: int = worker) -> bool:
+                nonlocal name
+                name = last(at)
+                return has_checkpoint(name)
+
+            until(is_under_way, driver)
+            lost.add(name)
             cluster.send(worker, number)
         until(lambda: len(re.findall(r"^train@\S+: done", said(), re.M)) >= seeds, driver)
         first = psutil.Process(driver.pid)
