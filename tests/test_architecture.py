@@ -99,6 +99,20 @@ def test_an_import_that_goes_another_way_is_found(
     assert forbidden(copy) == [f"{module(copy / path, copy)} -> {said}"]
 
 
+def test_mlflow_is_imported_where_its_settings_are() -> None:
+    """`tracking.client` settles them; what a served model runs is under MLflow already."""
+    importing = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None), *(one.name for one in node.names)]
+        if (name or "").split(".")[0] == "mlflow"
+    }
+    assert "tracking/client.py" in importing
+    assert {name for name in importing if not name.startswith("tracking/")} == {"serving/script.py"}
+
+
 def test_every_module_has_a_place() -> None:
     names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert names - {"__pycache__"} <= {*ALLOWED, *COMMANDS, "__init__"}

@@ -35,7 +35,6 @@ from segbench.evaluation.evaluate import evaluate, load_networks
 from segbench.evaluation.postprocessing import own_mask_by
 from segbench.evaluation.predict import Truths, predict
 from segbench.exports.description import Description
-from segbench.exports.graph import assemble
 from segbench.exports.masks import remove_components
 from segbench.exports.onnx import save
 from segbench.exports.onnx_file import read_description
@@ -47,7 +46,7 @@ from segbench.params.hardware import AUTOMATIC
 from segbench.tracking.records import read_run
 from segbench.untrusted.onnx_file import checked_onnx
 from support.comparison import evaluated
-from support.exports import SEVERAL, described, pixels
+from support.exports import SEVERAL, described, pixels, write_plain_network
 from support.params import read_params, shrink
 from support.pipeline import fit_one, pack
 
@@ -81,30 +80,9 @@ def test_the_table_of_runtimes() -> None:
     assert table_text([ROW]).splitlines()[1].split()[:3] == ["onnxruntime", "1.0", "0.8000"]
 
 
-CORE = """
-<ir_version: 10, opset_import: ["" : 18]>
-core (uint8[n, {channels}, h, w] x) => (float[n, {outputs}, h, w] y) {{
-  floats = Cast <to: int = 1> (x)
-  middle = Constant <value_float: float = 127.0> ()
-  scale = Constant <value_float: float = 0.05> ()
-  away = Sub (floats, middle)
-  scaled = Mul (away, scale)
-  {last}
-}}
-"""
-MEAN = """axis = Constant <value_ints: ints = [1]> ()
-  y = ReduceMean (scaled, axis)"""
-
-
 def write_lines(about: Description, folder: Path) -> None:
     """The few lines, and a network that needs no training."""
-    import onnx
-
-    channels, outputs = about.channels, about.num_outputs
-    last = MEAN if outputs == 1 else "y = Identity (scaled)"
-    core = onnx.parser.parse_model(CORE.format(channels=channels, outputs=outputs, last=last))
-    whole = assemble(core, channels, outputs, about.threshold, about.flips)
-    save(whole, about, folder / "model.onnx")
+    write_plain_network(about, folder / "model.onnx")
     (folder / "use.py").write_text(usage(about))
 
 

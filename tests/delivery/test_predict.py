@@ -282,7 +282,6 @@ def test_frames_of_a_video(layout: Layout, tmp_path: Path, hardware: ResolvedHar
         ("resnet18", r"there are mobilenetv2_035\), a run such as"),
         ("there/is/none.onnx", "no such file or folder"),
         ("deliveries/polyps/model.xml", r"name model\.onnx beside it, which OpenVINO runs too"),
-        pytest.param("models:/none@champion", "has no such model", marks=pytest.mark.slow),
     ],
 )
 def test_a_name_of_no_model(

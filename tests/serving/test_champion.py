@@ -18,7 +18,8 @@ from segbench.evaluation.predict import Truths, predict
 from segbench.exports.formats import DataFormat
 from segbench.exports.onnx_file import read_description
 from segbench.params import Params
-from segbench.tracking.replay import connect, replay
+from segbench.tracking.client import connect
+from segbench.tracking.replay import replay
 from support.params import ROOT, SHARED, read_params
 from support.pipeline import fit_one, pack
 from support.serving import mask_of, served

@@ -30,9 +30,10 @@ from segbench.metrics.on_device import to_probs, to_probs_u8
 from segbench.metrics.probabilities import LEVELS
 from segbench.models.network import predict_classes
 from segbench.params.augment import Patches
+from segbench.tracking.client import connect
 from segbench.tracking.mlflow_model import save_served, served_signature
 from segbench.tracking.records import ModelFile
-from segbench.tracking.replay import connect, replay
+from segbench.tracking.replay import replay
 from segbench.windows import packed_place, tile_windows
 from support.exports import FIELDS
 from support.mlflow_server import write_record

@@ -1,11 +1,15 @@
 """A network that nobody trained, and what a file of it says."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import torch
 
 from segbench.exports.description import Description
+from segbench.exports.graph import assemble
+from segbench.exports.onnx import save
 from segbench.images import Pixels
 from segbench.models.network import SegmentationNetwork, build_network
 from segbench.params.model import Candidate, Model
@@ -42,6 +46,19 @@ FIELDS: dict[str, Any] = {
     "scores": {"test/dice_per_image": 0.75},
     "segbench": "0.1.0",
 }
+CORE = """
+<ir_version: 10, opset_import: ["" : 18]>
+core (uint8[n, {channels}, h, w] x) => (float[n, {outputs}, h, w] y) {{
+  floats = Cast <to: int = 1> (x)
+  middle = Constant <value_float: float = 127.0> ()
+  scale = Constant <value_float: float = 0.05> ()
+  away = Sub (floats, middle)
+  scaled = Mul (away, scale)
+  {last}
+}}
+"""
+MEAN = """axis = Constant <value_ints: ints = [1]> ()
+  y = ReduceMean (scaled, axis)"""
 SEVERAL = {
     "classes": ["one", "two", "three"],
     "colours": ["#000000", "#ff0000", "#00ff00"],
@@ -52,6 +69,15 @@ SEVERAL = {
 
 def described(**changes: Any) -> Description:
     return Description.model_validate({**FIELDS, **changes})
+
+
+def write_plain_network(about: Description, path: Path) -> None:
+    """Write a network that needs no training: logits are the channels or their mean, scaled."""
+    channels, outputs = about.channels, about.num_outputs
+    last = MEAN if outputs == 1 else "y = Identity (scaled)"
+    core = onnx.parser.parse_model(CORE.format(channels=channels, outputs=outputs, last=last))
+    whole = assemble(core, channels, outputs, about.threshold, about.flips)
+    save(whole, about, path)
 
 
 def network_of(

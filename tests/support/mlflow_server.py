@@ -42,7 +42,7 @@ def write_record(folder: Path, stage: str = "train", **changes: object) -> Run:
 
 def everything(uri: str) -> dict[str, object]:
     """All that a tracking server holds, in a form to compare."""
-    from segbench.tracking.replay import connect
+    from segbench.tracking.client import connect
 
     client = connect(uri)  # a follower may be initialising the same database
     found: dict[str, object] = {}

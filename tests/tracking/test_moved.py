@@ -10,8 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from segbench.tracking.client import connect
 from segbench.tracking.records import ModelFile
-from segbench.tracking.replay import connect, replay
+from segbench.tracking.replay import replay
 from support.mlflow_server import everything, write_record
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]

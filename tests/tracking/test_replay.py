@@ -25,6 +25,7 @@ from segbench.models.network import build_network
 from segbench.params import Params
 from segbench.params.model import Candidate, Model
 from segbench.tracking.address import repository_root, tracking_uri
+from segbench.tracking.client import UNREACHABLE
 from segbench.tracking.records import (
     ModelFile,
     Record,
@@ -34,7 +35,7 @@ from segbench.tracking.records import (
     read_run,
     recorded,
 )
-from segbench.tracking.replay import UNREACHABLE, Replay, replay
+from segbench.tracking.replay import Replay, replay
 from segbench.tracking.views import unpacked
 from segbench.training.trainer import Trainer
 from support.mlflow_server import everything, server, write_comparison, write_record

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from segbench.errors import InputError
+from segbench.tracking.client import connect
 from segbench.tracking.records import read_run
-from segbench.tracking.replay import connect
 from segbench.tracking.revisions import fetch_records
 from support.contest import Contest
 from support.params import ROOT

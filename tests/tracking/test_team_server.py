@@ -16,7 +16,7 @@ import pytest
 
 from segbench.exports.onnx import export_onnx
 from segbench.exports.program import export_network
-from segbench.tracking.replay import connect
+from segbench.tracking.client import connect
 from support.contest import Contest
 from support.exports import SMALL, described, network_of, pixels
 from support.mlflow_server import everything
@@ -190,8 +190,8 @@ def test_who_may_read_predicts_with_the_champion(
 
 def test_a_name_that_is_not_allowed(team: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor by who knows a password."""
+    from segbench.tracking.client import UNREACHABLE
     from segbench.tracking.reasons import reason_of
-    from segbench.tracking.replay import UNREACHABLE
 
     for name, value in ADA.items():
         monkeypatch.setenv(name, value)

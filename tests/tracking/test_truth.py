@@ -18,9 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from segbench.tracking import processes
+from segbench.tracking.client import connect
 from segbench.tracking.processes import PROCESS_TAG, Writer, close_abandoned, lock_of
 from segbench.tracking.records import Record, Run, now_ms
-from segbench.tracking.replay import Replay, connect, replay
+from segbench.tracking.replay import Replay, replay
 from support.contest import DATA, Contest
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore")]

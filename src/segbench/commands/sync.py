@@ -70,9 +70,10 @@ def _replay(records: list[Path], missing: list[str], force: bool) -> None:
     if not records and not missing:
         click.echo("no records found; 'segbench repro' writes them, 'dvc pull' brings them")
         return
+    from segbench.tracking.client import UNREACHABLE, quiet
     from segbench.tracking.inspection import sound_records
     from segbench.tracking.reasons import reason_of
-    from segbench.tracking.replay import UNREACHABLE, quiet, replay
+    from segbench.tracking.replay import replay
 
     quiet()
     sound, refused = sound_records(records)

@@ -20,6 +20,7 @@ from segbench.params.augment import Patches
 from segbench.params.compare import RunKey
 from segbench.params.section import did_you_mean
 from segbench.report.drawing import class_colours
+from segbench.tracking.address import tracking_uri
 from segbench.tracking.records import Run, read_run
 
 CHAMPION = "champion"
@@ -251,36 +252,15 @@ def _described(said: Description, files: Mapping[str, Path]) -> Source:
 
 def _registered(name: str, layout: Layout, cache: Path) -> Source:
     """The model of a version in MLflow's registry."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    from segbench.tracking.address import tracking_uri
+    from segbench.tracking.versions import fetch_version, find_version  # which takes seconds
 
     uri = tracking_uri(Path.cwd())
-    client = MlflowClient(uri, uri)
-    model, at, alias = name.removeprefix(REGISTERED).partition("@")
-    try:
-        if at:
-            version = client.get_model_version_by_alias(model, alias)
-        else:
-            model, _, number = model.partition("/")
-            version = client.get_model_version(model, number)
-        run = client.get_run(version.run_id) if version.run_id else None
-    except MlflowException as problem:
-        reason = " ".join(str(problem).split())[:200]
-        raise InputError(f"{name}: MLflow at {uri} has no such model: {reason}") from None
-    tags = {**(run.data.tags if run else {}), **version.tags}
-    local = tags.get("segbench.run") or (run.info.run_name if run else "")
+    version = find_version(name, uri)
+    local = version.tags.get("segbench.run") or version.run
     weights = layout.trained / local / "weights.safetensors"
-    if local and weights.exists() and sha256_of(weights) == tags.get(WEIGHTS_SHA256):
+    if local and weights.exists() and sha256_of(weights) == version.tags.get(WEIGHTS_SHA256):
         return _of_run(local, layout)
-    import mlflow
-
-    mlflow.set_tracking_uri(uri)
-    folder = cache / f"{model}-{version.version}"
-    folder.mkdir(parents=True, exist_ok=True)
-    address = f"{REGISTERED}{model}/{version.version}"
-    fetched = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+    fetched = fetch_version(version, uri, cache / f"{version.model}-{version.number}")
     for path in [*sorted(fetched.rglob("*.onnx")), *sorted(fetched.rglob(DESCRIPTION))]:
         return _of_path(path if path.suffix == ".onnx" else path.parent, layout)
     raise InputError(

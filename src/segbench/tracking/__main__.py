@@ -16,7 +16,8 @@ from segbench.tracking.follower import TOLD, mark_of
 def main(stage: int) -> None:
     """Follow one record of the process `stage`."""
     gc.disable()  # as in `stage.main`
-    from segbench.tracking.replay import UNREACHABLE, connect, follow, quiet
+    from segbench.tracking.client import UNREACHABLE, connect, quiet
+    from segbench.tracking.replay import follow
 
     gc.enable()
     uri = tracking_uri(Path.cwd())

@@ -45,11 +45,18 @@ def prepare_database(path: Path) -> None:
             _open(partial)
 
 
+def is_database(path: Path) -> bool:
+    """Whether a file is one of SQLite."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def _opens(path: Path) -> bool:
     """Whether MLflow opens a database; not if it was left half made and holds no runs."""
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            return False  # which MLflow would try for minutes
+    if not is_database(path):
+        return False  # which MLflow would try for minutes
     try:
         _open(path)
     except (MlflowException, SQLAlchemyError):

@@ -17,8 +17,8 @@ from typing import Any
 
 from segbench.errors import without_secrets
 from segbench.tracking.address import ARTIFACTS, HOST, tracking_uri
+from segbench.tracking.client import UNREACHABLE, connect, quiet
 from segbench.tracking.reasons import reason_of
-from segbench.tracking.replay import UNREACHABLE, connect, quiet
 
 # What MLflow's own command sets for the server that it starts.
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"

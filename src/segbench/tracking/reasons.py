@@ -11,7 +11,7 @@ def reason_of(problem: Exception) -> str:
     """The reason in one line, without secrets.
 
     Args:
-        problem: one of `replay.UNREACHABLE`.
+        problem: one of `client.UNREACHABLE`.
     """
     said = without_secrets(" ".join(str(problem).split()))
     match _status_of(problem):

@@ -7,7 +7,6 @@ the same function works while a stage runs (a process follows the growing record
 """
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,19 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# Set before importing MLflow, which would else send telemetry, print two addresses for each run,
-# and retry a dead server for minutes.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-import mlflow
+from segbench.tracking.client import UNREACHABLE, connect
+
+# isort: split
 from mlflow.entities import Dataset, InputTag, LifecycleStage, LoggedModel, Metric, Param, RunTag
 from mlflow.entities import DatasetInput as MlflowDatasetInput
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
-from sqlalchemy.exc import SQLAlchemyError
 
 from segbench.errors import without_secrets
 from segbench.tracking.address import ARTIFACTS
@@ -43,7 +37,6 @@ from segbench.tracking.comparisons import (
     send_views,
     supersede,
 )
-from segbench.tracking.database import prepare_database
 from segbench.tracking.follower import TOLD
 from segbench.tracking.models import find_model, model_key, send_model
 from segbench.tracking.processes import (
@@ -63,23 +56,6 @@ CONTEXTS = {"train": "training", "val": "validation"}
 """What MLflow calls the use of images, by their role; of others it is testing."""
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
-# Errors of a server that is down, failing or locked; those of requests are OSErrors.
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
-
-
-def quiet() -> None:
-    """Silence what MLflow and its migrations say of themselves."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def connect(uri: str) -> MlflowClient:
-    """A client of the tracking server; a missing database is created."""
-    mlflow.set_tracking_uri(uri)
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    prepare_database(Path(uri.removeprefix("sqlite:///")).absolute())
-    return MlflowClient(uri)
 
 
 class Replay:
