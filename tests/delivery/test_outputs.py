@@ -13,7 +13,8 @@ from PIL import Image
 
 from segbench.delivery import predict as predicting
 from segbench.delivery.finding import Source
-from segbench.delivery.outputs import WRITTEN, Wanted
+from segbench.delivery.made import WRITTEN
+from segbench.delivery.outputs import Wanted
 from segbench.delivery.predict import predict_folder
 from segbench.devices import resolve
 from segbench.errors import InputError

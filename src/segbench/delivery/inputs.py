@@ -1,7 +1,6 @@
 """The images that are predicted: of a folder, a glob or a file, and the frames of videos."""
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -12,14 +11,13 @@ from pathlib import Path
 from PIL import Image
 
 from segbench.datasets.patterns import printable
+from segbench.delivery.made import holds_results
 from segbench.delivery.places import Place, find
 from segbench.delivery.targets import targets_of
 from segbench.delivery.videos import VIDEOS, frames, num_frames
 from segbench.errors import InputError
 from segbench.images import Pixels
 
-MADE_BY = "predict.json"
-"""Says what made a folder of results."""
 NO_READING = "may not be read; let your user read it"
 
 
@@ -102,9 +100,10 @@ def list_images(where: str, out: Path) -> Listing:
             f"{where}: all its images lie in {out}, where results go; name another folder by --out"
         )
     made = set() if place.single else outside.intersection(_of_predictions(place))
-    taken = [one for one in images if one in outside - made]
-    chosen = set(images)
-    others = [_name(one, place) for one in place.files if one in outside - made - chosen]
+    free = outside - made
+    taken = [one for one in images if one in free]
+    no_images = free.difference(images)
+    others = [_name(one, place) for one in place.files if one in no_images]
     earlier = [_name(one, place) for one in images if one in made]
     faults = [(f"{_name(one, place)}/", f"a folder that {NO_READING}") for one in place.closed]
     if not taken:
@@ -197,17 +196,9 @@ def _of_predictions(place: Place) -> Iterator[Path]:
 
     @cache
     def is_made(folder: Path) -> bool:
-        return _holds_results(folder) or (folder != place.root and is_made(folder.parent))
+        return holds_results(folder) or (folder != place.root and is_made(folder.parent))
 
     return (one for one in place.files if is_made(one.parent))
-
-
-def _holds_results(folder: Path) -> bool:
-    """Whether a folder's `predict.json` is ours: other programs may have files of that name."""
-    try:
-        return "weights_sha256" in json.loads((folder / MADE_BY).read_text())
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def _seen(others: Sequence[str], earlier: Sequence[str], faults: Sequence[tuple[str, str]]) -> str:

@@ -2,10 +2,9 @@
 
 import csv
 import errno
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 
 from segbench.datasets.canonical import plain_text
 from segbench.delivery.finding import Source
-from segbench.delivery.inputs import MADE_BY, InputFile, Item, Listing
+from segbench.delivery.inputs import InputFile, Item, Listing
+from segbench.delivery.made import DONE, Row, check_made, read_rows, write_made, write_rows
 from segbench.delivery.objects import columns, row_of
 from segbench.errors import InputError
 from segbench.evaluation.drafts import Draft
@@ -26,21 +26,8 @@ from segbench.images import Pixels, resize_mask
 from segbench.labels import class_keys
 from segbench.report.overlay import overlay
 
-WRITTEN = ("masks", "overlays", "probabilities", "images.csv", "failures.csv")
-"""What else is in a folder of results."""
-DONE = ".done.jsonl"
-"""A line for each finished image."""
 QUALITY = 90
 """Of the JPEG of an overlay."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A finished image: `stamp` and `target` as of `Item`, `numbers` as of `objects.row_of`."""
-
-    stamp: str
-    target: str
-    numbers: list[int | float]
 
 
 @dataclass(frozen=True)
@@ -84,10 +71,8 @@ class Outputs:
         self._failures: list[tuple[str, str]] = []
         self.num_failed = 0
         self._finished: set[str] = set()
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder}: a file; name a folder for the results")
-        self._check_made(fresh, listing.where)
-        former = self._read_done()
+        check_made(folder, source, listing.where, fresh)
+        former = read_rows(folder)
         if fresh:
             for row in former.values():
                 self._remove(row.target)
@@ -95,9 +80,9 @@ class Outputs:
         self._former = former.keys()
         files = {file.name: file for file in listing.files}
         self._rows = {name: row for name, row in former.items() if self._is_done(name, row, files)}
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(folder / DONE) as partial:  # without the line that a kill cut off
-            partial.write_text("".join(f"{line}\n" for line in map(json.dumps, self._lines())))
+        # In this order: a kill between them leaves no former results under this model's name.
+        write_rows(folder, self._rows)
+        write_made(folder, source, listing.where)
         self._done = (folder / DONE).open("a", encoding="utf-8")
 
     @property
@@ -161,9 +146,9 @@ class Outputs:
 
     def finish(self, item: Item, row: list[int | float]) -> None:
         """Note that an image is done."""
-        self._rows[item.name] = _Row(item.stamp, item.target, row)
+        done = self._rows[item.name] = Row(item.stamp, item.target, row)
         self._finished.add(item.name)
-        self._done.write(json.dumps([item.name, item.stamp, item.target, row]) + "\n")
+        self._done.write(done.line(item.name))
         self._done.flush()
 
     def fail(self, name: str, reason: str, number: int = 1) -> None:
@@ -197,66 +182,7 @@ class Outputs:
     def _of_classes(self, probs_u8: Pixels) -> list[Pixels]:
         return [*probs_u8] if len(probs_u8) == 1 else [probs_u8[at] for at in self._scheme.scored]
 
-    def _check_made(self, fresh: bool, where: str) -> None:
-        """Raise InputError for results of another model, images or program; say what makes them."""
-        source, path = self._source, self.folder / MADE_BY
-        foreign = [name for name in WRITTEN if os.path.lexists(self.folder / name)]
-        if foreign and not path.exists():
-            raise InputError(
-                f"{self.folder}: has {foreign[0]}, which 'segbench predict' did not make and would "
-                "overwrite; name another folder"
-            )
-        patches = source.patches and source.patches.model_dump()
-        now: dict[str, Any] = {
-            "weights_sha256": source.sha256,
-            "rule": asdict(source.rule),
-            "size": [source.height, source.width],
-            "patches": patches,
-        }
-        if path.exists() and not fresh:
-            try:
-                former = json.loads(path.read_text())
-                same = {key: former[key] for key in now} == now
-                name, images = str(former["model"]), str(former["images"])
-            except (ValueError, TypeError, KeyError):
-                raise InputError(
-                    f"{path}: damaged, or of an earlier version; name another folder, or predict "
-                    "all anew by --fresh"
-                ) from None
-            if not same:
-                raise InputError(
-                    f"{self.folder}: holds the masks of {name}, and this model ({source.name}) is "
-                    "another or makes masks by another rule; name another folder, or replace them "
-                    "all by --fresh"
-                )
-            if images != where:
-                raise InputError(
-                    f"{self.folder}: holds the masks of {images}, and these images are {where}; "
-                    "name another folder, or replace them all by --fresh"
-                )
-        now = {
-            "model": source.name,
-            "images": where,
-            **now,
-            "classes": source.classes,
-            "colours": source.colours,
-            "values": source.data.values.tolist(),
-        }
-        with atomic_file(path) as partial:
-            partial.write_text(json.dumps(now, indent=2) + "\n")
-
-    def _read_done(self) -> dict[str, _Row]:
-        """Rows of images that earlier calls finished, by name."""
-        path, found = self.folder / DONE, {}
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                name, stamp, target, numbers = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill
-            found[name] = _Row(stamp, target, numbers)
-        return found
-
-    def _is_done(self, name: str, row: _Row, files: Mapping[str, InputFile]) -> bool:
+    def _is_done(self, name: str, row: Row, files: Mapping[str, InputFile]) -> bool:
         """Whether a row is of an image of the listing as it is now, and all its files are there."""
         video, _, number = name.rpartition("/")
         if name in files:
@@ -280,9 +206,6 @@ class Outputs:
         planes = [one / f"{target}.png" for one in classes.iterdir()] if classes.is_dir() else []
         for file in (self._mask(target), self._overlay(target), *planes):
             file.unlink(missing_ok=True)
-
-    def _lines(self) -> list[list[Any]]:
-        return [[name, *astuple(row)] for name, row in self._rows.items()]
 
 
 def _png(pixels: Pixels) -> bytes:
