@@ -1,8 +1,11 @@
 """A served model: images as they come, evaluation's masks, and one line for what cannot be used."""
 
+import base64
+import io
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +150,19 @@ def refused(model: Path, images: Any, **params: Any) -> str:
     return line
 
 
+def torn_tiff(tag: int, kind: int) -> str:
+    """A TIFF in base64, one of whose tags is of another kind than a number, or missing."""
+    file = io.BytesIO()
+    Image.fromarray(picture(20, 30)).save(file, "TIFF")
+    data = bytearray(file.getvalue())
+    (start,) = struct.unpack("<I", data[4:8])
+    (number,) = struct.unpack_from("<H", data, start)
+    places = range(start + 2, start + 2 + 12 * number, 12)
+    (place,) = (at for at in places if struct.unpack_from("<H", data, at)[0] == tag)
+    struct.pack_into("<H", data, place + 2, kind)
+    return base64.b64encode(data).decode()
+
+
 def picture(height: int, width: int, channels: int = 3) -> Pixels:
     """Smooth, so that there are large components and small ones."""
     noise = np.random.default_rng(height).integers(0, 256, (6, 8, channels), np.uint8)
@@ -256,9 +272,6 @@ def test_masks_have_the_palette_of_the_dataset(write: Written) -> None:
     predict = load(write({"palette": palette}))
     image = picture(40, 70)
     (answer,) = predict([image])
-    import base64
-    import io
-
     with Image.open(io.BytesIO(base64.b64decode(answer["png"]))) as png:
         assert png.mode == "P"
         ids = evaluated(image, ABOUT)
@@ -285,6 +298,11 @@ def test_masks_have_the_palette_of_the_dataset(write: Written) -> None:
         ([in_base64(np.zeros((50, 50), np.uint8))], "50x50 pixels, the limit allows 0.002 million"),
         ([np.zeros((50, 50), np.uint8)], "image 0: 50x50 pixels; the limit is 0.002 million"),
         (["A" * 40_004], "image 0: too large a file"),
+        *(
+            ([torn_tiff(tag, kind)], "image 0: unreadable as an image")
+            for tag in (256, 257, 258, 273, 277)  # sizes, bits, place and number of samples
+            for kind in (2, 5, 7, 12)  # text, a ratio, bytes, a float
+        ),
         (picture(20, 30), "inputs has the shape (20, 30, 3), which is one image; send a list"),
         (picture(1, 30), "(1, 30, 3), which is one image"),
         (picture(20, 30, 1)[..., 0], "(20, 30), which is one image"),
