@@ -188,6 +188,8 @@ def test_a_wrong_command_line(
             "'a/b' cannot name a run; use up to 64 letters, digits, '_' and '-'",
         ),
         ("plan", "DVC: you are not inside of a DVC repository"),
+        (f"predict --model {'x' * 300} --images . --out out", "no model 'xxx"),
+        (f"deliver {'x' * 300}", "no model 'xxx"),
         ("sync runs/mine", "{root}/runs/mine: no folder; name one that holds records"),
         ("sync params.yaml", "{root}/params.yaml: no folder; name one that holds records"),
     ],

@@ -30,7 +30,7 @@ from segbench.exports.onnx import export_onnx
 from segbench.exports.onnx_file import read_description
 from segbench.models.network import save_network
 from segbench.params import Params
-from support.exports import SMALL, described, network_of
+from support.exports import SMALL, described, network_of, write_plain_network
 from support.params import read_params, shrink
 from support.pipeline import fit_one, pack
 
@@ -254,6 +254,19 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(
     ]
     assert Image.open(out / "masks/deep/turned.png").size == (50, 90)
     assert rows(out / "images.csv")[0]["image"] == "'=cmd.png"
+
+
+def test_a_video_has_no_bands_to_choose(tmp_path: Path, hardware: ResolvedHardware) -> None:
+    write_plain_network(described(), tmp_path / "model.onnx")
+    (tmp_path / "clip.mp4").touch()
+    nowhere = Layout(**dict.fromkeys(Layout.__dataclass_fields__, tmp_path / "nowhere"))
+    plain = find_model(str(tmp_path / "model.onnx"), nowhere, tmp_path)
+    source = replace(plain, data=replace(plain.data, bands=[3, 2, 1]))
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"^clip.mp4: a video, but .* bands 3, 2, 1") as caught:
+        predict_folder(source, str(tmp_path), out, hardware, 2, ALL)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
 
 
 def test_frames_of_a_video(layout: Layout, tmp_path: Path, hardware: ResolvedHardware) -> None:

@@ -72,7 +72,7 @@ def predict(
     """
     here = Path.cwd()
     images, out = _from(here, os.path.expanduser(images)), here / out.expanduser()
-    if (here / model).exists() or ("/" in model and not model.startswith("models:/")):
+    if os.path.exists(here / model) or ("/" in model and not model.startswith("models:/")):
         model = str(here / Path(model).expanduser())
     inside = find_workspace() is not None
     if inside:

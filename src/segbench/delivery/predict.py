@@ -81,12 +81,13 @@ def predict_folder(
         What was made, in a line.
 
     Raises:
-        InputError: for images that are not there, results of another model, and, once all others
-            are done, images that could not be read.
+        InputError: for images that are not there, videos for a network of chosen bands, results of
+            another model, and, once all others are done, images that could not be read.
     """
     prepare(resolved)
     torch.backends.cudnn.allow_tf32 = False  # as evaluation
     listing = list_images(images, out)
+    _refuse_videos(listing, source)
     outputs = Outputs(out, source, wanted, fresh, listing)
     started = time.perf_counter()
     # To try runtimes takes as long as some batches.
@@ -128,6 +129,17 @@ def predict_folder(
             f"{out / 'failures.csv'} ({first}); {done}"
         )
     return done
+
+
+def _refuse_videos(listing: Listing, source: Source) -> None:
+    """Raise InputError for videos where the network sees chosen bands: frames have their own."""
+    videos = [one.name for one in listing.files if one.is_video]
+    if videos and source.data.bands:
+        bands = ", ".join(map(str, source.data.bands))
+        raise InputError(
+            f"{videos[0]}: a video, but {source.name} was trained on bands {bands} of image files; "
+            "name images that have these bands"
+        )
 
 
 def _few(listing: Listing, source: Source) -> Pixels:
