@@ -52,7 +52,7 @@ Examples:
     default="auto",
     help="By what; auto: the fastest whose masks agree.",
 )
-@click.option("--fresh", is_flag=True, help="Predict all anew, also what is done.")
+@click.option("--fresh", is_flag=True, help="Remove earlier results from --out, and predict all.")
 def predict(
     model: str,
     images: str,
@@ -68,7 +68,7 @@ def predict(
 
     Masks are those that evaluation would make: the same network, resizing and mask rule, at each
     image's own size, stored as the dataset stores its own. The same command again goes on where it
-    stopped. Images that cannot be read are listed in failures.csv; the exit status is then 1.
+    stopped. What cannot be predicted is listed in failures.csv; the exit status is then 1.
     """
     here = Path.cwd()
     images, out = _from(here, os.path.expanduser(images)), here / out.expanduser()

@@ -51,7 +51,10 @@ def find(where: str) -> Place:
         return Place(os.path.join(folder, path.name), path.parent, [path], [], single=True)
     root, rest = _split(path)
     if not rest:
-        raise InputError(f"{where}: no such file or folder; name a folder, a glob or a video")
+        raise InputError(
+            f"{where}: no such file or folder, or one that you may not read; name a folder, a glob "
+            "or a video"
+        )
     if ".." in rest:
         raise InputError(f"{where}: has .. behind a wildcard; write the glob without it")
     fixed = glob.escape(str(root))

@@ -75,7 +75,7 @@ def predict_folder(
         batch_size: of images or windows.
         wanted: what is written beside masks.
         runtime: see `open_model`.
-        fresh: predict all, also what is done.
+        fresh: predict all, in place of the results that lie there.
 
     Returns:
         What was made, in a line.
