@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from segbench.commands.predict import predict
+from segbench.cli import command_line
 from segbench.datasets.image_files import read_image
 from segbench.datasets.patterns import files_below
 from segbench.delivery import finding
@@ -166,8 +166,8 @@ def test_wildcards_in_the_names_of_folders(
     for images in (
         ("**/*.png", ".") if inside else ("run[[]1]/**/*.png", "run[1]/**/*.png", "run[1]")
     ):
-        options = ["--model", "champion", "--images", images, "--out", "out"]
-        result = CliRunner().invoke(predict, options, catch_exceptions=False)
+        options = ["predict", "--model", "champion", "--images", images, "--out", "out"]
+        result = CliRunner().invoke(command_line(), options, catch_exceptions=False)
         assert result.exit_code == 0
     assert [names_of(one) for one in listings] == [["b.png", "deep/a.png"]] * (2 if inside else 3)
     with pytest.raises(InputError, match=r"has \.\. behind a wildcard"):

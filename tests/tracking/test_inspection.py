@@ -189,7 +189,7 @@ def test_a_bad_record_is_refused_whole_and_the_others_are_sent(
 ) -> None:
     from click.testing import CliRunner
 
-    from segbench.commands.sync import sync
+    from segbench.cli import command_line
 
     bad = tmp_path / "bad/record"
     write_record(bad, id="b" * 32, name="bad", experiment="bad")
@@ -198,7 +198,9 @@ def test_a_bad_record_is_refused_whole_and_the_others_are_sent(
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr("segbench.commands.sync.enter_workspace", lambda: None)
-    done = CliRunner().invoke(sync, [str(tmp_path / "bad"), str(tmp_path / "evaluated")])
+    done = CliRunner().invoke(
+        command_line(), ["sync", str(tmp_path / "bad"), str(tmp_path / "evaluated")]
+    )
     assert done.exit_code == 1
     assert f"1 records are in {uri}" in done.output
     assert list(everything(uri)) == ["resnet18-fold0-seed0"]
