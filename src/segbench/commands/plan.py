@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from segbench.commands.repro import check_jobs
+from segbench.commands.repro import JOBS
 from segbench.workspace import enter_workspace
 
 
@@ -20,9 +20,7 @@ Examples:
 @click.option(
     "-j",
     "--jobs",
-    metavar="N|auto",
-    default="",
-    callback=check_jobs,
+    **JOBS,
     help="Also plan for so many stages at a time on this machine, as 'segbench repro --jobs' runs "
     "them; as many as that would by itself, if none are named.",
 )

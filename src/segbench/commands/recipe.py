@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from segbench.commands.repro import check_jobs
+from segbench.commands.repro import JOBS
 from segbench.workspace import enter_workspace, find_workspace
 
 
@@ -51,9 +51,7 @@ stopped.
 @click.option(
     "-j",
     "--jobs",
-    metavar="N|auto",
-    default="",
-    callback=check_jobs,
+    **JOBS,
     help="Run so many stages at a time, as 'segbench repro --jobs' does; by itself one after "
     "another, as the recipes' own figures were made.",
 )

@@ -38,6 +38,10 @@ def check_jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
+JOBS: dict[str, Any] = {"metavar": "N|auto", "default": "", "callback": check_jobs}
+"""What the option `--jobs` of several commands takes."""
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -67,9 +71,7 @@ Ctrl-C ends it cleanly, and the next 'segbench repro' goes on from the last chec
 @click.option(
     "-j",
     "--jobs",
-    metavar="N|auto",
-    default="",
-    callback=check_jobs,
+    **JOBS,
     help="Run so many stages at a time, each on its GPUs or its share of the cores; one that fails "
     "does not stop the others. auto: as many as suit this machine, which is what happens by itself "
     "on a CPU, unless DVC is given options.",
